@@ -1,0 +1,144 @@
+"""Training on one data set, every stage resumable."""
+
+import dataclasses
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.checkpoint import EpochCheckpoint
+
+EVALUATION_BATCH = 1000
+
+
+@dataclasses.dataclass(frozen=True)
+class Trainer:
+    """Trains classifiers that give logits on one data set, and goes on where a killed training stopped.
+
+    The order of the examples depends on the seed and the epoch alone, so that a resumed training sees what an unbroken
+    one would have seen.
+
+    Args:
+        folder: where the checkpoints and curves go, `<stage>.npz` and `<stage>.csv`.
+        train: images (count, height, width, channels) and labels (count,) to train on.
+        test: the same, to measure the error on.
+        batch_size: examples in a batch.
+        seed: of the order of the examples.
+        optimizer: makes an optimizer from a learning-rate schedule.
+
+    Raises:
+        ValueError: images or labels of shapes that do not fit together.
+    """
+
+    folder: Path
+    train: tuple[np.ndarray, np.ndarray]
+    test: tuple[np.ndarray, np.ndarray]
+    batch_size: int = 64
+    seed: int = 0
+    optimizer: Callable[[keras.optimizers.schedules.LearningRateSchedule], keras.optimizers.Optimizer] = (
+        keras.optimizers.SGD
+    )
+
+    def __post_init__(self):
+        for part, (images, labels) in {"train": self.train, "test": self.test}.items():
+            if len(images) == 0 or labels.shape != images.shape[:1]:
+                raise ValueError(
+                    f"{part}: expected as many labels as images, at least one. "
+                    f"Received: images of shape {images.shape}, labels of shape {labels.shape}"
+                )
+
+    @property
+    def image_shape(self) -> tuple[int, ...]:
+        """The shape of one image."""
+        return self.train[0].shape[1:]
+
+    @property
+    def classes(self) -> int:
+        """How many classes the labels name."""
+        return int(self.train[1].max()) + 1
+
+    def fit(
+        self,
+        model: keras.Model,
+        stage: str,
+        epochs: int,
+        learning_rate: float,
+        callbacks: tuple[keras.callbacks.Callback, ...] = (),
+    ) -> dict[str, list[float]]:
+        """Compile and train, going on after the last epoch that the stage's checkpoint holds.
+
+        Args:
+            model: from images to logits.
+            stage: the name of the checkpoint and of the curves.
+            epochs: how many, counted from the very first.
+            learning_rate: at the start; it falls to 0 along a cosine.
+            callbacks: further Keras callbacks.
+
+        Returns:
+            The curves, one value an epoch, by name.
+
+        Raises:
+            ValueError: the model does not fit the data, or the checkpoint is of another model.
+        """
+        self._check_fits(model)
+        steps = -(-len(self.train[0]) // self.batch_size)
+        schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
+        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+        model.compile(self.optimizer(schedule), loss, metrics=["accuracy"])
+        model.optimizer.build(model.trainable_variables)
+        checkpoint = EpochCheckpoint(Path(self.folder) / f"{stage}.npz")
+        checkpoint.restore(model)
+        done = f" ({checkpoint.epochs} done before)" if checkpoint.epochs else ""
+        print(f"\n{stage}: {epochs} epochs{done}, {model.count_params():,} parameters", flush=True)
+        if checkpoint.epochs < epochs:
+            model.fit(
+                batches(*self.train, self.batch_size, self.seed, checkpoint.epochs, epochs),
+                validation_data=tf.data.Dataset.from_tensor_slices(self.test).batch(EVALUATION_BATCH),
+                steps_per_epoch=steps,
+                initial_epoch=checkpoint.epochs,
+                epochs=epochs,
+                shuffle=False,  # the batches come shuffled
+                callbacks=[*callbacks, checkpoint],
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        return checkpoint.curves
+
+    def test_error(self, model: keras.Model) -> float:
+        """The share of the test images that the model gets wrong, 0 to 1."""
+        images, labels = self.test
+        logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
+        return float(np.mean(logits.argmax(-1) != labels))
+
+    def _check_fits(self, model: keras.Model) -> None:
+        expected = ((None, *self.image_shape), (None, self.classes))
+        if (model.input_shape, model.output_shape) != expected:
+            raise ValueError(
+                f"Model {model.name!r} does not fit the data. Expected input and output of shapes {expected}. "
+                f"Received: {(model.input_shape, model.output_shape)}"
+            )
+
+
+def batches(
+    images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, start: int, stop: int
+) -> tf.data.Dataset:
+    """The batches of epochs start to stop - 1, each epoch in an order that depends on the seed and its number alone.
+
+    Args:
+        images: of shape (count, ...).
+        labels: of shape (count,).
+        batch_size: examples in a batch; the last one of an epoch may be smaller.
+        seed: of the order.
+        start: number of the first epoch.
+        stop: number after the last one.
+    """
+    images, labels = tf.constant(images), tf.constant(labels)
+
+    def one_epoch(epoch):
+        order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), seed=tf.stack([seed, epoch]))
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+        return rows.map(lambda row: (tf.gather(images, row), tf.gather(labels, row)))
+
+    return tf.data.Dataset.range(start, stop).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)

@@ -1,0 +1,34 @@
+"""What every test shares: quiet, seeded, and the same on every run."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+os.environ.setdefault("MPLBACKEND", "agg")
+
+import hypothesis
+import keras
+import pytest
+import tensorflow as tf
+
+# Several workers share the machine's cores; a pool of threads for each would only make them wait for one another.
+tf.config.threading.set_intra_op_parallelism_threads(1)
+tf.config.threading.set_inter_op_parallelism_threads(1)
+
+# No deadline: the first example of a kind traces a TensorFlow graph. Derandomized: a failure is there for everyone.
+hypothesis.settings.register_profile(
+    "default",
+    deadline=None,
+    derandomize=True,
+    print_blob=True,
+    suppress_health_check=[hypothesis.HealthCheck.too_slow, hypothesis.HealthCheck.data_too_large],
+)
+# HYPOTHESIS_PROFILE=search looks at new examples each time.
+hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("default"), derandomize=False)
+hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
+
+
+@pytest.fixture(autouse=True)
+def fresh_and_seeded():
+    """Layer names and random numbers start anew in each test, whatever ran before it."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(7)

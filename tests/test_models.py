@@ -1,0 +1,50 @@
+import keras
+import numpy as np
+import pytest
+
+from models import NETWORKS, lenet, mlp, resnet20
+
+
+def weights(*shape):
+    """Entries of a kernel and its bias."""
+    return int(np.prod(shape)) + shape[-1]
+
+
+def test_lenet_has_the_papers_layers():
+    model = lenet()
+    expected = weights(5, 5, 1, 20) + weights(5, 5, 20, 50) + weights(800, 500) + weights(500, 10)
+    assert model.count_params() == expected
+    assert model.get_layer("conv1").output.shape == (None, 24, 24, 20)
+    assert model.get_layer("conv2").output.shape == (None, 8, 8, 50)
+
+
+def test_mlp_has_the_papers_layers():
+    assert mlp().count_params() == weights(784, 500) + weights(500, 300) + weights(300, 10)
+
+
+def test_resnet20_is_twenty_layers_deep():
+    model = resnet20()
+    deep = [layer for layer in model.layers if layer.weights and not layer.name.endswith("_norm")]
+    shortcuts = [layer for layer in deep if "shortcut" in layer.name]
+    assert len(deep) - len(shortcuts) == 20
+    assert len(shortcuts) == 2
+    assert model.get_layer("stage3_block3_relu").output.shape == (None, 8, 8, 64)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_ends_in_logits_and_obeys_its_arguments(name):
+    model = NETWORKS[name](input_shape=(32, 32, 2), classes=7)
+    images = np.random.default_rng(0).normal(size=(3, 32, 32, 2)).astype("float32")
+    logits = keras.ops.convert_to_numpy(model(images))
+    assert logits.shape == (3, 7)
+    assert logits.min() < 0
+    assert not np.allclose(logits.sum(-1), 1)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_every_network_survives_the_keras_file(name, tmp_path):
+    model = NETWORKS[name]()
+    model.save(tmp_path / "model.keras")
+    images = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])).astype("float32")
+    loaded = keras.models.load_model(tmp_path / "model.keras")
+    np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))

@@ -1,0 +1,66 @@
+"""The command lines as a user types them: a report, or one sentence and a code that is not zero."""
+
+import pathlib
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+
+ROOT = pathlib.Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("user")
+    keras.Sequential([keras.Input((6,)), layers.Dense(300, activation="relu"), layers.Dense(3)]).save(
+        folder / "m.keras"
+    )
+    (folder / "cut.keras").write_bytes((folder / "m.keras").read_bytes()[:3000])
+    random = np.random.default_rng(0)
+    np.savez(folder / "calibration.npz", anything=random.normal(size=(50, 6)))
+    np.savez(folder / "evaluation.npz", x=random.normal(size=(20, 6)), y=random.integers(0, 3, 20))
+    (folder / "cut.tflite").write_bytes(b"TFL3")
+    return folder
+
+
+def run(folder, tool, *arguments):
+    """Runs a tool in the user's folder; returns its exit code, what it printed, and its last line of complaint."""
+    command = [sys.executable, ROOT / "tools" / f"{tool}.py", *arguments]
+    environment = {"PYTHONPATH": str(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", "PATH": "/usr/bin:/bin"}
+    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+    assert "Traceback" not in done.stderr
+    return done.returncode, done.stdout, (done.stderr.strip().splitlines() or [""])[-1]
+
+
+def test_convert_then_benchmark(folder):
+    code, printed, _ = run(folder, "convert_tflite", "m.keras", "float.tflite", "--evaluation=evaluation.npz")
+    assert code == 0 and "FULLY_CONNECTED 2 (all stock)" in printed and "accuracy" in printed
+    code, printed, _ = run(
+        folder, "convert_tflite", "m.keras", "int8.tflite", "--quantize=int8", "--calibration=calibration.npz"
+    )
+    assert code == 0 and "32 calibration inputs" in printed
+    assert (folder / "int8.tflite").stat().st_size < (folder / "float.tflite").stat().st_size
+    code, printed, _ = run(folder, "benchmark_tflite", "float.tflite", "int8.tflite", "--runs=20", "--min_seconds=0")
+    assert code == 0
+    header, first, _second = printed.strip().splitlines()[-3:]
+    assert header.split()[-1] == "ratio" and first.split()[0] == "float.tflite" and first.split()[-1] == "1.000"
+
+
+REFUSED = {
+    "truncated model": ("convert_tflite", ["cut.keras", "n.tflite"], "cut.keras is not a whole .keras file"),
+    "missing model": ("convert_tflite", ["none.keras", "n.tflite"], "none.keras, which does not exist"),
+    "no calibration": ("convert_tflite", ["m.keras", "n.tflite", "--quantize=int8"], "needs calibration="),
+    "unwritable": ("convert_tflite", ["m.keras", "none/n.tflite"], "Cannot write"),
+    "truncated file": ("benchmark_tflite", ["cut.tflite"], "cut.tflite is not a whole TFLite file"),
+}
+
+
+@pytest.mark.parametrize("tool, arguments, sentence", REFUSED.values(), ids=REFUSED)
+def test_mistakes_end_in_one_sentence(folder, tool, arguments, sentence):
+    code, printed, complaint = run(folder, tool, *arguments)
+    assert code in (1, 2) and printed == ""
+    assert complaint.startswith(f"{tool}: ") and sentence in complaint
+    assert not list(folder.glob("*n.tflite*"))

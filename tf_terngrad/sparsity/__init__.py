@@ -1,0 +1,1 @@
+"""Learn which structures a network does not need, and take them out."""

@@ -1,0 +1,76 @@
+"""Residual branches: the layers that only one term of a sum needs."""
+
+import dataclasses
+
+from tf_terngrad.sparsity.channels import Weight
+from tf_terngrad.sparsity.graph import Graph
+from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.rules.elementwise import Sum
+
+
+@dataclasses.dataclass(frozen=True)
+class Branch:
+    """One term of a sum: the path and the input of the sum, and the weights that nothing else uses."""
+
+    path: str
+    position: int
+    weights: tuple
+
+
+def find_branches(model, graph):
+    """The branches of a model that add nothing when all their weights are zero.
+
+    A branch is the longer side of a sum of two, where the other side is the shortcut: all that only it uses, back to
+    where both sides meet.
+    """
+    users = {}
+    for call in graph.calls:
+        for edge in call.inputs:
+            users.setdefault(id(edge), []).append(call)
+    candidates = [branch for call in graph.calls if (branch := _longer_side(graph, users, call))]
+    if not candidates:
+        return []
+    blank = frozenset(id(weight.variable) for branch in candidates for weight in branch.weights)
+    blanked = {call.path: call for call in Graph(model, tolerance=0.0, blank=blank).calls}
+    return [branch for branch in candidates if blanked[branch.path].inputs[branch.position].is_zero]
+
+
+def _longer_side(graph, users, call):
+    is_sum = isinstance(rule_for(call.layer), Sum) and len(call.inputs) == 2
+    if not is_sum or any(edge.shape != call.output.shape for edge in call.inputs):
+        return None
+    sides = [_used_only_for(graph, users, edge, call) for edge in call.inputs]
+    position = int(len(sides[1]) > len(sides[0]))
+    weights = _own_weights(graph, sides[position])
+    if len(sides[0]) == len(sides[1]) or not weights:
+        return None
+    return Branch(call.path, position, tuple(weights))
+
+
+def _used_only_for(graph, users, edge, consumer):
+    """The calls whose results reach the model's output through this input of the consumer alone."""
+    if len(users[id(edge)]) > 1:
+        return []
+    outputs = {id(output) for output in graph.outputs}
+    inside = {}
+    for call in reversed(graph.calls[: graph.calls.index(consumer)]):
+        leaving = [id(output) for output in call.outputs]
+        used = [user for output in leaving for user in users.get(output, [])]
+        reaches = id(edge) in leaving or any(id(user) in inside for user in used)
+        alone = all(user is consumer or id(user) in inside for user in used)
+        elsewhere = any(id(e) in leaving and e is not edge for e in consumer.inputs)
+        if reaches and alone and not elsewhere and not outputs.intersection(leaving):
+            inside[id(call)] = call
+    return list(inside.values())[::-1]
+
+
+def _own_weights(graph, calls):
+    """The weights of the layers that are called nowhere else."""
+    inside = {id(call) for call in calls}
+    shared = {id(call.layer) for call in graph.calls if id(call) not in inside}
+    return [
+        graph.weights.get(id(variable), Weight(variable, call.path, "unit", "kernel"))
+        for call in calls
+        for variable in getattr(call.layer, "weights", [])
+        if id(call.layer) not in shared and variable.shape
+    ]

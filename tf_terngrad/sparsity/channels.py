@@ -1,0 +1,144 @@
+"""The vocabulary of dimensions: units, the channels of an axis, tensors, weights, and where channels are read."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels:
+    """The positions of one axis: the unit each belongs to, and the value it always has (NaN where it depends)."""
+
+    units: np.ndarray
+    values: np.ndarray
+
+    @classmethod
+    def of(cls, units):
+        """Channels of these units that emit nothing known."""
+        return cls(units, np.full(len(units), np.nan))
+
+    @classmethod
+    def concatenate(cls, parts):
+        """The channels of several axes, one after the other."""
+        return cls(np.concatenate([p.units for p in parts]), np.concatenate([p.values for p in parts]))
+
+    def __len__(self):
+        return len(self.units)
+
+    def __getitem__(self, index):
+        return Channels(self.units[index], self.values[index])
+
+    def with_values(self, values):
+        """The same units, emitting `values`."""
+        return Channels(self.units, np.broadcast_to(values, self.units.shape))
+
+    def unknown(self):
+        """The same units, emitting nothing known."""
+        return Channels.of(self.units)
+
+
+class Edge:
+    """A tensor of the model: its shape with the batch axis, and the channels of each axis that is followed."""
+
+    def __init__(self, shape, dtype="float32", name=""):
+        self.shape = tuple(shape)
+        self.dtype = dtype
+        self.name = name
+        self.axes = [None] * len(self.shape)
+
+    @classmethod
+    def like(cls, tensor):
+        """An edge with the shape, dtype and name of a Keras tensor."""
+        return cls(tensor.shape, tensor.dtype, tensor.name)
+
+    @property
+    def followed(self):
+        """The channels of every followed axis."""
+        return [channels for channels in self.axes if channels is not None]
+
+    @property
+    def is_zero(self):
+        """Whether the whole tensor is known to be zero, whatever the model's input."""
+        return any((channels.values == 0).all() for channels in self.followed)
+
+
+@dataclasses.dataclass
+class Weight:
+    """A variable of the model and the units along its axes; `produced`: the axes where units are born."""
+
+    variable: keras.Variable
+    path: str
+    kind: str
+    role: str
+    axes: dict = dataclasses.field(default_factory=dict)
+    produced: set = dataclasses.field(default_factory=set)
+
+
+@dataclasses.dataclass
+class Reading:
+    """A place where channels are summed away, each weighed by a row of a kernel, or by nothing.
+
+    Attributes:
+        sites: the calls that read here.
+        channels: what is read.
+        kernel: function of no arguments that gives the weights as an array (in, out, taps), or None.
+        columns: the units along each of the kernel's output axes, as arrays of length `out`.
+        foldable: whether a constant input channel can become bias exactly.
+        nonzero: (in, out), whether any tap is above the tolerance.
+    """
+
+    sites: set
+    channels: Channels
+    kernel: object = None
+    columns: tuple = ()
+    foldable: bool = False
+    nonzero: np.ndarray = None
+
+    @property
+    def constant(self):
+        """Which input channels are constants that add nothing or that the bias can take over."""
+        values = self.channels.values
+        return (values == 0) | (~np.isnan(values) & self.foldable)
+
+    def constant_sum(self, chosen):
+        """Sum over the chosen input channels of value * weight, for each output column, in float64."""
+        chosen = chosen & (self.channels.values != 0)
+        return np.einsum("i,iot->o", self.channels.values[chosen], self.kernel()[chosen].astype(np.float64))
+
+    def merge(self, other):
+        """The reading of both: a constant counts only where every call agrees on it."""
+        mine, others = self.channels.values, other.channels.values
+        self.channels = self.channels.with_values(np.where(mine == others, mine, np.nan))
+        self.foldable &= other.foldable
+        self.sites |= other.sites
+
+
+class Units:
+    """Units and which of them are one: a union-find."""
+
+    def __init__(self):
+        self._parent = np.zeros(0, np.int64)
+
+    def __len__(self):
+        return len(self._parent)
+
+    def new(self, count):
+        """`count` units that nothing ties yet."""
+        units = np.arange(len(self), len(self) + count)
+        self._parent = np.concatenate([self._parent, units])
+        return units
+
+    def find(self, units):
+        """The representative of each unit."""
+        while True:
+            parents = self._parent[units]
+            if (parents == units).all():
+                return units
+            units = parents
+
+    def tie(self, first, second):
+        """Make first[i] and second[i] one unit, for each i."""
+        for pair in np.unique(np.stack([self.find(first), self.find(second)], axis=1), axis=0):
+            one, other = self.find(pair)
+            self._parent[max(one, other)] = min(one, other)

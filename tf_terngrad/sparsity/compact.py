@@ -1,0 +1,89 @@
+"""The smaller ordinary model."""
+
+import math
+import numbers
+import warnings
+
+import keras
+import numpy as np
+
+from tf_terngrad.sparsity.graph import Graph, check_model
+from tf_terngrad.sparsity.plan import make_plan
+from tf_terngrad.sparsity.rebuild import Builder
+from tf_terngrad.sparsity.structures import from_graph
+
+
+def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
+    """Take out of a model what its outputs do not depend on; the rest is an ordinary, smaller Keras model.
+
+    A member of a structure leaves if nothing that matters reads it, or if it always emits the same constant and every
+    reader can take that constant into its bias: f(x) = W x + b with x_i = v becomes f'(x') = W' x' + (b + v W_i). A
+    term of a sum that is zero leaves with all its layers. The input model is not touched; names, inputs and outputs
+    stay; this package's regularizers and wrappers are gone from the result.
+
+    Args:
+        model: a built Functional or Sequential `keras.Model`.
+        tolerance: weights of at most this magnitude count as zero when deciding what leaves; weights that stay are
+            kept as they are. With 0.0 the outputs are the same to rounding.
+        round_to: keep widths at multiples of this, with dead members if need be; 8 suits most accelerators.
+        keep: names of layers or structures whose members all stay.
+        dry_run: return a `Plan` to print instead of a model.
+
+    Returns:
+        A `keras.Model`, or with `dry_run` a `Plan`.
+
+    Raises:
+        TypeError: if `model` is not a Keras model.
+        ValueError: if it is not built, is a subclass with its own `call`, or has weights that are not finite; if
+            `tolerance` is negative or NaN, `round_to` is not a positive integer, or a name in `keep` is unknown.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
+    >>> from tf_terngrad.sparsity.structures import structures
+    >>> structures(model)[1].zero([0, 2])
+    >>> compact(model).get_layer("hidden").units
+    1
+    """
+    _check(model, tolerance, round_to, keep)
+    keep = (keep,) if isinstance(keep, str) else tuple(keep)
+    graph = Graph(model, tolerance=tolerance)
+    keep = _known(graph, (keep,) if isinstance(keep, str) else tuple(keep))
+    plan = make_plan(graph, keep, round_to)
+    if dry_run:
+        return plan
+    for sentence in plan.warnings:
+        warnings.warn(sentence, stacklevel=2)
+    small = Builder(graph, plan).build()
+    while plan.changes:  # a branch that has left may have frozen or tied what now can leave
+        graph = Graph(small, tolerance=tolerance)
+        plan = make_plan(graph, keep, round_to)
+        small = Builder(graph, plan).build() if plan.changes else small
+    return small
+
+
+def _known(graph, keep):
+    """The paths of the layers to keep, for names of layers or of structures."""
+    structures = [structure for structure, _ in from_graph(graph)[0]]
+    paths = set()
+    for name in keep:
+        named = [structure for structure in structures if structure.name == name]
+        if not named and name not in {call.path for call in graph.calls}:
+            raise ValueError(
+                f"keep: the model has no layer or structure named {name!r}. Structures: "
+                f"{', '.join(structure.name for structure in structures) or 'none'}."
+            )
+        paths.update(named[0].born or {name} if named else {name})
+    return frozenset(paths)
+
+
+def _check(model, tolerance, round_to, keep):
+    check_model(model)
+    if not isinstance(tolerance, numbers.Real) or not 0 <= tolerance < math.inf:
+        raise ValueError(f"Expected a finite tolerance of at least 0. Received: tolerance={tolerance!r}")
+    if not isinstance(round_to, numbers.Integral) or round_to < 1:
+        raise ValueError(f"Expected round_to to be an integer of at least 1. Received: round_to={round_to!r}")
+    for weight in model.weights:
+        if keras.backend.is_float_dtype(weight.dtype) and not np.isfinite(keras.ops.convert_to_numpy(weight.value)).all():
+            raise ValueError(
+                f"Weight {weight.path!r} holds NaN or infinity: the model cannot be compacted. "
+                "Load a checkpoint from before the training diverged."
+            )

@@ -1,0 +1,155 @@
+"""Multiply-adds: how many a model needs for one example, layer by layer.
+
+Only the products of matrices count: dense, convolutional, recurrent and attention layers. Batch normalization folds
+into the layer before it; biases, activations, pooling and element-wise operations are of a lower order. They count zero.
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import keras
+from keras import tree
+
+from tf_terngrad.sparsity.multiply_adds import cost_rule
+from tf_terngrad.sparsity.rules.base import is_graph
+
+
+@dataclasses.dataclass
+class LayerCost:
+    """What one layer costs; a shared layer counts once for each call.
+
+    Args:
+        path: its name, after the names of the models and wrappers around it.
+        layer: the layer or Keras operation.
+        shape: of its first output, for one example; the first axis is the batch.
+        multiply_adds: for one example; None when nobody knows.
+    """
+
+    path: str
+    layer: keras.Operation
+    shape: tuple
+    multiply_adds: int | None
+
+
+def layer_costs(model: keras.Model, input_shapes: Sequence | None = None) -> list[LayerCost]:
+    """The cost of every layer of a model, in the order of computation.
+
+    A convolution costs Π(output shape) · Π(taps) · inputs / groups; a dense layer Π(output shape) · inputs. A padded
+    border counts like the rest, as if the zeros were multiplied.
+
+    Args:
+        model: a built Functional or Sequential model; models inside it and wrappers are opened.
+        input_shapes: shapes of one example, without the batch axis, one for each input of the model (for one input, its
+            shape alone). Needed when the model leaves a size open, such as `keras.Input((None, None, 3))`.
+
+    Raises:
+        TypeError: `model` is no Keras model.
+        ValueError: `model` is not built or not a graph of layers, or an input's size is open or does not fit.
+
+    >>> model = keras.Sequential([keras.Input((28, 28, 1)), keras.layers.Conv2D(20, 5)])
+    >>> sum(cost.multiply_adds for cost in layer_costs(model))
+    288000
+    """
+    inputs = [
+        keras.KerasTensor(shape, tensor.dtype)
+        for shape, tensor in zip(_example_shapes(model, input_shapes), model.inputs, strict=True)
+    ]
+    walk = _Walk()
+    walk.run(model, inputs, "", 1)
+    return list(walk.costs.values())
+
+
+def check_graph(model: keras.Model) -> None:
+    """Raise unless the model is a built Functional or Sequential model."""
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a Keras 3 model. Received: {model!r} of type {type(model).__name__}")
+    if not is_graph(model):
+        raise ValueError(
+            f"Model '{model.name}': expected a Functional or Sequential model, whose layers can be followed. "
+            f"Received: {type(model).__name__}, which computes in a `call` of its own"
+        )
+    if _functional(model) is None:
+        raise ValueError(
+            f"Model '{model.name}' is not built. Give it a `keras.Input` first, or call `model.build(input_shape)`."
+        )
+
+
+class _Walk:
+    """Follows shapes through a model and gathers what its layers cost."""
+
+    def __init__(self):
+        self.costs = {}
+
+    def run(self, model, inputs, prefix, times):
+        """Follow a model that is called `times` times on these inputs."""
+
+        def follow(operation) -> Callable:
+            return lambda *args, **kwargs: self.call(operation, prefix, times, args, kwargs)
+
+        return _functional(model)._run_through_graph(inputs, operation_fn=follow)
+
+    def call(self, layer, prefix, times, args, kwargs):
+        path = prefix + layer.name
+        if is_graph(layer):
+            return self.run(layer, args or tuple(kwargs.values()), f"{path}/", times)
+        outputs = layer.compute_output_spec(*args, **kwargs)
+        parts = _parts(layer, args)
+        for part, part_args, repeated in parts:
+            self.call(part, f"{path}/", times * repeated, part_args, {})
+        if not parts:
+            self.add(layer, path, times, outputs, args, kwargs)
+        return outputs
+
+    def add(self, layer, path, times, outputs, args, kwargs):
+        tensors = [x for x in tree.flatten((outputs, args, kwargs)) if isinstance(x, keras.KerasTensor)]
+        shape = tree.flatten(outputs)[0].shape
+        known = all(None not in tensor.shape for tensor in tensors)
+        count = cost_rule(layer)(layer, tree.flatten(outputs)[0], *args, **kwargs) if known else None
+        cost = self.costs.setdefault(id(layer), LayerCost(path, layer, shape, 0))
+        cost.multiply_adds = None if None in (count, cost.multiply_adds) else cost.multiply_adds + times * count
+
+
+def _parts(layer, args):
+    """The layers that a wrapper calls: (layer, arguments, how many times)."""
+    if isinstance(layer, keras.layers.TimeDistributed):
+        batch, steps, *rest = args[0].shape
+        return [(layer.layer, (keras.KerasTensor((batch, *rest), args[0].dtype),), steps)]
+    if isinstance(layer, keras.layers.Bidirectional):
+        return [(layer.forward_layer, args[:1], 1), (layer.backward_layer, args[:1], 1)]
+    inner = getattr(layer, "layer", None) or getattr(layer, "branch", None)
+    return [(inner, args, 1)] if isinstance(inner, keras.Layer) else []
+
+
+def _functional(model):
+    """The graph of a model; None for a Sequential model that does not know its input."""
+    return model._functional if isinstance(model, keras.Sequential) else model
+
+
+def _example_shapes(model, input_shapes):
+    """The shape of each input of the model for a batch of one."""
+    check_graph(model)
+    if input_shapes is None:
+        input_shapes = [tensor.shape[1:] for tensor in model.inputs]
+    elif len(input_shapes) == 0 or not isinstance(input_shapes[0], Sequence):
+        input_shapes = [input_shapes]
+    if len(input_shapes) != len(model.inputs):
+        raise ValueError(
+            f"Model '{model.name}': expected input_shapes for {len(model.inputs)} inputs. "
+            f"Received: input_shapes={input_shapes!r}"
+        )
+    return [_example_shape(model, *pair) for pair in zip(model.inputs, input_shapes, strict=True)]
+
+
+def _example_shape(model, tensor, shape):
+    known, shape = tensor.shape[1:], tuple(shape)
+    if len(shape) != len(known) or any(a not in (None, b) for a, b in zip(known, shape, strict=True)):
+        raise ValueError(
+            f"Model '{model.name}': input '{tensor.name}' takes examples of shape {known}. "
+            f"Received: input_shapes with {shape}"
+        )
+    if None in shape:
+        raise ValueError(
+            f"Model '{model.name}': input '{tensor.name}' leaves a size open, and with it the multiply-adds. Say which "
+            f"size to count for: input_shapes=[...], without the batch axis. Received: {shape}"
+        )
+    return (1, *shape)

@@ -1,0 +1,199 @@
+"""The maths of structured sparsity: norms of groups, the penalty on them, the step that zeroes them."""
+
+import math
+import numbers
+
+from keras import backend, ops
+
+EPSILON = 1e-8
+
+
+def squared_sums(weights, axis):
+    """Sum of squares of every group.
+
+    `s_g = Σ_{w in g} w²`, where each index along `axis` is one group.
+
+    Args:
+        weights: Tensor of any shape. Half precision is summed in float32.
+        axis: Axes that index the groups; the result has their sizes, in the order given. `()` is one single group.
+
+    Returns:
+        Tensor of shape `[weights.shape[a] for a in axis]`.
+
+    >>> squared_sums([[3.0, 1.0], [4.0, 0.0]], axis=(1,)).numpy().tolist()
+    [25.0, 1.0]
+    """
+    weights = _at_least_float32(weights)
+    rank = len(weights.shape)
+    axis = [a % rank for a in axis]
+    others = [a for a in range(rank) if a not in axis]
+    sums = ops.sum(ops.square(weights), axis=others) if others else ops.square(weights)
+    return ops.transpose(sums, [sorted(axis).index(a) for a in axis])
+
+
+def block_squared_sums(matrix, block):
+    """Sum of squares of every rectangle of a matrix; those at the far edges may be smaller.
+
+    Args:
+        matrix: Tensor of shape `(rows, columns)`.
+        block: `(height, width)` of a rectangle.
+
+    Returns:
+        Tensor of shape `(ceil(rows / height), ceil(columns / width))`.
+
+    >>> block_squared_sums([[1.0, 1.0, 2.0]], block=(2, 2)).numpy().tolist()
+    [[2.0, 4.0]]
+    """
+    squares = ops.square(_at_least_float32(matrix))
+    counts = [math.ceil(size / length) for size, length in zip(squares.shape, block, strict=True)]
+    missing = [(0, count * length - size) for count, length, size in zip(counts, block, squares.shape, strict=True)]
+    blocks = ops.reshape(ops.pad(squares, missing), (counts[0], block[0], counts[1], block[1]))
+    return ops.sum(blocks, axis=(1, 3))
+
+
+def smooth_norms(squared_sums):
+    """Norms that have a gradient everywhere: `sqrt(s + 1e-8)` (SSL, Wen et al., 2016).
+
+    Args:
+        squared_sums: Tensor of the groups' sums of squares, any shape.
+
+    >>> round(float(smooth_norms(0.0)), 6)
+    0.0001
+    """
+    return ops.sqrt(_at_least_float32(squared_sums) + EPSILON)
+
+
+def group_norms(weights, axis):
+    """Exact Euclidean norm of every group: `‖w_g‖ = sqrt(Σ w²)`.
+
+    Args:
+        weights: Tensor of any shape.
+        axis: Axes that index the groups, in the order wanted in the result.
+
+    >>> group_norms([[3.0, 1.0], [4.0, 0.0]], axis=(1,)).numpy().tolist()
+    [5.0, 1.0]
+    """
+    return ops.sqrt(squared_sums(weights, axis))
+
+
+def group_lasso(weights, axis):
+    """The group lasso: `Σ_g sqrt(Σ_{w in g} w² + 1e-8)` (SSL, Wen et al., 2016).
+
+    Args:
+        weights: Tensor of any shape.
+        axis: Axes that index the groups; `()` is one single group.
+
+    Returns:
+        Scalar tensor, without a strength.
+
+    >>> round(float(group_lasso([[3.0, 1.0], [4.0, 0.0]], axis=(1,))), 4)
+    6.0
+    """
+    return ops.sum(smooth_norms(squared_sums(weights, axis)))
+
+
+def proximal_scale(squared_norms, threshold):
+    """What the proximal step of the group lasso multiplies every group by: `max(0, 1 - t / ‖w_g‖)`.
+
+    Args:
+        squared_norms: Tensor of the groups' sums of squares, any shape.
+        threshold: `t ≥ 0`, learning rate times strength; a number or a tensor.
+
+    Returns:
+        Tensor in `[0, 1]`, exactly 0 where `‖w_g‖ ≤ t`; NaN stays NaN.
+
+    >>> proximal_scale([16.0, 1.0, 0.0], threshold=1.0).numpy().tolist()
+    [0.75, 0.0, 0.0]
+    """
+    norms = ops.sqrt(_at_least_float32(squared_norms))
+    threshold = ops.convert_to_tensor(threshold, dtype=norms.dtype)
+    dead = norms <= threshold
+    return ops.where(dead, 0.0, 1.0 - threshold / ops.where(dead, 1.0, norms))
+
+
+def proximal_step(weights, threshold, axis):
+    """Block soft threshold: every group moves towards zero by `t` and stops there.
+
+    `prox(w_g) = w_g · max(0, 1 - t / ‖w_g‖)`, the minimizer of `½‖v - w_g‖² + t‖v‖` over `v`
+    (Yuan and Lin, 2006; Parikh and Boyd, 2014).
+
+    Args:
+        weights: Tensor of any shape.
+        threshold: `t ≥ 0`, learning rate times strength.
+        axis: Axes that index the groups.
+
+    Returns:
+        Tensor like `weights`.
+
+    >>> proximal_step([[0.0, 0.5], [4.0, 0.5]], threshold=1.0, axis=(1,)).numpy().tolist()
+    [[0.0, 0.0], [3.0, 0.0]]
+    """
+    weights = ops.convert_to_tensor(weights)
+    rank = len(weights.shape)
+    axis = sorted(a % rank for a in axis)
+    scale = proximal_scale(squared_sums(weights, axis), threshold)
+    scale = ops.reshape(scale, [size if a in axis else 1 for a, size in enumerate(weights.shape)])
+    return ops.cast(weights * ops.cast(scale, weights.dtype), weights.dtype)
+
+
+def strength_from_ratio(ratio, data_loss, lasso):
+    """The strength that makes the penalty a given share of the first loss.
+
+    `λ = r · CE₀ / ((1 - r) · Lasso₀)`, so that `λ Lasso₀ = r (CE₀ + λ Lasso₀)` (PruneTrain, Lym et al., SC 2019).
+
+    Args:
+        ratio: `r` in `[0, 1)`, the penalty's share of the total loss.
+        data_loss: `CE₀`, the first batch's loss without the penalty; a number or a scalar tensor.
+        lasso: `Lasso₀`, the group lasso of the first weights; a positive number or scalar tensor.
+
+    Raises:
+        ValueError: If `ratio` is not a number in `[0, 1)`.
+
+    >>> strength_from_ratio(0.2, data_loss=2.0, lasso=50.0)
+    0.01
+    """
+    if non_negative(ratio, "ratio", "strength_from_ratio") >= 1:
+        raise ValueError(f"strength_from_ratio: `ratio` must be below 1. Received: ratio={ratio!r}")
+    return ratio * data_loss / ((1 - ratio) * lasso)
+
+
+def zero_small(weights, threshold):
+    """Weights whose size is below a threshold become exactly zero: `w · [|w| ≥ t]` (SSL, Wen et al., 2016).
+
+    Args:
+        weights: Tensor of any shape.
+        threshold: `t ≥ 0`; the paper uses 1e-4 after every update.
+
+    >>> zero_small([-0.5, -1e-5, 0.25], threshold=0.25).numpy().tolist()
+    [-0.5, 0.0, 0.25]
+    """
+    weights = ops.convert_to_tensor(weights)
+    return ops.where(
+        ops.abs(weights) < ops.convert_to_tensor(threshold, dtype=weights.dtype), ops.zeros_like(weights), weights
+    )
+
+
+def non_negative(value, name, owner):
+    """`value` as a float, if it is a finite number that is at least 0.
+
+    Args:
+        value: What a user gave.
+        name: Name of the argument, for the error.
+        owner: Name of the class, function or layer that was given it, for the error.
+
+    Raises:
+        ValueError: If `value` is negative, NaN, infinite or no number.
+
+    >>> non_negative(1, "strength", "FilterLasso")
+    1.0
+    """
+    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
+    if not (is_number and math.isfinite(value) and value >= 0):
+        raise ValueError(f"{owner}: `{name}` must be a finite number, 0 or more. Received: {name}={value!r}")
+    return float(value)
+
+
+def _at_least_float32(values):
+    """Half precision holds neither 1e-8 nor the square of a small weight."""
+    values = ops.convert_to_tensor(values)
+    return values if backend.standardize_dtype(values.dtype) == "float64" else ops.cast(values, "float32")

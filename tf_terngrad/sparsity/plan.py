@@ -1,0 +1,184 @@
+"""Which units stay: what reaches the output, and what is a constant that its readers can take over."""
+
+import dataclasses
+
+import numpy as np
+
+from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.structures import from_graph
+
+
+class Kept:
+    """The units that stay, seen along any axis."""
+
+    def __init__(self, graph, needed):
+        self._stays = needed[graph.units.find(np.arange(len(graph.units)))]
+
+    def mask(self, channels):
+        """Which positions of the axis stay."""
+        return self.stays(channels.units)
+
+    def stays(self, units):
+        """Which units stay."""
+        return self._stays[units]
+
+    def width(self, channels):
+        """How many positions stay."""
+        return int(self.mask(channels).sum())
+
+    def positions(self, channels, chosen):
+        """Where the chosen positions that stay lie among all that stay."""
+        mask = self.mask(channels)
+        return (np.cumsum(mask) - 1)[chosen[mask[chosen]]]
+
+    def shrink(self, weight, array):
+        """The part of a variable's value that stays."""
+        for axis, units in weight.axes.items() if weight else ():
+            array = array.compress(self._stays[units], axis)
+        return array
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """What compaction will do.
+
+    Attributes:
+        kept: the `Kept` units.
+        sites: the places of the model's graphs that stay.
+        widths: for each structure (name, kind, size, how many stay).
+        removed: paths of the layers that leave altogether.
+        frozen: what could not shrink, and why.
+        warnings: sentences about chains that had to keep a dead channel.
+    """
+
+    kept: Kept
+    sites: frozenset
+    widths: tuple
+    removed: tuple
+    frozen: tuple
+    warnings: tuple
+
+    @property
+    def changes(self):
+        """Whether anything leaves."""
+        return bool(self.removed) or any(size != stay for _, _, size, stay in self.widths)
+
+    def __str__(self):
+        width = max((len(name) for name, *_ in self.widths), default=0)
+        lines = [f"{name:<{width}}  {size:>5} -> {stay:<5} {kind}" for name, kind, size, stay in self.widths]
+        lines += [f"{path}: leaves" for path in self.removed]
+        lines += [str(frozen) for frozen in self.frozen]
+        return "\n".join([*lines, *self.warnings])
+
+
+def make_plan(graph, keep=(), round_to=1):
+    """Find what can leave a followed model without changing its outputs.
+
+    A unit is needed if it is frozen or kept by name, or if a needed column reads it with a weight that is not zero
+    while what it emits is not a constant that the column's bias can hold. Needs are found backwards from the output;
+    sums and concatenations then drop the inputs that add nothing, which may free more.
+    """
+    found, frozen = from_graph(graph)
+    wanted = _wanted(graph, found, keep)
+    sites = frozenset(graph.sites)
+    while True:
+        needed = _needed(graph, wanted, sites)
+        left = _live_sites(graph, Kept(graph, needed))
+        if left == sites:
+            break
+        sites = left
+    warnings = _keep_one(graph, needed, sites)
+    _round_up(found, needed, round_to)
+    kept = Kept(graph, needed)
+    live_layers = {id(graph.sites[site].layer) for site in sites}
+    removed = {c.path: None for c in graph.calls if id(c.layer) not in live_layers and c.layer.name != "link"}
+    widths = tuple((s.name, s.kind, s.size, int(needed[units].sum())) for s, units in found)
+    return Plan(kept, sites, widths, tuple(removed), tuple(frozen), tuple(warnings))
+
+
+def _wanted(graph, found, keep):
+    """The units that stay whatever their weights: frozen ones and those of layers or structures kept by name."""
+    wanted = np.zeros(len(graph.units), bool)
+    for units, _ in graph.frozen:
+        wanted[graph.units.find(units)] = True
+    for structure, units in found:
+        if structure.name in keep or set(structure.born) & set(keep):
+            wanted[units] = True
+    return wanted
+
+
+def _needed(graph, wanted, sites):
+    """The units that reach the output."""
+    needed = wanted.copy()
+    find = graph.units.find
+    readings = [
+        (find(reading.channels.units), [find(units) for units in reading.columns], reading)
+        for reading in reversed(graph.readings.values())
+        if reading.sites & sites
+    ]
+    changed = True
+    while changed:
+        changed = False
+        for units, columns, reading in readings:
+            if needed[units].all():
+                continue
+            rows = ~needed[units] & ~reading.constant
+            if reading.kernel is not None and rows.any():
+                alive = np.logical_and.reduce([needed[c] for c in columns]) if columns else np.ones(1, bool)
+                rows[rows] = reading.nonzero[np.ix_(rows, alive)].any(1)
+            if rows.any():
+                needed[units[rows]] = changed = True
+    return needed
+
+
+def _live_sites(graph, kept):
+    """The places that the output depends on, when inputs that add nothing are dropped."""
+    skips = {}
+    for call in graph.calls:
+        skippable = rule_for(call.layer).skippable(call, kept)
+        skips[call.site] = skips[call.site] & skippable if call.site in skips else skippable
+    sites, edges = set(), {id(edge) for edge in graph.outputs}
+    size = -1
+    while size != len(sites) + len(edges):
+        size = len(sites) + len(edges)
+        for call in reversed(graph.calls):
+            if call.site in sites or any(id(edge) in edges for edge in call.outputs):
+                sites.add(call.site)
+                edges |= {id(edge) for i, edge in enumerate(call.inputs) if i not in skips[call.site]}
+        for site, entering, leaving in graph.joined:
+            if any(id(edge) in edges for edge in leaving):
+                sites.add(site)
+                edges |= {id(edge) for edge in (*entering, *leaving)}
+    return frozenset(sites)
+
+
+def _keep_one(graph, needed, sites):
+    """Keep a channel on every axis that would have none; says where."""
+    warnings = {}
+    for call in graph.calls:
+        if call.site not in sites:
+            continue
+        for edge in call.outputs:
+            for channels in edge.followed:
+                units = graph.units.find(channels.units)
+                if not needed[units].any():
+                    needed[units[0]] = True
+                    warnings[f"{call.path}: every channel is dead; one is kept, for a layer cannot be empty."] = None
+    for edge in graph.inputs:
+        for channels in edge.followed if not graph.is_gathered(edge) else ():
+            if not needed[channels.units].any():
+                needed[graph.units.find(channels.units[:1])] = True
+    return list(warnings)
+
+
+def _round_up(found, needed, round_to):
+    """Keep dead members, the largest first, until widths are multiples of `round_to` (or all members stay)."""
+    if round_to == 1:
+        return
+    for structure, units in found:
+        stay = int(needed[units].sum())
+        missing = min(-stay % round_to, structure.size - stay)
+        if structure.kind != "input" and stay and missing:
+            dead = np.flatnonzero(~needed[units])
+            largest = dead[np.argsort(-structure.norms()[dead], kind="stable")]
+            needed[units[largest[:missing]]] = True

@@ -1,0 +1,284 @@
+"""Keras regularizers that make the groups inside one weight zero together.
+
+With a kernel `W[n, c, m, k]` of filter `n`, channel `c`, height `m` and width `k`, each adds
+`λ Σ_g sqrt(Σ_{w in g} w² + 1e-8)` to the loss; they differ in the groups `g` (SSL, Wen et al., NIPS 2016):
+
+| Regularizer | a group is | Dense `(in, out)` | Conv2D `(h, w, in, out)` |
+|---|---|---|---|
+| `FilterLasso` | `W[n, :, :, :]` | a column | an output filter |
+| `ChannelLasso` | `W[:, c, :, :]` | a row | an input channel |
+| `ShapeLasso` | `W[:, c, m, k]` | a row | one place of one channel, in all filters |
+| `Filter2DLasso` | `W[n, c, :, :]` | a weight | one filter's window on one channel |
+| `LayerLasso` | `W` | the kernel | the kernel |
+| `BlockLasso` | a rectangle | a rectangle | a rectangle of the lowered `(h·w·in, out)` matrix |
+| `GroupLasso` | indexed by `axis` | | |
+
+Given to a layer, each finds filters and channels where that layer keeps them, in transposed `(h, w, out, in)`,
+depthwise `(h, w, in, multiplier)` and `EinsumDense` kernels too; an embedding's filters are its columns, its channels
+the rows of its words. Called with a bare tensor, they take its last two axes for `(in, out)`; `GroupLasso` takes any.
+"""
+
+import copy
+import math
+import numbers
+
+import keras
+from keras import ops
+
+from tf_terngrad.sparsity import layouts, penalties
+from tf_terngrad.sparsity.structured_regularizer import StructuredRegularizer, SumRegularizer
+
+__all__ = [
+    "BlockLasso",
+    "ChannelLasso",
+    "Filter2DLasso",
+    "FilterLasso",
+    "GroupLasso",
+    "LayerLasso",
+    "ShapeLasso",
+    "StructuredRegularizer",
+    "SumRegularizer",
+]
+
+_register = keras.saving.register_keras_serializable(package="tf_terngrad")
+
+
+class _Lasso(StructuredRegularizer):
+    """A group lasso: a strength, and groups that the subclasses choose."""
+
+    _layout = layouts.PLAIN
+    _place = ""
+
+    def __init__(self, strength):
+        self.strength = penalties.non_negative(strength, "strength", type(self).__name__)
+
+    def __call__(self, weights):
+        weights = ops.convert_to_tensor(weights)
+        self._check(tuple(weights.shape))
+        return self.strength * ops.sum(penalties.smooth_norms(self._squared_sums(weights)))
+
+    def attached(self, layer, variable):
+        """A copy that knows the layout of this weight, whose axes it has checked."""
+        regularizer = copy.copy(self)
+        regularizer._layout = (layouts.weight_layouts(layer) or {}).get(variable.name, layouts.PLAIN)
+        regularizer._place = f" on weight '{variable.path}'"
+        regularizer._check(tuple(variable.shape))
+        return regularizer
+
+    def get_config(self):
+        """The strength, a plain number."""
+        return {"strength": self.strength}
+
+    def _check(self, shape):
+        """Raises if a weight of this shape does not have the axes that index the groups."""
+        if len(shape) < 2 or not self._group_axes(len(shape)):
+            raise ValueError(
+                f"{type(self).__name__}{self._place} needs a kernel of at least two axes, some that count inputs and "
+                f"some that count outputs. Received: shape={shape}. Name the axes with `GroupLasso(strength, axis)`; "
+                "to group a bias with its kernel, wrap the layer in `GroupSparse`."
+            )
+
+    def _group_axes(self, rank):
+        """The axes that index the groups of a weight with `rank` axes."""
+        raise NotImplementedError(f"{type(self).__name__} must define `_group_axes(rank)`.")
+
+    def _squared_sums(self, weights):
+        return penalties.squared_sums(weights, self._group_axes(len(weights.shape)))
+
+
+@_register
+class FilterLasso(_Lasso):
+    """Whole filters vanish: `λ Σ_n ‖W[n, :, :, :]‖` (SSL, Wen et al., NIPS 2016).
+
+    A filter is what makes one output: a column of a `Dense` or `Embedding`, a filter of a convolution,
+    one channel's window times one multiplier of a depthwise convolution.
+
+    Args:
+        strength: `λ ≥ 0`, times the loss's unit.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN, infinite or no number; at build, if the weight is a bias.
+
+    >>> round(float(FilterLasso(0.5)([[3.0, 1.0], [4.0, 0.0]])), 3)
+    3.0
+    """
+
+    def _group_axes(self, rank):
+        return self._layout.outputs
+
+
+@_register
+class ChannelLasso(_Lasso):
+    """Whole input channels are no longer read: `λ Σ_c ‖W[:, c, :, :]‖` (SSL, Wen et al., NIPS 2016).
+
+    In a convolution with `groups > 1`, whose kernel has `in / groups` channels, a group is one of those,
+    at its place in every one of the layer's groups.
+
+    Args:
+        strength: `λ ≥ 0`, times the loss's unit.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN, infinite or no number; at build, if the weight is a bias.
+
+    >>> round(float(ChannelLasso(0.5)([[3.0, 4.0], [0.0, 1.0]])), 3)
+    3.0
+    """
+
+    def _group_axes(self, rank):
+        return self._layout.inputs
+
+
+@_register
+class ShapeLasso(_Lasso):
+    """The filters' shape is learned: `λ Σ_{c,m,k} ‖W[:, c, m, k]‖` (SSL, Wen et al., NIPS 2016).
+
+    A group is a row of the lowered `(h·w·in, out)` matrix; in a `Dense` kernel that is `ChannelLasso`'s.
+
+    Args:
+        strength: `λ ≥ 0`, times the loss's unit.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN, infinite or no number; at build, if the weight is a bias.
+
+    >>> round(float(ShapeLasso(1.0)(ops.ones((5, 5, 3, 4)))), 2)  # 75 rows of norm 2
+    150.0
+    """
+
+    def _group_axes(self, rank):
+        return self._layout.places(rank) + self._layout.inputs
+
+
+@_register
+class Filter2DLasso(_Lasso):
+    """Single windows vanish, one filter's on one channel: `λ Σ_{n,c} ‖W[n, c, :, :]‖` (SSL, Wen et al., NIPS 2016).
+
+    In a `Dense` kernel a window is one weight.
+
+    Args:
+        strength: `λ ≥ 0`, times the loss's unit.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN, infinite or no number; at build, if the weight is a bias.
+
+    >>> round(float(Filter2DLasso(1.0)(ops.ones((3, 3, 2, 4)))), 2)  # 8 windows of norm 3
+    24.0
+    """
+
+    def _group_axes(self, rank):
+        return tuple(sorted({axis % rank for axis in self._layout.inputs + self._layout.outputs}))
+
+
+@_register
+class LayerLasso(_Lasso):
+    """The whole weight vanishes: `λ ‖W‖`, for a layer that a shortcut passes by (SSL, Wen et al., NIPS 2016).
+
+    To group all the weights of a residual branch, use `SkippableBranch`.
+
+    Args:
+        strength: `λ ≥ 0`, times the loss's unit.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN, infinite or no number.
+
+    >>> round(float(LayerLasso(1.0)(ops.ones((3, 3)))), 3)
+    3.0
+    """
+
+    def _check(self, shape):
+        """A weight of any shape is a group."""
+
+    def _group_axes(self, rank):
+        return ()
+
+
+@_register
+class BlockLasso(_Lasso):
+    """Rectangles of the weight matrix vanish, for when the structure is unknown (SSL, Wen et al., NIPS 2016).
+
+    `λ Σ_b ‖W_b‖` over the rectangles `b` of the lowered matrix: a row for every input and place, a column for every
+    output. The rectangles at the far edges are smaller where `block` does not divide the matrix.
+
+    Args:
+        strength: `λ ≥ 0`, times the loss's unit.
+        block: `(rows, columns)` of a rectangle.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN, infinite or no number; if `block` is not two positive integers;
+            at build, if the weight is a bias.
+
+    >>> round(float(BlockLasso(1.0, block=(2, 2))(ops.ones((2, 3)))), 3)  # norms 2 and sqrt(2)
+    3.414
+    """
+
+    def __init__(self, strength, block=(8, 8)):
+        super().__init__(strength)
+        sizes = tuple(block) if isinstance(block, (tuple, list)) else ()
+        if len(sizes) != 2 or not all(_is_integer(size) and size > 0 for size in sizes):
+            raise ValueError(
+                "BlockLasso: `block` must be two positive integers, (rows, columns), for example (8, 8). "
+                f"Received: block={block!r}"
+            )
+        self.block = tuple(int(size) for size in sizes)
+
+    def get_config(self):
+        """The strength and the block's sizes, plain numbers."""
+        return {**super().get_config(), "block": list(self.block)}
+
+    def _group_axes(self, rank):
+        """The lowered matrix's axes: those of its rows, then those of its columns."""
+        rows = self._layout.places(rank) + tuple(axis % rank for axis in self._layout.inputs)
+        return rows + tuple(axis for axis in range(rank) if axis not in rows)
+
+    def _squared_sums(self, weights):
+        rank = len(weights.shape)
+        height = math.prod(weights.shape[axis] for axis in self._layout.places(rank) + self._layout.inputs)
+        matrix = ops.reshape(ops.transpose(weights, self._group_axes(rank)), (height, -1))
+        return penalties.block_squared_sums(matrix, self.block)
+
+
+@_register
+class GroupLasso(_Lasso):
+    """Groups of your own: `λ Σ_g ‖W_g‖`, one group for each index along `axis` (Yuan and Lin, 2006).
+
+    Args:
+        strength: `λ ≥ 0`, times the loss's unit.
+        axis: The axis or axes that index the groups, negative ones from the end: `-1` groups the columns of a `Dense`.
+
+    Raises:
+        ValueError: If `strength` is negative, NaN, infinite or no number; if `axis` is no integer or holds none, or
+            one twice; at build, if the weight does not have these axes.
+
+    >>> kernel = ops.ones((3, 3, 16, 4))
+    >>> round(float(GroupLasso(1.0, axis=-1)(kernel)), 3)  # as FilterLasso: 4 filters of norm 12
+    48.0
+    """
+
+    def __init__(self, strength, axis):
+        super().__init__(strength)
+        axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
+        if not axes or not all(map(_is_integer, axes)) or len(set(axes)) != len(axes):
+            raise ValueError(
+                "GroupLasso: `axis` must be an integer or distinct integers, the axes that index the groups; for the "
+                f"whole weight as one group use `LayerLasso`. Received: axis={axis!r}"
+            )
+        self.axis = tuple(int(a) for a in axes)
+
+    def get_config(self):
+        """The strength and the axes, plain numbers."""
+        return {**super().get_config(), "axis": list(self.axis)}
+
+    def _check(self, shape):
+        rank = len(shape)
+        inside = all(-rank <= axis < rank for axis in self.axis)
+        if not inside or len({axis % rank for axis in self.axis}) != len(self.axis):
+            raise ValueError(
+                f"GroupLasso{self._place} needs distinct axes from {-rank} to {rank - 1}, those of a weight of shape "
+                f"{shape}. Received: axis={self.axis}"
+            )
+
+    def _group_axes(self, rank):
+        return self.axis
+
+
+def _is_integer(value):
+    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

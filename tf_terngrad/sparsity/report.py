@@ -1,0 +1,166 @@
+"""Compare a model with its compacted self: which layer became which, and what it costs now."""
+
+import collections
+import math
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from tf_terngrad.sparsity import layouts
+from tf_terngrad.sparsity.costs import check_graph, layer_costs
+from tf_terngrad.sparsity.pictures import weight_matrix
+from tf_terngrad.sparsity.report_content import Report, Row
+
+
+def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None):
+    """Compare a model with its compacted self, layer by layer.
+
+    Layers are matched by name. The report keeps copies of the weights; training on does not change it.
+
+    Args:
+        model: a built Functional or Sequential model.
+        small: what `compact` made of it.
+        metrics: numbers measured on both, {title: (before, after) or (before, after, unit)}; see `Report.add`.
+        history: training curves: what `fit` returned, a dict of lists, or a list of these for runs in a row.
+        notes: sentences for the reader, or a mapping {what: why} of what could not shrink.
+        input_shapes: shapes of one example, one for each input; needed when the model leaves sizes open.
+        title: the report's title; the model's name by default.
+
+    Returns:
+        A `Report`.
+
+    Raises:
+        TypeError: not Keras models, or a metric that is no number.
+        ValueError: a model is not built, inputs or outputs do not correspond, no layer has its name in both, or the
+            weights are not finite.
+
+    Example:
+
+    ```python
+    report = tt.compare(model, small, metrics={"test error": (0.9, 0.9, "%")}, history=model.fit(...))
+    print(report)
+    report.to_html("report.html")
+    ```
+    """
+    _check_ports(model, small)
+    before, after = layer_costs(model, input_shapes), layer_costs(small, input_shapes)
+    rows = [_row(*pair) for pair in _pairs(before, after)]
+    if not any(row.matters and not row.status for row in rows) and any(row.matters for row in rows):
+        raise ValueError(
+            f"No layer of '{small.name}' has the name of a layer of '{model.name}'. Expected the model and its "
+            f"compacted self. Received: {small.name} with layers {[layer.name for layer in small.layers]}"
+        )
+    unknown = sorted({row.type for row in rows if None in row.multiply_adds})
+    remedy = [
+        f"Multiply-adds do not count layers of type {kind}: nothing is known of it. See `register_cost`."
+        for kind in unknown
+    ]
+    totals = [tuple(sum(cost.multiply_adds or 0 for cost in costs) for costs in (before, after))]
+    report = Report(title or model.name, rows, [], _curves(history), _notes(notes) + remedy)
+    report.add("parameters", model.count_params(), small.count_params())
+    report.add("multiply-adds", *totals[0])
+    for name, values in (metrics or {}).items():
+        report.add(name, *values)
+    return report
+
+
+def _check_ports(model, small):
+    for each in (model, small):
+        check_graph(each)
+    for side in ("inputs", "outputs"):
+        shapes = [[tuple(tensor.shape) for tensor in getattr(each, side)] for each in (model, small)]
+        if shapes[0] != shapes[1]:
+            raise ValueError(
+                f"The {side} of the models do not correspond. Expected '{small.name}' to have the shapes of "
+                f"'{model.name}', {shapes[0]}. Received: {shapes[1]}"
+            )
+
+
+def _pairs(before, after):
+    """(cost before, cost after) a layer: first by path, then by the last name in it; None where there is no partner."""
+    partners = {cost.path: cost for cost in after}
+    pairs = {cost.path: partners.pop(cost.path, None) for cost in before}
+    alone = collections.Counter(_last(path) for path, partner in pairs.items() if partner is None)
+    moved = collections.Counter(map(_last, partners))
+    for path, partner in pairs.items():
+        if partner is None and alone[_last(path)] == moved[_last(path)] == 1:
+            pairs[path] = partners.pop(next(other for other in partners if _last(other) == _last(path)))
+    return [(cost, pairs[cost.path]) for cost in before] + [(None, cost) for cost in partners.values()]
+
+
+def _last(path):
+    return path.rsplit("/", 1)[-1]
+
+
+def _row(before, after):
+    known = before or after
+    pair = (before, after)
+    return Row(
+        known.path,
+        type(known.layer).__name__,
+        tuple(_width(cost) if cost else 0 for cost in pair),
+        tuple(sum(math.prod(w.shape) for w in getattr(cost.layer, "weights", ())) if cost else 0 for cost in pair),
+        tuple(cost.multiply_adds if cost else 0 for cost in pair),
+        _matrices(before, after) if before else (),
+    )
+
+
+def _width(cost):
+    """How many units, filters or channels a layer gives."""
+    known = layouts.weight_layouts(cost.layer) or {}
+    for weight in getattr(cost.layer, "weights", ()):
+        if weight.name in known and not known[weight.name].inner:
+            return math.prod(weight.shape[axis] for axis in known[weight.name].outputs)
+    axis = getattr(cost.layer, "axis", -1)
+    return cost.shape[axis if isinstance(axis, int) else -1] if cost.shape else 1
+
+
+def _matrices(before, after):
+    """Copies of a layer's weights of two axes or more, as matrices."""
+    partners = {weight.name: weight for weight in getattr(after.layer, "weights", ())} if after else {}
+    found = []
+    for weight in getattr(before.layer, "weights", ()):
+        if len(weight.shape) < 2 or "float" not in weight.dtype:
+            continue
+        outputs = getattr((layouts.weight_layouts(before.layer) or {}).get(weight.name), "outputs", -1)
+        pair = [
+            None if each is None else weight_matrix(keras.ops.convert_to_numpy(each), outputs).copy()
+            for each in (weight, partners.get(weight.name))
+        ]
+        if not all(np.isfinite(matrix).all() for matrix in pair if matrix is not None):
+            raise ValueError(
+                f"Layer '{before.path}': expected finite weights. Received NaN or infinity in {weight.name}"
+            )
+        found.append((weight.name, *pair))
+    return tuple((before.path if len(found) == 1 else f"{before.path} {name}", *pair) for name, *pair in found)
+
+
+def _curves(history):
+    """Training curves of one run or of several in a row, by name; NaN where a run has no such curve."""
+    runs = history if isinstance(history, (list, tuple)) else [history] if history else []
+    runs = [getattr(run, "history", run) for run in runs]
+    if not all(isinstance(run, Mapping) for run in runs):
+        raise TypeError(
+            f"Expected history as `fit` returns it, a dict of lists, or a list of these. Received: {history!r}"
+        )
+    runs = [{name: np.ravel(values).astype(float) for name, values in run.items()} for run in runs]
+    lengths = [max(map(len, run.values()), default=0) for run in runs]
+    curves = {name: np.full(sum(lengths), np.nan) for run in runs for name in run}
+    for run, end in zip(runs, np.cumsum(lengths, dtype=int), strict=True):
+        for name, values in run.items():
+            start = end - max(map(len, run.values()))
+            curves[name][start : start + len(values)] = values
+    return curves
+
+
+def _notes(notes):
+    """Sentences; a mapping {what: why} becomes one sentence a reason."""
+    if isinstance(notes, str):
+        return [notes]
+    if not isinstance(notes, Mapping):
+        return [str(note) for note in notes]
+    reasons = {}
+    for what, why in notes.items():
+        reasons.setdefault(str(why), []).append(str(what))
+    return [f"{', '.join(names)}: {why}" for why, names in reasons.items()]

@@ -1,0 +1,154 @@
+"""What compaction left: widths, parameters and multiply-adds before and after, as text, page and picture."""
+
+import dataclasses
+import os
+from pathlib import Path
+
+import numpy as np
+
+from tf_terngrad.sparsity import report_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One layer before and after; every pair is (before, after), 0 where the layer is not there.
+
+    Args:
+        name: the layer's path in the model; in the smaller model, if it is only there.
+        type: the layer's class.
+        width: how many units, filters or channels it gives.
+        parameters: how many numbers its weights hold.
+        multiply_adds: for one example; None when the layer's type has no cost rule.
+        matrices: its weights of two axes or more, as (title, matrix before, matrix after), one row an output; the
+            second is None if the layer left.
+    """
+
+    name: str
+    type: str
+    width: tuple
+    parameters: tuple
+    multiply_adds: tuple
+    matrices: tuple = ()
+
+    @property
+    def matters(self):
+        """Whether the layer computes with weights or multiplies."""
+        return any(self.parameters) or self.multiply_adds != (0, 0)
+
+    @property
+    def status(self):
+        """removed, added, or nothing to say."""
+        return "removed" if self.width[1] == 0 else "added" if self.width[0] == 0 else ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """One number before and after, such as the test error; None where it is not known."""
+
+    title: str
+    before: float | None
+    after: float | None
+    unit: str = ""
+
+    def __post_init__(self):
+        for value in (self.before, self.after):
+            if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float, np.number))):
+                raise TypeError(f"Metric '{self.title}': expected numbers before and after. Received: {value!r}")
+
+    @property
+    def texts(self):
+        """Before, after, and how it changed."""
+        pair = tuple(report_text.number(value, self.unit) for value in (self.before, self.after))
+        return (*pair, report_text.change(self.before, self.after, self.unit))
+
+
+@dataclasses.dataclass
+class Report:
+    """A model and what compaction made of it. `str(report)` is a table.
+
+    Args:
+        title: the name of the model.
+        rows: one `Row` a layer.
+        metrics: list of `Metric`; the totals come first.
+        history: training curves by name, arrays with one value an epoch.
+        notes: sentences worth reading, such as what could not shrink and why.
+    """
+
+    title: str
+    rows: list
+    metrics: list
+    history: dict = dataclasses.field(default_factory=dict)
+    notes: list = dataclasses.field(default_factory=list)
+
+    def add(self, title, before, after, unit=""):
+        """Add a number measured on both models.
+
+        Args:
+            title: what was measured, such as "test error".
+            before: of the model; None if not measured.
+            after: of the smaller model; None if not measured.
+            unit: "%", "bytes", "ms" and "s" are understood, any other is shown; none for plain counts.
+
+        Raises:
+            TypeError: `before` or `after` is no number.
+        """
+        self.metrics.append(Metric(title, before, after, unit))
+
+    def __str__(self):
+        summary = [[metric.title, metric.texts[:2], metric.texts[2]] for metric in self.metrics]
+        layers = [_cells(row) for row in self.rows if row.matters]
+        head = ["layer", "type", "width", "parameters", "multiply-adds", "left"]
+        parts = [
+            report_text.table([self.title, "before → after", ""], summary),
+            report_text.table(head, layers),
+            "\n".join(f"- {note}" for note in self.notes),
+        ]
+        return "\n\n".join(part for part in parts if part)
+
+    def to_html(self, path):
+        """Save the report as one HTML file that needs no other.
+
+        Args:
+            path: the file to write; an old one is replaced in one step.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from tf_terngrad.sparsity.report_page import page
+
+        _write(path, page(self).encode())
+
+    def plot(self, path):
+        """Save widths, weights and training curves as one PNG picture.
+
+        Args:
+            path: the file to write; an old one is replaced in one step.
+
+        Raises:
+            OSError: the file cannot be written.
+        """
+        from tf_terngrad.sparsity.report_figure import figure, rendered
+
+        _write(path, rendered(figure(self), "png"))
+
+
+def _cells(row):
+    """A row of the table in text."""
+    counts = [tuple(map(report_text.number, pair)) for pair in (row.width, row.parameters, row.multiply_adds)]
+    left = row.status or report_text.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
+    return [row.name, row.type, *counts, left]
+
+
+def _write(path, content):
+    """Write a file so that whoever opens it finds the old one or the whole new one."""
+    path = Path(path)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.write_bytes(content)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        raise OSError(
+            f"The report cannot be written. Expected a file name in a folder that exists and can be written. "
+            f"Received: {str(path)!r} ({error})"
+        ) from error

@@ -1,0 +1,186 @@
+"""The report as one HTML page that needs no other file."""
+
+import base64
+import io
+from html import escape
+
+from matplotlib.image import imsave
+
+from tf_terngrad.sparsity import report_text
+from tf_terngrad.sparsity.report_figure import curve_groups, curve_image, most_changed, picture_pair
+
+_PICTURES = 24
+
+_STYLE = """
+:root { color-scheme: light dark; --page: #f6f8fa; --card: #fff; --ink: #1c2733; --soft: #66727f; --line: #e3e8ee;
+  --before: #d3dfea; --after: #0c447c; --sand: #b0692e; }
+@media (prefers-color-scheme: dark) { :root { --page: #12171d; --card: #1a2129; --ink: #e4e9ee; --soft: #93a0ad;
+  --line: #2b343e; --before: #31404f; --after: #6fa8dc; --sand: #dba36c; } }
+* { box-sizing: border-box; }
+body { margin: 0; background: var(--page); color: var(--ink); font: 15px/1.5 system-ui, -apple-system, "Segoe UI",
+  Roboto, "Helvetica Neue", Arial, sans-serif; font-variant-numeric: tabular-nums; }
+main { max-width: 1040px; margin: 0 auto; padding: 40px 20px 56px; }
+h1 { font-size: 28px; line-height: 1.2; margin: 0; letter-spacing: -.01em; overflow-wrap: anywhere; }
+h2 { font-size: 18px; margin: 44px 0 12px; }
+p { margin: 4px 0 0; } .soft, footer { color: var(--soft); }
+.cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin-top: 24px; }
+.card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
+.card h3 { font-size: 13px; font-weight: 500; color: var(--soft); margin: 0; }
+.card strong { display: block; font-size: 23px; line-height: 1.35; color: var(--after); font-weight: 650; }
+.card span { font-size: 13px; color: var(--soft); }
+.scroll { overflow-x: auto; padding: 0; }
+table { border-collapse: collapse; width: 100%; font-size: 14px; }
+th { text-align: left; font-weight: 500; color: var(--soft); font-size: 13px; white-space: nowrap; }
+th, td { padding: 8px 16px; border-bottom: 1px solid var(--line); } tr:last-child > * { border-bottom: 0; }
+td { white-space: nowrap; } td:first-child { white-space: normal; overflow-wrap: anywhere; font-weight: 600; }
+td:first-child small { display: block; font-weight: 400; color: var(--soft); }
+td.n, th.n { text-align: right; } td.n small { color: var(--soft); font-size: inherit; }
+tr.total td { font-weight: 600; border-top: 2px solid var(--line); }
+.bar { display: block; width: 110px; height: 6px; border-radius: 3px; background: var(--before); margin-top: 4px;
+  overflow: hidden; } .bar i { display: block; height: 100%; background: var(--after); }
+.gone { color: var(--sand); }
+.pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 12px; }
+.pair h3, .note h3 { font-size: 14px; margin: 0 0 8px; overflow-wrap: anywhere; }
+.pair h3 small { font-weight: 400; color: var(--soft); white-space: nowrap; }
+.pair div { display: grid; grid-template-columns: 1fr 1fr; gap: 14px; align-items: start; }
+.pair img { display: block; image-rendering: pixelated; border: 1px solid var(--line); background: #fff; }
+.curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 12px; }
+.curves img { width: 100%; display: block; }
+ul { margin: 0; padding-left: 18px; } li { margin: 4px 0; overflow-wrap: anywhere; } .key { white-space: nowrap; }
+.key i { display: inline-block; width: 11px; height: 11px; border: 1px solid var(--line); border-radius: 2px;
+  margin: 0 5px 0 0; vertical-align: -1px; }
+details { margin-top: 10px; color: var(--soft); font-size: 13px; overflow-wrap: anywhere; }
+footer { margin-top: 48px; font-size: 13px; }
+@media (max-width: 620px) { main { padding: 24px 14px 40px; } h1 { font-size: 23px; }
+  .cards { grid-template-columns: 1fr 1fr; gap: 8px; } .card { padding: 10px 12px; } .card strong { font-size: 19px; }
+  thead { display: none; } tr { display: grid; grid-template-columns: 1fr auto; padding: 10px 14px; gap: 2px 12px;
+  border-bottom: 1px solid var(--line); } tr:last-child { border: 0; } td, tr.total td { border: 0; padding: 0; }
+  td.n::before { content: attr(data-title) " "; color: var(--soft); font-weight: 400; float: left; }
+  td.n { grid-column: 1 / -1; } td.w { text-align: right; } }
+"""
+
+
+def page(report):
+    """The HTML text of a report."""
+    title = escape(report.title)
+    sections = [_cards(report), _layers(report), _weights(report), _training(report), _notes(report)]
+    return f"""<!DOCTYPE html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}, before and after compaction</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+<header><h1>{title}</h1><p class="soft">The model before and after compaction, by tf_terngrad.</p></header>
+{"".join(sections)}
+<footer>Multiply-adds are for one example and count the products of matrices: dense, convolutional, recurrent and
+attention layers. Normalization, which folds into its neighbours, and element-wise operations count zero.</footer>
+</main>
+</body>
+</html>
+"""
+
+
+def _cards(report):
+    cards = []
+    for metric in report.metrics:
+        before, after, change = metric.texts
+        cards.append(
+            f'<div class="card"><h3>{escape(metric.title)}</h3><strong>{escape(change or after)}</strong>'
+            f"<span>{escape(before)} → {escape(after)}</span></div>"
+        )
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _layers(report):
+    rows = [_layer(row) for row in report.rows if row.matters]
+    idle = [escape(row.name) for row in report.rows if not row.matters]
+    others = (
+        f"<details><summary>{len(idle)} layers without weights</summary>{', '.join(idle)}</details>" if idle else ""
+    )
+    head = "<th>layer</th><th>width</th>"
+    head += "".join(f'<th class="n">{title}</th>' for title in ("parameters", "multiply-adds", "left"))
+    return (
+        f'<h2>Layers</h2><div class="card scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{''.join(rows)}</tbody></table></div>{others}"
+    )
+
+
+def _layer(row):
+    before, after = row.width
+    filled = min(1, after / before) if before else 1
+    width = f'<span class="gone">{row.status}</span>' if row.status else f"{before:,} → {after:,}"
+    left = report_text.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
+    return (
+        f"<tr><td>{escape(row.name)}<small>{escape(row.type)}</small></td>"
+        f'<td class="w">{width}<span class="bar"><i style="width:{100 * filled:.1f}%"></i></span></td>'
+        f"{_numbers('parameters', row.parameters)}{_numbers('multiply-adds', row.multiply_adds)}"
+        f'<td class="n" data-title="left">{left}</td></tr>'
+    )
+
+
+def _numbers(title, pair):
+    before, after = map(report_text.number, pair)
+    return f'<td class="n" data-title="{title}"><small>{before} →</small> {after}</td>'
+
+
+def _weights(report):
+    pairs = most_changed(report, _PICTURES)
+    if not pairs:
+        return ""
+    total = sum(len(row.matrices) for row in report.rows)
+    which = f" The {len(pairs)} of {total} matrices that lost most." if len(pairs) < total else ""
+    key = "".join(
+        f'<span class="key"><i style="background:{color}"></i>{text}</span> &ensp;'
+        for color, text in (("#fff", "zero"), ("#0c447c", "large weight"), ("#f0d3b3", "left the model"))
+    )
+    return (
+        f'<h2>Weights</h2><p class="soft">One row an output, one column an input; before and after at one scale.{which}'
+        f'<br>{key}</p><div class="pairs">{"".join(_pair(*pair) for pair in pairs)}</div>'
+    )
+
+
+def _pair(title, before, after):
+    sizes = " → ".join(report_text.size(shape) for shape in (before.shape, (0, 0) if after is None else after.shape))
+    # Both images share one scale; very flat or tall matrices are stretched to be seen.
+    ratio = min(max(before.shape[0] / before.shape[1], 0.08), 1.4)
+    images = []
+    for image, matrix, name in zip(picture_pair(before, after, 360), (before, after), ("before", "after"), strict=True):
+        if image is None:
+            continue
+        across, down = (matrix.shape[axis] / before.shape[axis] for axis in (1, 0))
+        style = f"width:{100 * across:.2f}%;aspect-ratio:{across:.5f}/{ratio * down:.5f}"
+        images.append(f'<img style="{style}" alt="{escape(title)} {name}" src="{_inline(_png(image), "png")}">')
+    return f'<div class="card pair"><h3>{escape(title)} <small>{sizes}</small></h3><div>{"".join(images)}</div></div>'
+
+
+def _training(report):
+    groups = curve_groups(report.history)
+    if not groups:
+        return ""
+    images = [
+        f'<div class="card"><img alt="{escape(title)} by epoch" '
+        f'src="{_inline(curve_image(title, curves), "svg+xml")}"></div>'
+        for title, curves in groups.items()
+    ]
+    return f'<h2>Training</h2><div class="curves">{"".join(images)}</div>'
+
+
+def _notes(report):
+    if not report.notes:
+        return ""
+    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
+    return f'<h2>What stayed, and why</h2><div class="card"><ul>{notes}</ul></div>'
+
+
+def _png(image):
+    stream = io.BytesIO()
+    imsave(stream, image, format="png")
+    return stream.getvalue()
+
+
+def _inline(content, kind):
+    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -1,0 +1,84 @@
+"""Numbers, changes and tables as people read them."""
+
+import math
+
+_WORDS = {"": ("fewer", "more"), "bytes": ("smaller", "larger"), "ms": ("faster", "slower"), "s": ("faster", "slower")}
+
+
+def number(value, unit=""):
+    """A number with its unit; None is unknown.
+
+    >>> [number(2293000), number(1732032, "bytes"), number(0.9, "%"), number(None)]
+    ['2,293,000', '1.73 MB', '0.90 %', '?']
+    """
+    if value is None:
+        return "?"
+    if unit == "bytes":
+        power = 0 if abs(value) < 1000 else min(3, int(math.log10(abs(value)) // 3))
+        return f"{value / 1000**power:{'.0f' if power == 0 else '.3g'}} {('bytes', 'kB', 'MB', 'GB')[power]}"
+    if unit == "%":
+        return f"{value:.2f} %"
+    text = f"{value:,}" if isinstance(value, int) or abs(value) >= 1e4 else f"{value:.3g}"
+    return f"{text} {unit}".strip()
+
+
+def change(before, after, unit=""):
+    """How a number changed, in words.
+
+    >>> [change(2293000, 40000), change(0.9, 1.0, "%"), change(5.0, 1.0, "ms")]
+    ['57× fewer', '+0.10 points', '5.0× faster']
+    """
+    if before is None or after is None or math.isnan(before) or math.isnan(after):
+        return ""
+    if before == after:
+        return "unchanged"
+    if unit == "%":
+        return f"{after - before:+.2f} points"
+    if before <= 0 or after <= 0:
+        return f"{after - before:+,.4g} {unit}".strip()
+    ratio = max(before, after) / min(before, after)
+    word = _WORDS.get(unit, ("lower", "higher"))[after > before]
+    return f"{ratio:.{0 if ratio >= 20 else 1}f}\N{MULTIPLICATION SIGN} {word}"
+
+
+def share(before, after):
+    """What is left, in percent.
+
+    >>> [share(200, 50), share(0, 0), share(None, 1)]
+    ['25 %', '', '']
+    """
+    if not before or after is None:
+        return ""
+    percent = 100 * after / before
+    return f"{percent:.{0 if percent >= 9.95 or percent == 0 else 1}f} %"
+
+
+def size(shape):
+    """The shape of a matrix; nothing is left of an empty one.
+
+    >>> [size((50, 500)), size((0, 0))]
+    ['50 × 500', 'removed']
+    """
+    return " \N{MULTIPLICATION SIGN} ".join(f"{length:,}" for length in shape) if all(shape) else "removed"
+
+
+def table(head, rows):
+    """Columns in plain text; a cell that is a pair (before, after) is shown as `before → after`, aligned.
+
+    Args:
+        head: one title a column.
+        rows: lists of cells, texts or pairs of texts.
+    """
+    columns = [_column(cells) for cells in zip(*rows, strict=True)]
+    widths = [max(len(title), *map(len, cells)) for title, cells in zip(head, columns, strict=True)]
+    lines = [head, ["-" * width for width in widths], *zip(*columns, strict=True)]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _column(cells):
+    """The cells of one column, aligned."""
+    pairs = [cell for cell in cells if isinstance(cell, tuple)]
+    if not pairs:
+        return list(cells)
+    before, after = (max(map(len, side)) for side in zip(*pairs, strict=True))
+    return [f"{cell[0]:>{before}} → {cell[1]:>{after}}" if isinstance(cell, tuple) else cell for cell in cells]

@@ -1,0 +1,182 @@
+"""Convolutions: plain, grouped, transposed, depthwise and separable, in one, two and three dimensions."""
+
+import keras
+import numpy as np
+
+from tf_terngrad.sparsity.channels import Channels
+from tf_terngrad.sparsity.rules.base import Rule, register_rule
+from tf_terngrad.sparsity.rules.elementwise import activate
+
+
+class Convolution(Rule):
+    """Kernel (*taps, in / groups, filters). Only without padding does a constant channel stay constant."""
+
+    kind = "filter"
+
+    def follow(self, call):
+        layer, graph = call.layer, call.graph
+        axis = enter(call)
+        entering = call.inputs[0].axes[axis]
+        groups, width = layer.groups, layer.kernel.shape[-2]
+        if groups > 1 and width == 1:
+            follow_depthwise(call, axis, layer.kernel, layer.filters // groups)
+            return
+        if groups > 1 and entering is not None:
+            _tie_groups(graph, entering.units.reshape(groups, width))
+        units = graph.born(layer.kernel, -1, layer.filters)
+        if groups > 1:
+            _tie_groups(graph, units.reshape(groups, -1))
+        call.label(layer.kernel, -1, units, "kernel", produced=True)
+        call.label(layer.bias, 0, units, "bias")
+        call.label(layer.kernel, -2, entering and entering.units[:width], "kernel")
+        values = call.read(
+            layer.kernel, -2, entering, lambda: self.kernel(call), (units,), keeps_constants(layer), layer.bias
+        )
+        call.output.axes[axis] = Channels(units, values)
+        activate(call, layer.activation)
+
+    def kernel(self, call):
+        """The kernel as (in, out, taps), zero between groups."""
+        array, groups = call.graph.value(call.layer.kernel), call.layer.groups
+        array = np.moveaxis(array, (-2, -1), (0, 1)).reshape(*array.shape[-2:], -1)
+        if groups == 1:
+            return array
+        width, filters, taps = array.shape
+        full = np.zeros((groups, width, groups, filters // groups, taps), array.dtype)
+        for group in range(groups):
+            full[group, :, group] = array.reshape(width, groups, -1, taps)[:, group]
+        return full.reshape(groups * width, filters, taps)
+
+    def config(self, call, kept):
+        layer = call.layer
+        config, axis = layer.get_config(), channel_axis(layer)
+        if call.output.axes[axis] is not None:
+            config["filters"] = kept.width(call.output.axes[axis])
+            if layer.groups > 1 and layer.kernel.shape[-2] == 1:
+                config["groups"] = kept.width(call.inputs[0].axes[axis])
+        return config
+
+
+class TransposedConvolution(Rule):
+    """Kernel (*taps, filters, in). The borders see fewer taps, so only zero is a constant that passes."""
+
+    kind = "filter"
+
+    def follow(self, call):
+        layer, graph = call.layer, call.graph
+        axis = enter(call)
+        entering = call.inputs[0].axes[axis]
+        units = graph.born(layer.kernel, -2, layer.filters)
+        call.label(layer.kernel, -2, units, "kernel", produced=True)
+        call.label(layer.bias, 0, units, "bias")
+        call.label(layer.kernel, -1, entering and entering.units, "kernel")
+
+        def kernel():
+            array = graph.value(layer.kernel)
+            return np.moveaxis(array, (-1, -2), (0, 1)).reshape(array.shape[-1], array.shape[-2], -1)
+
+        values = call.read(layer.kernel, -1, entering, kernel, (units,), False, layer.bias)
+        call.output.axes[axis] = Channels(units, values)
+        activate(call, layer.activation)
+
+    def config(self, call, kept):
+        return {**call.layer.get_config(), "filters": kept.width(call.output.axes[channel_axis(call.layer)])}
+
+
+class DepthwiseConvolution(Rule):
+    """Kernel (*taps, in, multiplier): every input channel leaves with its own outputs."""
+
+    kind = "filter"
+
+    def follow(self, call):
+        follow_depthwise(call, enter(call), call.layer.kernel, call.layer.depth_multiplier)
+
+
+class SeparableConvolution(Rule):
+    """A depthwise kernel (*taps, in, multiplier), then a pointwise one (*1, in * multiplier, filters)."""
+
+    kind = "filter"
+
+    def follow(self, call):
+        layer, graph = call.layer, call.graph
+        axis = enter(call)
+        entering = call.inputs[0].axes[axis]
+        units = graph.born(layer.pointwise_kernel, -1, layer.filters)
+        call.label(layer.pointwise_kernel, -1, units, "kernel", produced=True)
+        call.label(layer.bias, 0, units, "bias")
+        if entering is not None:
+            entering = depthwise(call, entering, layer.depthwise_kernel, layer.depth_multiplier, None)
+            call.label(layer.pointwise_kernel, -2, entering.units, "kernel")
+
+        def kernel():
+            return graph.value(layer.pointwise_kernel).reshape(-1, layer.filters)[..., None]
+
+        values = call.read(layer.pointwise_kernel, -2, entering, kernel, (units,), True, layer.bias)
+        call.output.axes[axis] = Channels(units, values)
+        activate(call, layer.activation)
+
+    def config(self, call, kept):
+        return {**call.layer.get_config(), "filters": kept.width(call.output.axes[channel_axis(call.layer)])}
+
+
+def channel_axis(layer):
+    """The axis of the channels, from the end or from the front."""
+    return -1 if layer.data_format == "channels_last" else 1
+
+
+def enter(call):
+    """The channel axis of a convolution; channels followed along a spatial axis are frozen."""
+    axis = channel_axis(call.layer)
+    edge = call.inputs[0]
+    for other, channels in enumerate(edge.axes):
+        if channels is not None and other != axis % len(edge.shape):
+            call.graph.freeze(channels.units, f"{call.path}: a convolution slides along this axis")
+    return axis
+
+
+def keeps_constants(layer):
+    """Whether a constant input gives a constant output: no padding, or a kernel of one tap."""
+    return layer.padding == "valid" or all(size == 1 for size in layer.kernel_size)
+
+
+def follow_depthwise(call, axis, kernel, multiplier):
+    """A convolution that keeps channels apart, with bias and activation."""
+    entering = call.inputs[0].axes[axis]
+    if entering is None:
+        return
+    leaving = depthwise(call, entering, kernel, multiplier, call.layer.bias)
+    call.output.axes[axis] = leaving
+    activate(call, call.layer.activation)
+
+
+def depthwise(call, entering, kernel, multiplier, bias):
+    """The channels behind a depthwise kernel; `kernel` is (*taps, in, multiplier) or grouped (*taps, 1, out)."""
+    units = np.repeat(entering.units, multiplier)
+    if kernel.shape[-2] == len(entering):
+        call.label(kernel, -2, entering.units, "kernel")
+    else:
+        call.label(kernel, -1, units, "kernel")
+    call.label(bias, 0, units, "bias")
+    if call.graph.tolerance is None:
+        return Channels.of(units)
+    taps = call.graph.value(kernel).reshape(-1, len(units))
+    bias = 0.0 if bias is None else call.graph.value(bias)
+    entered = np.repeat(entering.values, multiplier)
+    known = (entered == 0) | (~np.isnan(entered) & keeps_constants(call.layer))
+    values = np.where(known, np.where(known, entered, 0) * taps.sum(0, dtype=np.float64), np.nan)
+    values[(np.abs(taps) <= call.graph.tolerance).all(0)] = 0.0
+    return Channels(units, values + bias)
+
+
+def _tie_groups(graph, units):
+    """Every group must keep as many channels as the others: position by position they leave together."""
+    for group in units[1:]:
+        graph.units.tie(units[0], group)
+
+
+for _rank in ("1D", "2D", "3D"):
+    register_rule(getattr(keras.layers, f"Conv{_rank}"), Convolution())
+    register_rule(getattr(keras.layers, f"Conv{_rank}Transpose"), TransposedConvolution())
+for _rank in ("1D", "2D"):
+    register_rule(getattr(keras.layers, f"DepthwiseConv{_rank}"), DepthwiseConvolution())
+    register_rule(getattr(keras.layers, f"SeparableConv{_rank}"), SeparableConvolution())

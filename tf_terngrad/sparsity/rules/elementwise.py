@@ -1,0 +1,232 @@
+"""Layers and operations that act on each element by itself: activations, arithmetic, dropout, noise."""
+
+import keras
+import numpy as np
+from keras import tree
+from keras.src.ops import core as core_operations
+from keras.src.ops import nn as nn_operations
+from keras.src.ops import numpy as numpy_operations
+
+from tf_terngrad.sparsity.channels import Edge
+from tf_terngrad.sparsity.rules.base import Frozen, Rule, register_rule, rule_for
+
+_ACROSS_CHANNELS = ("softmax", "log_softmax", "sparsemax", "glu")
+_ACTIVATIONS = {
+    getattr(module, name)
+    for module in (keras.activations, keras.ops)
+    for name in dir(keras.activations)
+    if name[0] != "_" and hasattr(module, name) and name not in (*_ACROSS_CHANNELS, "get", "serialize", "deserialize")
+}
+
+
+class Elementwise(Rule):
+    """Any function of single elements, of one or of several tensors that broadcast: widths stay together."""
+
+    def follow(self, call):
+        if any(np.ndim(value) and np.size(value) > 1 for value in _constants(call)):
+            call.freeze(call.inputs, "combined with a constant array, whose width is fixed")
+            return
+        for axis in range(1, len(call.output.shape)):
+            call.output.axes[axis] = self._meet(call, axis)
+
+    def _meet(self, call, axis):
+        """The channels of one output axis, where the aligned axes of all inputs are tied."""
+        size = call.output.shape[axis]
+        shift = len(call.output.shape) - axis
+        met, values, fixed = [], [], False
+        for edge in call.inputs:
+            present = len(edge.shape) > shift
+            channels = edge.axes[-shift] if present else None
+            if channels is not None and len(channels) != size:
+                call.graph.freeze(channels.units, f"{call.path}: one channel is broadcast over many")
+            elif channels is not None:
+                met.append(channels)
+            elif present and edge.shape[-shift] == size:
+                fixed = True
+            values.append(np.array([np.nan]) if channels is None else channels.values)
+        if not met:
+            return None
+        for channels in met[1:]:
+            call.graph.units.tie(met[0].units, channels.units)
+        if fixed:
+            call.graph.freeze(met[0].units, f"{call.path}: combined with a tensor that cannot shrink")
+        return met[0].with_values(self.values(call, [np.broadcast_to(v, (size,)) for v in values]))
+
+    def values(self, call, values):
+        """What comes out for each channel where everything that goes in is known."""
+        known = ~np.isnan(values).any(0)
+        result = np.full(known.shape, np.nan)
+        if known.any():
+            remaining = iter(values)
+
+            def replace(value):
+                return keras.ops.convert_to_tensor(next(remaining)[known], "float32") if _is_edge(value) else value
+
+            args, kwargs = tree.map_structure(replace, (call.args, call.kwargs))
+            result[known] = keras.ops.convert_to_numpy(call.layer.call(*args, **kwargs))
+        return result
+
+
+class Passing(Elementwise):
+    """Layers that do nothing at inference: dropout, noise, identity."""
+
+    def follow(self, call):
+        super().follow(call)
+        shape = getattr(call.layer, "noise_shape", None) or ()
+        if any(size not in (None, 1) for size in shape[1:]):
+            call.freeze(call.inputs, "the noise shape is fixed")
+
+    def values(self, call, values):
+        return values[0]
+
+
+class Product(Elementwise):
+    """x * y: zero where either is zero, whatever the other is."""
+
+    def values(self, call, values):
+        return np.where((np.stack(values) == 0).any(0), 0.0, super().values(call, values))
+
+
+class Sum(Elementwise):
+    """x + y (or x - y): a term that is zero everywhere can leave, and its layers with it."""
+
+    def __init__(self, first_stays=False):
+        self.first_stays = first_stays
+
+    def skippable(self, call, kept):
+        if any(call.output is edge for edge in call.graph.outputs) or list(_constants(call)):
+            return set()
+        zero = {
+            position
+            for position, edge in enumerate(call.inputs)
+            if edge.is_zero and not (self.first_stays and position == 0)
+        }
+        stay = [edge for position, edge in enumerate(call.inputs) if position not in zero]
+        if not stay:
+            zero.discard(0)
+            stay = call.inputs[:1]
+        same = any(edge.shape == call.output.shape and edge.dtype == call.output.dtype for edge in stay)
+        return zero if same else set()
+
+    def rebuild(self, builder, call, args, kwargs):
+        tensors = [t for t in tree.flatten((args, kwargs)) if t is not None]
+        if len(tensors) == 1 and len(call.inputs) > 1:
+            return tensors[0]
+        if len(tensors) < len(call.inputs):
+            args = ([t for t in args[0] if t is not None],)
+        return builder.layer(call)(*args, **kwargs)
+
+
+class ParametricReLU(Rule):
+    """f(x) = x where x > 0, alpha * x elsewhere, with a learnt alpha for each element or channel."""
+
+    def follow(self, call):
+        alpha = call.layer.alpha
+        slopes = call.graph.value(alpha)
+        for axis, channels in enumerate(call.inputs[0].axes):
+            if channels is None:
+                continue
+            values = channels.values
+            if alpha.shape[axis - 1] == len(channels):
+                call.label(alpha, axis - 1, channels.units, "slope")
+                slope = np.moveaxis(slopes, axis - 1, 0).reshape(len(channels), -1)
+            else:
+                slope = slopes.reshape(1, -1)
+            same = (slope == slope[:, :1]).all(1)
+            below = np.where(same, slope[:, 0] * values, np.nan)
+            call.output.axes[axis] = channels.with_values(np.where(values >= 0, values, below))
+
+
+class Activation(Rule):
+    """The Activation layer: any function, by name or as an object."""
+
+    def follow(self, call):
+        call.output.axes = list(call.inputs[0].axes)
+        activate(call, call.layer.activation)
+
+
+class AcrossChannels(Rule):
+    """Softmax and its kin: harmless along fixed axes, freezing along the axis they run over."""
+
+    def follow(self, call):
+        axes = call.layer.axis if isinstance(call.layer.axis, (tuple, list)) else [call.layer.axis]
+        edge = call.inputs[0]
+        for axis in axes:
+            if edge.axes[axis] is not None:
+                call.graph.freeze(edge.axes[axis].units, f"{call.path}: {type(call.layer).__name__} runs across channels")
+        call.output.axes = [None if c is None else c.unknown() for c in edge.axes]
+
+
+def activate(call, activation):
+    """Apply a layer's activation argument to the channels of its output."""
+    if activation is None or activation is keras.activations.linear:
+        return
+    if not _is_elementwise(activation):
+        name = getattr(activation, "__name__", type(activation).__name__)
+        call.freeze(call.outputs, f"activation {name!r} is not known to act on each element by itself")
+        function = None
+    else:
+        function = activation
+    call.output.axes = [
+        None if channels is None else channels.with_values(_map(function, channels.values))
+        for channels in call.output.axes
+    ]
+
+
+def _is_elementwise(activation):
+    if isinstance(activation, keras.layers.Layer):
+        return isinstance(rule_for(activation), Elementwise)
+    return activation in _ACTIVATIONS
+
+
+def _map(function, values):
+    result = np.full(values.shape, np.nan)
+    known = ~np.isnan(values)
+    if function is not None and known.any():
+        result[known] = keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(values[known], "float32")))
+    return result
+
+
+def _is_edge(value):
+    return isinstance(value, Edge)
+
+
+def _constants(call):
+    """Everything but tensors of the graph that a call combines."""
+    return (v for v in tree.flatten((call.args, call.kwargs)) if v is not None and not _is_edge(v))
+
+
+for _name in ("ReLU", "LeakyReLU", "ELU", "Rescaling"):
+    register_rule(getattr(keras.layers, _name), Elementwise())
+for _name in (
+    "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout GaussianDropout GaussianNoise Identity "
+    "ActivityRegularization"
+).split():
+    register_rule(getattr(keras.layers, _name), Passing())
+for _name in ("Average", "Maximum", "Minimum"):
+    register_rule(getattr(keras.layers, _name), Elementwise())
+for _name in (
+    "Absolute Abs Arctan Cbrt Ceil Clip Cos Cosh Divide DivideNoNan TrueDivide Exp Exp2 Expm1 Floor FloorDivide Log "
+    "Log10 Log1p Log2 Logaddexp Maximum Minimum Mod Negative Power Reciprocal Round Sign Sin Sinh Square Sqrt Tan Tanh "
+    "Trunc Where"
+).split():
+    register_rule(getattr(numpy_operations, _name), Elementwise())
+for _name in (
+    "Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink SparsePlus Silu Squareplus LogSigmoid LeakyRelu "
+    "HardSigmoid HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold"
+).split():
+    register_rule(getattr(nn_operations, _name), Elementwise())
+for _name in ("Cast", "StopGradient", "SaturateCast"):
+    register_rule(getattr(core_operations, _name), Elementwise())
+for _type in (keras.layers.Multiply, numpy_operations.Multiply):
+    register_rule(_type, Product())
+for _type in (keras.layers.Add, numpy_operations.Add):
+    register_rule(_type, Sum())
+for _type in (keras.layers.Subtract, numpy_operations.Subtract):
+    register_rule(_type, Sum(first_stays=True))
+for _type in (keras.layers.Softmax, nn_operations.Softmax, nn_operations.LogSoftmax):
+    register_rule(_type, AcrossChannels())
+for _type in (nn_operations.Glu, nn_operations.Sparsemax):
+    register_rule(_type, Frozen("it runs across channels"))
+register_rule(keras.layers.PReLU, ParametricReLU())
+register_rule(keras.layers.Activation, Activation())

@@ -1,0 +1,121 @@
+"""Normalizations: by stored statistics (channels stay apart), by groups, and across channels."""
+
+import keras
+import numpy as np
+
+from tf_terngrad.sparsity.rules.base import Frozen, Rule, register_rule
+
+
+class BatchNormalization(Rule):
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, for each index of one axis."""
+
+    def follow(self, call):
+        layer, edge = call.layer, call.inputs[0]
+        call.output.axes = [channels and channels.unknown() for channels in edge.axes]
+        channels = edge.axes[layer.axis]
+        if channels is None:
+            return
+        for variable, role in _named_weights(layer):
+            call.label(variable, 0, channels.units, role)
+        if call.graph.tolerance is not None:
+            call.output.axes[layer.axis] = channels.with_values(self._values(call.graph, layer, channels.values))
+
+    def _values(self, graph, layer, values):
+        mean, variance = graph.value(layer.moving_mean), graph.value(layer.moving_variance)
+        gamma = np.ones_like(mean) if layer.gamma is None else graph.value(layer.gamma)
+        beta = np.zeros_like(mean) if layer.beta is None else graph.value(layer.beta)
+        normalized = (values - mean) / np.sqrt(variance.astype(np.float64) + layer.epsilon)
+        return np.where(np.abs(gamma) <= graph.tolerance, beta, gamma * normalized + beta)
+
+
+class GroupNormalization(Rule):
+    """Statistics run over a whole group, so a group leaves as one and the groups that stay keep their size."""
+
+    def follow(self, call):
+        layer, edge, graph = call.layer, call.inputs[0], call.graph
+        axis = layer.axis % len(edge.shape)
+        for other, channels in enumerate(edge.axes):
+            if channels is not None and other != axis:
+                graph.freeze(channels.units, f"{call.path}: its statistics run along this axis")
+        channels = edge.axes[axis]
+        call.output.axes = [c and c.unknown() for c in edge.axes]
+        if channels is None:
+            return
+        if layer.groups == 1:
+            graph.freeze(channels.units, f"{call.path}: its statistics run across channels")
+        grouped = channels.units.reshape(layer.groups, -1)
+        for column in grouped.T[1:]:
+            graph.units.tie(grouped[:, 0], column)
+        for variable, role in ((layer.gamma, "scale"), (layer.beta, "shift")):
+            call.label(variable, 0, channels.units, role)
+        if graph.tolerance is not None:
+            call.output.axes[axis] = channels.with_values(self._values(graph, layer, channels.values))
+
+    def _values(self, graph, layer, values):
+        gamma = np.ones_like(values) if layer.gamma is None else graph.value(layer.gamma)
+        beta = np.zeros_like(values) if layer.beta is None else graph.value(layer.beta)
+        groups = values.reshape(layer.groups, -1)
+        mean, variance = groups.mean(1, keepdims=True), groups.var(1, keepdims=True)
+        normalized = ((groups - mean) / np.sqrt(variance + layer.epsilon)).reshape(-1)
+        return np.where(np.abs(gamma) <= graph.tolerance, beta, gamma * normalized + beta)
+
+    def config(self, call, kept):
+        layer = call.layer
+        channels = call.inputs[0].axes[layer.axis]
+        if channels is None:
+            return layer.get_config()
+        return {**layer.get_config(), "groups": kept.width(channels) * layer.groups // len(channels)}
+
+
+class AcrossChannels(Rule):
+    """Layer, unit and root-mean-square normalization: statistics run along the layer's axes."""
+
+    def follow(self, call):
+        edge = call.inputs[0]
+        axes = call.layer.axis if isinstance(call.layer.axis, (list, tuple)) else [call.layer.axis]
+        for axis in axes:
+            if edge.axes[axis] is not None:
+                call.graph.freeze(edge.axes[axis].units, f"{call.path}: its statistics run across channels")
+        call.output.axes = [channels and channels.unknown() for channels in edge.axes]
+
+
+class Normalization(Rule):
+    """(x - mean) / sqrt(variance), learnt by adapt() or given: a feature can leave with its statistics."""
+
+    def follow(self, call):
+        layer, edge = call.layer, call.inputs[0]
+        call.output.axes = [channels and channels.unknown() for channels in edge.axes]
+        channels = self._channels(call)
+        if channels is None:
+            call.freeze(call.inputs, "it normalizes over several axes")
+        elif layer.input_mean is None:
+            call.label(layer.adapt_mean, 0, channels.units, "statistic")
+            call.label(layer.adapt_variance, 0, channels.units, "statistic")
+
+    def _channels(self, call):
+        axes = call.layer._keep_axis
+        return call.inputs[0].axes[axes[0]] if len(axes) == 1 else None
+
+    def config(self, call, kept):
+        config, channels = call.layer.get_config(), self._channels(call)
+        for name in ("mean", "variance"):
+            if config.get(name) is not None and channels is not None and np.size(config[name]) > 1:
+                config[name] = np.ravel(config[name])[kept.mask(channels)].tolist()
+        return config
+
+
+def _named_weights(layer):
+    return (
+        (layer.gamma, "scale"),
+        (layer.beta, "shift"),
+        (layer.moving_mean, "statistic"),
+        (layer.moving_variance, "statistic"),
+    )
+
+
+register_rule(keras.layers.BatchNormalization, BatchNormalization())
+register_rule(keras.layers.GroupNormalization, GroupNormalization())
+register_rule(keras.layers.Normalization, Normalization())
+for _type in (keras.layers.LayerNormalization, keras.layers.UnitNormalization, keras.layers.RMSNormalization):
+    register_rule(_type, AcrossChannels())
+register_rule(keras.layers.SpectralNormalization, Frozen("its norm runs across channels"))

@@ -1,0 +1,86 @@
+"""Layers that move along space and leave the channels alone: pooling, padding, cropping, up-sampling, reductions."""
+
+import keras
+import numpy as np
+from keras.src.ops import nn as nn_operations
+from keras.src.ops import numpy as numpy_operations
+
+from tf_terngrad.sparsity.rules.base import Rule, register_rule
+
+
+class Spatial(Rule):
+    """The channel axis passes; followed channels along a spatial axis freeze. `borders`: zeros are added around."""
+
+    def __init__(self, borders=False):
+        self.borders = borders
+
+    def follow(self, call):
+        edge = call.inputs[0]
+        axis = _channel_axis(call.layer, len(edge.shape))
+        for other, channels in enumerate(edge.axes):
+            if channels is not None and other != axis:
+                call.graph.freeze(channels.units, f"{call.path}: it moves along this axis")
+        channels = edge.axes[axis]
+        if channels is not None and self.borders:
+            channels = channels.with_values(np.where(channels.values == 0, 0.0, np.nan))
+        call.output.axes[axis] = channels
+
+
+class GlobalPooling(Rule):
+    """One number a channel."""
+
+    def follow(self, call):
+        edge = call.inputs[0]
+        axis = _channel_axis(call.layer, len(edge.shape))
+        for other, channels in enumerate(edge.axes):
+            if channels is not None and other != axis:
+                call.graph.freeze(channels.units, f"{call.path}: it pools along this axis")
+        call.output.axes[axis if call.layer.keepdims else 1] = edge.axes[axis]
+
+
+class Reduction(Rule):
+    """Operations that reduce some axes. `contracts`: a sum, which a zero channel does not change."""
+
+    def __init__(self, contracts=False):
+        self.contracts = contracts
+
+    def follow(self, call):
+        edge, rank = call.inputs[0], len(call.inputs[0].shape)
+        given = call.layer.axis
+        axes = range(rank) if given is None else [a % rank for a in np.atleast_1d(given)]
+        for axis in axes:
+            if edge.axes[axis] is None:
+                continue
+            if self.contracts:
+                call.contract(edge.axes[axis])
+            else:
+                reason = f"{call.path}: {type(call.layer).__name__} runs across channels"
+                call.graph.freeze(edge.axes[axis].units, reason)
+        stay = [axis for axis in range(rank) if call.layer.keepdims or axis not in axes]
+        for position, axis in enumerate(stay):
+            channels = None if axis in axes else edge.axes[axis]
+            if channels is not None and (self.contracts or len(edge.followed) > 1):
+                channels = channels.with_values(np.where(channels.values == 0, 0.0, np.nan))
+            call.output.axes[position] = channels
+
+
+def _channel_axis(layer, rank):
+    return 1 if layer.data_format == "channels_first" else rank - 1
+
+
+for _rank in ("1D", "2D", "3D"):
+    for _name in ("MaxPooling", "AveragePooling", "AdaptiveMaxPooling", "AdaptiveAveragePooling", "UpSampling", "Cropping"):
+        register_rule(getattr(keras.layers, _name + _rank), Spatial())
+    register_rule(getattr(keras.layers, "ZeroPadding" + _rank), Spatial(borders=True))
+    for _name in ("GlobalMaxPooling", "GlobalAveragePooling"):
+        register_rule(getattr(keras.layers, _name + _rank), GlobalPooling())
+for _type in (
+    nn_operations.MaxPool,
+    nn_operations.AveragePool,
+    nn_operations.AdaptiveMaxPool,
+    nn_operations.AdaptiveAveragePool,
+):
+    register_rule(_type, Spatial())
+for _name in ("Mean", "Max", "Min", "Amax", "Amin"):
+    register_rule(getattr(numpy_operations, _name), Reduction())
+register_rule(numpy_operations.Sum, Reduction(contracts=True))

@@ -1,0 +1,251 @@
+"""Structures: sets of weight slices that leave together, found by following dimensions through the model."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from tf_terngrad.sparsity.branches import find_branches
+from tf_terngrad.sparsity.graph import Graph, check_model
+
+KINDS = ("filter", "unit", "input", "branch")
+
+
+@dataclasses.dataclass(frozen=True)
+class Slice:
+    """Where the members of a structure lie along one axis of one variable.
+
+    Attributes:
+        variable: the `keras.Variable`.
+        axis: the axis along which the members lie.
+        indices: integers, shape (size, multiplicity): row i holds the positions of member i. The multiplicity is above
+            one where a channel is read at several places, such as a dense layer behind a flatten.
+        path: the layer that owns the variable, as `outer/inner` in nested models.
+        role: "kernel", "bias", "scale", "shift", "slope" or "statistic"; statistics leave but are never penalized.
+    """
+
+    variable: keras.Variable
+    axis: int
+    indices: np.ndarray
+    path: str
+    role: str
+
+    def squared_sums(self):
+        """The sum of squares of each member, shape (size,), in float64."""
+        array = keras.ops.convert_to_numpy(self.variable.value).astype(np.float64)
+        others = tuple(axis for axis in range(array.ndim) if axis != self.axis)
+        return np.square(array).sum(others)[self.indices].sum(1)
+
+    def zero(self, members):
+        """Set the slices of these members to zero."""
+        array = np.array(keras.ops.convert_to_numpy(self.variable.value))
+        np.moveaxis(array, self.axis, 0)[self.indices[members].ravel()] = 0
+        self.variable.assign(array)
+
+
+@dataclasses.dataclass(frozen=True)
+class Structure:
+    """Weight slices that leave together, for each of `size` members: filters, hidden units, inputs or a branch.
+
+    A filter with its bias, its batch-norm scale and shift and every input slice that reads it is one member of the
+    structure of its layer (coupled groups after SSL, Wen et al., NIPS 2016).
+
+    Attributes:
+        name: the layer where the members are born, with the positions if they are not all of its outputs.
+        kind: "filter", "unit", "input" (features of the model's input) or "branch" (of a residual sum).
+        size: how many members there are.
+        slices: the `Slice`s of all variables that a member lies in.
+        born: the paths of the layers whose outputs the members are.
+
+    Example:
+
+    ```python
+    for structure in tt.structures(model):
+        print(structure, structure.norms().min())
+    ```
+    """
+
+    name: str
+    kind: str
+    size: int
+    slices: tuple
+    born: tuple = ()
+
+    @property
+    def layers(self):
+        """The paths of the layers that hold a slice, in the order of the model."""
+        return tuple(dict.fromkeys(piece.path for piece in self.slices))
+
+    @property
+    def penalized(self):
+        """The slices that count in the norm: all but stored statistics."""
+        return tuple(piece for piece in self.slices if piece.role != "statistic")
+
+    def norms(self):
+        """The Euclidean norm of each member over all its slices, shape (size,)."""
+        return np.sqrt(sum(piece.squared_sums() for piece in self.penalized))
+
+    def zero(self, indices):
+        """Set all slices of these members to zero, in the model itself.
+
+        Args:
+            indices: integers in [0, size), or a Boolean mask of shape (size,).
+
+        Raises:
+            IndexError: if there is no such member.
+        """
+        indices = np.asarray(indices)
+        if indices.dtype == bool:
+            if indices.shape != (self.size,):
+                raise IndexError(f"{self.name}: expected a mask of shape ({self.size},). Received: {indices.shape}")
+            indices = np.flatnonzero(indices)
+        indices = np.atleast_1d(indices).astype(np.int64)
+        if indices.size and (indices.min() < 0 or indices.max() >= self.size):
+            raise IndexError(f"{self.name}: expected members in [0, {self.size}). Received: {indices.tolist()}")
+        for piece in self.penalized:
+            piece.zero(indices)
+
+    def __str__(self):
+        held = {}
+        for piece in self.penalized:
+            axis = "" if len(piece.variable.shape) == 1 or self.kind == "branch" else f"[{', '.join(_axis_marks(piece))}]"
+            held.setdefault(piece.path, []).append(f"{piece.variable.name}{axis}")
+        where = "; ".join(f"{path}: {', '.join(names)}" for path, names in held.items())
+        plural = {"branch": "branches"}.get(self.kind, self.kind + "s") if self.size != 1 else self.kind
+        return f"{self.name}: {self.size} {plural} — {where}"
+
+
+@dataclasses.dataclass(frozen=True)
+class Frozen:
+    """Channels that will stay, and why: the layer where they are born, how many, the reasons."""
+
+    name: str
+    size: int
+    reasons: tuple
+
+    def __str__(self):
+        return f"{self.name}: {self.size} frozen — {'; '.join(self.reasons)}"
+
+
+class Structures(list):
+    """The structures of a model, and in `frozen` the widths that cannot shrink, with the reasons."""
+
+    def __init__(self, structures, frozen):
+        super().__init__(structures)
+        self.frozen = frozen
+
+    def __str__(self):
+        return "\n".join(str(entry) for entry in [*self, *self.frozen])
+
+
+def structures(model):
+    """Find what can leave a model: follow its dimensions through every layer.
+
+    Args:
+        model: a built Functional or Sequential `keras.Model`; nested and shared layers, many inputs and outputs are
+            fine.
+
+    Returns:
+        A list of `Structure`, in the order of the model; its attribute `frozen` tells what cannot shrink and why.
+
+    Raises:
+        TypeError: if `model` is not a Keras model.
+        ValueError: if it is not built, or is a subclass with a `call` of its own.
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
+    >>> [(s.kind, s.name, s.size) for s in structures(model)]
+    [('input', 'hidden input', 4), ('unit', 'hidden', 3)]
+    """
+    check_model(model)
+    graph = Graph(model)
+    found, frozen = from_graph(graph)
+    return Structures([*(structure for structure, _ in found), *_branch_structures(model, graph)], frozen)
+
+
+def from_graph(graph):
+    """The structures of a followed model with the units of their members, and the list of `Frozen`."""
+    reasons = _reasons(graph)
+    positions = _positions(graph)
+    grouped = {}
+    for unit, lies in positions.items():
+        signature = tuple((key, axis, len(indices)) for key, axis, indices in lies)
+        grouped.setdefault((signature, reasons.get(unit, ())), []).append(unit)
+    found, frozen = [], []
+    for (signature, why), units in grouped.items():
+        slices = tuple(
+            Slice(
+                (weight := graph.weights[key]).variable,
+                axis,
+                np.stack([positions[unit][i][2] for unit in units]),
+                weight.path,
+                weight.role,
+            )
+            for i, (key, axis, _) in enumerate(signature)
+        )
+        born = [piece for piece in slices if piece.axis in graph.weights[id(piece.variable)].produced]
+        kind, name = _kind_and_name(graph, slices, born)
+        if why and kind != "input":
+            frozen.append(Frozen(name, len(units), why))
+        elif not why:
+            paths = tuple(dict.fromkeys(piece.path for piece in born))
+            found.append((Structure(name, kind, len(units), slices, paths), np.array(units)))
+    return found, frozen
+
+
+def _branch_structures(model, graph):
+    """Each residual branch whose weights, all zero, make it add nothing: one structure of one member."""
+    for branch in find_branches(model, graph):
+        slices = tuple(
+            Slice(weight.variable, 0, np.arange(weight.variable.shape[0])[None], weight.path, weight.role)
+            for weight in branch.weights
+        )
+        yield Structure(f"{branch.path} branch", "branch", 1, slices)
+
+
+def _reasons(graph):
+    """For each unit that is frozen, why."""
+    reasons = {}
+    for units, reason in graph.frozen:
+        for unit in np.unique(graph.units.find(units)):
+            known = reasons.setdefault(unit, [])
+            if reason not in known:
+                known.append(reason)
+    return {unit: tuple(known) for unit, known in reasons.items()}
+
+
+def _positions(graph):
+    """For each unit, where it lies: (id of the variable, axis, positions), in the order of the model."""
+    positions = {}
+    for key, weight in graph.weights.items():
+        for axis, units in weight.axes.items():
+            representatives = graph.units.find(units)
+            order = np.argsort(representatives, kind="stable")
+            unique, starts = np.unique(representatives[order], return_index=True)
+            for unit, indices in zip(unique.tolist(), np.split(order, starts[1:]), strict=True):
+                positions.setdefault(unit, []).append((key, axis, indices))
+    return positions
+
+
+def _kind_and_name(graph, slices, born):
+    if not born:
+        return "input", f"{slices[0].path} input"
+    first = born[0]
+    weight = graph.weights[id(first.variable)]
+    name = first.path if len(weight.produced) == 1 else f"{first.path} axis {first.axis}"
+    positions = np.sort(first.indices.ravel())
+    if len(positions) == first.variable.shape[first.axis]:
+        return weight.kind, name
+    return weight.kind, f"{name}[{_ranges(positions)}]"
+
+
+def _ranges(positions):
+    runs = np.split(positions, np.flatnonzero(np.diff(positions) != 1) + 1)
+    shown = [f"{run[0]}:{run[-1] + 1}" if len(run) > 1 else f"{run[0]}" for run in runs[:3]]
+    return ", ".join(shown) + (", …" if len(runs) > 3 else "")
+
+
+def _axis_marks(piece):
+    """A picture of the slice: `:` for whole axes, `i` for the member's position, `i×9` for nine of them."""
+    count = piece.indices.shape[1]
+    mark = "i" if count == 1 else f"i×{count}"
+    return [mark if axis == piece.axis else ":" for axis in range(len(piece.variable.shape))]

@@ -1,0 +1,207 @@
+"""Keras layer wrappers that make the groups inside one layer zero together, across its weights."""
+
+import keras
+from keras import ops
+
+from tf_terngrad.sparsity import layouts, penalties
+
+_register = keras.saving.register_keras_serializable(package="tf_terngrad")
+
+
+@_register
+class GroupSparse(keras.layers.Wrapper):
+    """A layer whose output units vanish whole, kernel column and bias together.
+
+    `λ Σ_j sqrt(‖W[..., j]‖² + b_j² + 1e-8)` joins the layer's losses (SSL, Wen et al., NIPS 2016; group lasso, Yuan
+    and Lin, 2006): a filter with its bias, or whichever weights lead to output `j` alone. A separable convolution's
+    depthwise kernel belongs to no output and is left out; all regularizers that the layer has count as ever.
+
+    Args:
+        layer: A `Dense`, `EinsumDense`, `Embedding` or any plain, transposed, depthwise or separable convolution.
+        strength: `λ ≥ 0`, times the loss's unit.
+        **kwargs: `name` and the like, as any Keras layer takes them. The type defaults to the layer's own.
+
+    Raises:
+        ValueError: If `layer` is of another type, or `strength` is negative, NaN, infinite or no number;
+            at build, if the layer has a weight that belongs to no single output.
+
+    >>> layer = GroupSparse(keras.layers.Dense(2, kernel_initializer="ones"), strength=0.5)
+    >>> outputs = layer(ops.ones((1, 4)))
+    >>> [round(float(loss), 3) for loss in layer.losses]  # 0.5 · (2 + 2), on the kernel; the bias adds nothing more
+    [2.0, 0.0]
+    """
+
+    def __init__(self, layer, strength, **kwargs):
+        if not isinstance(layer, keras.Layer) or layouts.weight_layouts(layer) is None:
+            raise ValueError(
+                f"GroupSparse: `layer` must be one of {', '.join(layouts.supported_layers())}. "
+                f"Received: layer={layer!r}. For a whole block of layers use `SkippableBranch`."
+            )
+        strength = penalties.non_negative(strength, "strength", f"GroupSparse of layer '{layer.name}'")
+        kwargs.setdefault("dtype", layer.dtype_policy)
+        super().__init__(layer, **kwargs)
+        self.strength = strength
+        self.autocast = layer.autocast
+        self.supports_masking = layer.supports_masking
+
+    def build(self, input_shape=None):
+        """Builds the layer and finds the weights of its outputs."""
+        if self.built:
+            return
+        super().build(input_shape)
+        self._outputs = {id(weight): layout.outputs for weight, layout in self._output_layouts()}
+        _penalize_together([weight for weight, _ in self._output_layouts()], self._penalty)
+
+    def call(self, inputs):
+        """What the layer does."""
+        return self.layer(inputs)
+
+    def compute_output_shape(self, input_shape):
+        """The layer's output shape."""
+        return self.layer.compute_output_shape(input_shape)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """The layer's mask."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    def get_config(self):
+        """The layer and the strength."""
+        return {**super().get_config(), "strength": self.strength}
+
+    def _output_layouts(self):
+        known = layouts.weight_layouts(self.layer)
+        for weight in self.layer.weights:
+            if weight.name not in known:
+                raise ValueError(
+                    f"GroupSparse: weight '{weight.path}' of shape {tuple(weight.shape)} belongs to no single output "
+                    f"of layer '{self.layer.name}'. Expected only weights named {', '.join(known)}, and a bias for "
+                    "every output. Remove the weight (a bias with `use_bias=False`, or give `bias_axes` all the axes "
+                    "that the kernel makes), or use a regularizer on the kernel alone."
+                )
+            if not known[weight.name].inner:
+                yield weight, known[weight.name]
+
+    def _penalty(self, weights):
+        sums = [ops.ravel(penalties.squared_sums(weight, self._outputs[id(weight)])) for weight in weights]
+        return self.strength * ops.sum(penalties.smooth_norms(sum(sums)))
+
+
+@_register
+class SkippableBranch(keras.layers.Layer):
+    """A residual branch that may vanish whole: `x + branch(x)`.
+
+    All weights `w` of the branch that train are one group; `λ sqrt(Σ w² + 1e-8)` joins the layer's losses. When the
+    branch is dead the shortcut remains, and depth is learned (SSL, Wen et al., NIPS 2016).
+
+    Args:
+        branch: A Keras layer or model, or a list of layers called one after the other. Its output has its input's
+            shape.
+        strength: `λ ≥ 0`, times the loss's unit. The paper uses 0.007 for ResNet-20 on CIFAR-10.
+        name: The layer's name.
+        **kwargs: What else any Keras layer takes. The type defaults to the branch's own.
+
+    Raises:
+        ValueError: If `branch` is none of these, or `strength` is negative, NaN, infinite or no number;
+            at build, if the branch changes the shape or has no weights.
+
+    >>> layer = SkippableBranch([keras.layers.Dense(2, kernel_initializer="zeros")], strength=1e-3)
+    >>> layer(ops.ones((1, 2))).numpy().tolist()
+    [[1.0, 1.0]]
+    """
+
+    def __init__(self, branch, strength, name=None, **kwargs):
+        branch = _as_layer(branch)
+        strength = penalties.non_negative(strength, "strength", f"SkippableBranch of '{branch.name}'")
+        kwargs.setdefault("dtype", branch.dtype_policy)
+        super().__init__(name=name, **kwargs)
+        self.branch = branch
+        self.strength = strength
+        self.supports_masking = True
+
+    def build(self, input_shape):
+        """Builds the branch and makes its weights one group."""
+        if self.built:
+            return
+        if not self.branch.built:
+            self.branch.build(input_shape)
+        self._check_shapes(input_shape, self.branch.compute_output_shape(input_shape))
+        if not self.branch.weights:
+            raise ValueError(
+                f"SkippableBranch '{self.name}': branch '{self.branch.name}' has no weights to learn whether it is "
+                f"needed. Expected at least one layer with weights. Received: branch={self.branch!r}. Without weights, "
+                "`keras.layers.Add()([x, branch(x)])` does the same."
+            )
+        _penalize_together(self.branch.weights, self._penalty)
+
+    def call(self, inputs):
+        """`inputs + branch(inputs)`."""
+        outputs = self.branch(inputs)
+        self._check_shapes(inputs.shape, outputs.shape)
+        return ops.add(inputs, outputs)
+
+    def compute_output_shape(self, input_shape):
+        """The shape does not change."""
+        return input_shape
+
+    def get_config(self):
+        """The branch and the strength."""
+        branch = keras.saving.serialize_keras_object(self.branch)
+        return {**super().get_config(), "branch": branch, "strength": self.strength}
+
+    @classmethod
+    def from_config(cls, config):
+        """The layer from its serialized branch and strength."""
+        return cls(**{**config, "branch": keras.saving.deserialize_keras_object(config["branch"])})
+
+    def _check_shapes(self, inputs, outputs):
+        inputs, outputs = tuple(inputs), tuple(outputs)
+        agree = all(None in pair or pair[0] == pair[1] for pair in zip(inputs, outputs, strict=False))
+        if len(inputs) != len(outputs) or not agree:
+            raise ValueError(
+                f"SkippableBranch '{self.name}': branch '{self.branch.name}' must keep the shape of its input, so "
+                f"that x + branch(x) exists. Received: input shape {inputs}, output shape {outputs}. Use stride 1, "
+                "`padding='same'` and as many filters as the input has channels."
+            )
+
+    def _penalty(self, weights):
+        return self.strength * penalties.smooth_norms(sum(penalties.squared_sums(weight, ()) for weight in weights))
+
+
+def _as_layer(branch):
+    layers = branch if isinstance(branch, (list, tuple)) else [branch]
+    if not layers or not all(isinstance(layer, keras.Layer) for layer in layers):
+        raise ValueError(
+            "SkippableBranch: `branch` must be a Keras layer or model, or a list of at least one layer. "
+            f"Received: branch={branch!r}"
+        )
+    return branch if isinstance(branch, keras.Layer) else keras.Sequential(layers)
+
+
+def _penalize_together(weights, penalty):
+    """Adds `penalty(those of the weights that train)` to the losses, as long as one of them trains.
+
+    Args:
+        weights: Keras variables.
+        penalty: Function from a list of variables to a scalar tensor.
+    """
+    for weight in weights:
+        weight.regularizer = _SharedPenalty(weight, weights, penalty, weight.regularizer)
+
+
+class _SharedPenalty:
+    """One penalty over several weights, the regularizer of each, counted on the first that trains.
+
+    A regularizer counts once however often the layer is called, and before the first call; a loss added in `call`
+    would count once per call of a shared layer.
+    """
+
+    def __init__(self, weight, weights, penalty, own):
+        self.weight = weight
+        self.weights = weights
+        self.penalty = penalty
+        self.own = own
+
+    def __call__(self, value):
+        training = [weight for weight in self.weights if weight.trainable]
+        shared = self.penalty(training) if training and training[0] is self.weight else ops.zeros(())
+        return shared if self.own is None else ops.add(shared, self.own(value))

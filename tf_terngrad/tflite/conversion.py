@@ -1,0 +1,194 @@
+"""From a Keras model to a TFLite file that gives the same outputs."""
+
+import contextlib
+import dataclasses
+import os
+import pathlib
+import warnings
+
+import keras
+import numpy as np
+
+from tf_terngrad.tflite import check
+from tf_terngrad.tflite.converter import QUANTIZE, ConversionError, flatbuffer, float32
+from tf_terngrad.tflite.litert import Runner, float_operators, operators
+from tf_terngrad.tflite.ports import arrange, integer_limit, ports, random_arrays, structures_of
+from tf_terngrad.tflite.report import ConversionReport
+
+# The largest difference of an output, over its scale. Float32 has no excuse; the others are expected to lose something.
+TOLERANCE = {None: 1e-4, "float16": 1e-2, "dynamic": 0.25, "int8": 0.25}
+
+
+def convert(model, path, quantize=None, calibration=None, evaluation=None, batch_size=1):
+    """Writes `model` as a TFLite file, runs the file with LiteRT, and reports how its outputs compare.
+
+    The file has the model's inputs and outputs by name, float32 where the model has float32, in every mode: it
+    replaces the model without a change in the application. Its operators are the stock ones. Law, for float32:
+
+        max |file(x) - model(x)| <= 1e-4 * max |model(x)|
+
+    Batch normalization folds into the convolution before it, and bias and activation fuse, only when the batch is
+    fixed; a free batch also adds SHAPE, STRIDED_SLICE and PACK before each Flatten. So the file takes 1 example at a
+    time, as phones do, unless you say otherwise. A model of mixed precision is converted and checked in float32.
+
+    Args:
+        model: A built Keras model with known inputs: Sequential or Functional, any number of inputs and outputs.
+        path: Of the file to write. It appears, or replaces another, only when the file has passed its check.
+        quantize: None keeps float32. "float16" halves the file and computes in float32. "dynamic" stores weights as
+            int8 and computes in int8 where LiteRT can. "int8" also stores activations as int8, with float32 at the
+            inputs and outputs; an operator without an int8 kernel stays float32, with a warning.
+        calibration: Representative inputs for "int8", a few hundred: an array of shape (n, ...), a tuple of them in
+            the order of the inputs, or a dict by input name. In every mode the check runs on the first 32.
+        evaluation: The pair (inputs, labels); the report then gives the accuracy of the model and of the file. Labels
+            are class numbers or one-hot; for several outputs, a dict of them by output name.
+        batch_size: Examples that one run of the file takes; None leaves it free. A model whose inputs have a fixed
+            batch keeps that.
+
+    Returns:
+        A `ConversionReport`; `print` it.
+
+    Warns:
+        UserWarning: A quantized file whose outputs are far from the model's, or an int8 file that computes in float32.
+
+    Raises:
+        TypeError: `model` is not a Keras model, or data has a dtype that an input cannot take.
+        ValueError: A wrong argument, a model without known inputs, weights that are not finite, data of a wrong shape.
+        OSError: `path` cannot be written. This is found before the conversion begins.
+        ConversionError: An operator that TFLite does not have, or a file that breaks the law.
+
+    Example:
+        ```python
+        report = tf_terngrad.tflite.convert(model, "digits.tflite", quantize="int8", calibration=x_train[:200])
+        print(report)
+        ```
+    """
+    inputs, outputs = _checked_ports(model)
+    if quantize not in QUANTIZE:
+        raise ValueError(f"quantize: expected one of {list(QUANTIZE)}. Received: {quantize!r}.")
+    if quantize == "int8" and calibration is None:
+        raise ValueError("quantize='int8' needs calibration=, representative inputs, to choose its scales by.")
+    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
+        raise ValueError(f"batch_size: expected a whole number >= 1, or None. Received: {batch_size!r}.")
+    inputs_of = {"calibration": calibration, "evaluation": _evaluation_inputs(evaluation)}
+    data = {what: arrange(given, inputs, what) for what, given in inputs_of.items() if given is not None}
+    batched = [dataclasses.replace(port, shape=(port.shape[0] or batch_size, *port.shape[1:])) for port in inputs]
+    with _replacing(path) as draft, float32(model):
+        draft.write_bytes(flatbuffer(model, batched, outputs, quantize, data.get("calibration")))
+        runner = Runner(draft)
+        checked_on, arrays = _check_inputs(model, inputs, data)
+        checks = _checks(model, runner, inputs, outputs, arrays, checked_on)
+        _judge(model, quantize, checks, checked_on)
+        if evaluation is not None:
+            checks = _with_accuracy(model, runner, inputs, outputs, checks, data["evaluation"], evaluation[1])
+        counts, custom = operators(draft)
+        floating = float_operators(draft) if quantize == "int8" else ()
+        if floating:
+            warnings.warn(f"{path} is not all int8: {', '.join(floating)} compute in float32.", stacklevel=2)
+        shapes = {port.name: port.shape for port in batched}
+        size = draft.stat().st_size
+        return ConversionReport(str(path), quantize, size, counts, custom, shapes, checked_on, tuple(checks))
+
+
+def _checked_ports(model):
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a keras.Model; load a file with keras.models.load_model. Received: {model!r}.")
+    if not model.built or not getattr(model, "inputs", None):
+        raise ValueError(
+            f"Model '{model.name}' has no known inputs: it is unbuilt or subclassed. Give a Sequential model a"
+            " keras.Input first, or wrap a subclassed one: keras.Model(inputs, model(inputs))."
+        )
+    for weight in model.weights:
+        if not keras.ops.all(keras.ops.isfinite(weight)):
+            raise ValueError(f"Model '{model.name}': weight '{weight.path}' holds NaN or infinity.")
+    inputs, outputs = map(ports, structures_of(model))
+    for port in inputs + outputs:
+        if port.dtype == "string" or not port.shape:
+            raise ValueError(
+                f"Model '{model.name}': '{port.name}' needs numbers with a batch axis in front."
+                f" Received: dtype {port.dtype}, shape {port.shape}."
+            )
+    return inputs, outputs
+
+
+def _evaluation_inputs(evaluation):
+    if evaluation is None:
+        return None
+    if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
+        raise ValueError(f"evaluation: expected the pair (inputs, labels). Received: {type(evaluation).__name__}.")
+    return evaluation[0]
+
+
+@contextlib.contextmanager
+def _replacing(path):
+    """Yields a draft beside `path` that takes its place at the end, or vanishes if the body fails."""
+    path = pathlib.Path(path)
+    if path.is_dir():
+        raise IsADirectoryError(f"Expected a file to write. Received: {path}, a folder.")
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        draft.touch()
+    except OSError as error:
+        raise type(error)(
+            f"Cannot write a file into the folder {path.parent}: {error.strerror}. Received: path={path}."
+        ) from error
+    try:
+        yield draft
+        os.replace(draft, path)
+    finally:
+        draft.unlink(missing_ok=True)
+
+
+def _check_inputs(model, inputs, data):
+    for what in ("calibration", "evaluation"):
+        if what in data:
+            arrays = [array[: check.EXAMPLES] for array in data[what]]
+            return f"{len(arrays[0])} {what} inputs", arrays
+    arrays = random_arrays(inputs, check.RANDOM_EXAMPLES, limit=integer_limit(model))
+    return f"{len(arrays[0])} random inputs", arrays
+
+
+def _checks(model, runner, inputs, outputs, arrays, checked_on):
+    expected = check.keras_outputs(model, arrays)
+    received = check.file_outputs(runner, arrays, inputs, outputs)
+    for port, ours, theirs in zip(outputs, expected, received, strict=True):
+        where = f"output '{port.name}' of model '{model.name}' on {checked_on}"
+        if not np.isfinite(ours).all():
+            raise ValueError(f"NaN or infinity in {where}: give inputs of the right range, calibration=.")
+        if ours.shape != theirs.shape or not np.isfinite(theirs).all():
+            raise ConversionError(
+                f"The file breaks {where}: expected finite numbers of shape {ours.shape}. Received: shape"
+                f" {theirs.shape}, {np.count_nonzero(~np.isfinite(theirs))} of them NaN or infinity."
+            )
+    return [check.compare_outputs(*triple) for triple in zip(outputs, expected, received, strict=True)]
+
+
+def _judge(model, quantize, checks, checked_on):
+    for output in checks:
+        if output.relative_difference > TOLERANCE[quantize]:
+            message = (
+                f"The file's output '{output.name}' differs from model '{model.name}' on {checked_on} by"
+                f" {output.max_difference:.3g}; expected at most {TOLERANCE[quantize]:g} of its scale"
+                f" {output.scale:.3g} for {quantize or 'float32'}."
+            )
+            if quantize is None:
+                raise ConversionError(message)
+            warnings.warn(f"{message} Give evaluation= to see what it costs, or try another mode.", stacklevel=3)
+
+
+def _with_accuracy(model, runner, inputs, outputs, checks, arrays, labels):
+    names = [port.name for port in outputs]
+    if not isinstance(labels, dict):
+        if len(outputs) > 1:
+            raise ValueError(f"evaluation: expected a dict of labels by output, of {names}. Received: one array.")
+        labels = {names[0]: labels}
+    if not set(labels) <= set(names):
+        raise ValueError(f"evaluation: expected labels for outputs among {names}. Received: {list(labels)}.")
+    expected = check.keras_outputs(model, arrays)
+    received = check.file_outputs(runner, arrays, inputs, outputs)
+    results = []
+    for port, output, ours, theirs in zip(outputs, checks, expected, received, strict=True):
+        if port.name in labels:
+            model_share, file_share = check.accuracies(port, ours, theirs, labels[port.name])
+            output = dataclasses.replace(output, keras_accuracy=model_share, file_accuracy=file_share)
+        results.append(output)
+    return results

@@ -1,0 +1,122 @@
+"""TensorFlow's converter, fed so that its files are right and small."""
+
+import contextlib
+import re
+import warnings
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from tf_terngrad.tflite.litert import quiet
+from tf_terngrad.tflite.ports import structures_of
+
+
+class ConversionError(RuntimeError):
+    """TensorFlow Lite cannot express the model, or the file's outputs are not the model's. No file was written."""
+
+
+@contextlib.contextmanager
+def float32(model):
+    """Lets the layers that compute in half precision compute in float32, which TFLite's operators need."""
+    halves = [layer for layer in model._flatten_layers() if layer.compute_dtype in ("float16", "bfloat16")]
+    policies = [layer.dtype_policy for layer in halves]
+    try:
+        for layer in halves:
+            layer.dtype_policy = "float32"
+        yield
+    finally:
+        for layer, policy in zip(halves, policies, strict=True):
+            layer.dtype_policy = policy
+
+
+def flatbuffer(model, inputs, outputs, quantize, calibration):
+    """Converts a model.
+
+    Args:
+        model: A built Keras model.
+        inputs: A list of `Port`, the batch filled in, None where it stays free.
+        outputs: A list of `Port`.
+        quantize: A key of `QUANTIZE`.
+        calibration: A list of arrays in the order of `inputs`; only int8 reads it.
+
+    Returns:
+        The content of the file, bytes.
+
+    Raises:
+        ConversionError: TensorFlow Lite refuses the model.
+    """
+
+    def serve(**tensors):
+        batch = keras.tree.pack_sequence_as(structures_of(model)[0], [tensors[port.name] for port in inputs])
+        results = keras.tree.flatten(model(batch, training=False))
+        return {port.name: result for port, result in zip(outputs, results, strict=True)}
+
+    # Keras's own way to a converter leaves the batch free and names the outputs output_0, output_1.
+    signature = {port.name: tf.TensorSpec(port.shape, port.dtype, name=port.name) for port in inputs}
+    function = tf.function(serve, autograph=False).get_concrete_function(**signature)
+    if quantize == "int8" and _loops(function):
+        raise ConversionError(
+            f"TensorFlow Lite cannot calibrate loops or branches for int8, and model '{model.name}' has some. Give its"
+            " recurrent layers unroll=True, or use quantize='dynamic'."
+        )
+    # The converter reads the values of variables that it can reach from here; the others become empty.
+    holder = tf.Module()
+    holder.captured = list(function.variables)
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
+    QUANTIZE[quantize](converter, inputs, calibration)
+    try:
+        with quiet(), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
+            return converter.convert()
+    except Exception as error:  # the converter raises its own ConverterError, RuntimeError and ValueError
+        raise ConversionError(_reason(model, inputs, quantize, str(error))) from error
+
+
+def _loops(function):
+    """Whether a loop or a branch runs in the function; the converter's calibration ends the process on one."""
+    graph = function.graph.as_graph_def()
+    nodes = [*graph.node, *(node for inner in graph.library.function for node in inner.node_def)]
+    return any(node.op in {"While", "StatelessWhile", "If", "StatelessIf"} for node in nodes)
+
+
+def _keep(converter, inputs, calibration):
+    """The converter's own default is float32."""
+
+
+def _dynamic(converter, inputs, calibration):
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+
+
+def _float16(converter, inputs, calibration):
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.target_spec.supported_types = [tf.float16]
+
+
+def _int8(converter, inputs, calibration):
+    size = inputs[0].shape[0] or 1
+
+    def representative():
+        for start in range(0, len(calibration[0]), size):
+            rows = np.minimum(np.arange(start, start + size), len(calibration[0]) - 1)
+            yield {port.name: array[rows] for port, array in zip(inputs, calibration, strict=True)}
+
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = representative
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+
+
+QUANTIZE = {None: _keep, "float16": _float16, "dynamic": _dynamic, "int8": _int8}
+
+
+def _reason(model, inputs, quantize, message):
+    missing = sorted(set(re.findall(r"^(?:Custom|Flex|TF Select) ops: (.*)$", message, flags=re.MULTILINE)))
+    if missing:
+        return (
+            f"Model '{model.name}' needs operations that no stock TFLite operator covers: {', '.join(missing)}."
+            " Replace the layers that use them."
+        )
+    line = next(iter(message.strip().splitlines()), "no reason given").split("error: ")[-1]
+    remedy = "" if inputs[0].shape[0] else " Loops over time need a fixed batch: batch_size=1."
+    remedy += " Another mode may fit: quantize='dynamic', 'float16' or None." if quantize else ""
+    return f"TensorFlow Lite refuses model '{model.name}': {line}.{remedy}"

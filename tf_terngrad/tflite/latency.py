@@ -1,0 +1,196 @@
+"""How long a TFLite file takes on this machine's CPU."""
+
+import dataclasses
+import pathlib
+import time
+
+import numpy as np
+
+from tf_terngrad.tflite.litert import Runner, operators
+from tf_terngrad.tflite.ports import arrange, random_arrays
+from tf_terngrad.tflite.report import format_operators, format_table
+
+ROUNDS = 20
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyReport:
+    """The latency of one TFLite file; `str()` gives a table. Times are milliseconds.
+
+    Attributes:
+        path: Of the file, a string.
+        threads: How many LiteRT might use.
+        batch: Examples in one run.
+        bytes: Size of the file.
+        operators: Dict of operator name to count.
+        custom: Names among them that are not stock TFLite operators.
+        samples: Array of the time of every run measured.
+    """
+
+    path: str
+    threads: int
+    batch: int
+    bytes: int
+    operators: dict
+    custom: tuple
+    samples: np.ndarray = dataclasses.field(repr=False, compare=False)
+
+    def quantile(self, share):
+        """The time that this share of the runs stayed below: `quantile(0.9)`."""
+        return float(np.quantile(self.samples, share))
+
+    @property
+    def median(self):
+        """Half of the runs took longer; noise of the machine moves it little."""
+        return self.quantile(0.5)
+
+    @property
+    def spread(self):
+        """Between the quartiles: half of the runs lie in a span this wide."""
+        return self.quantile(0.75) - self.quantile(0.25)
+
+    def __str__(self):
+        shown = ", ".join(f"{100 * share:.0f} % {self.quantile(share):.4g}" for share in (0.1, 0.25, 0.75, 0.9))
+        return format_table(
+            [
+                ("file", self.path),
+                ("bytes", f"{self.bytes:,}"),
+                ("operators", format_operators(self.operators, self.custom)),
+                ("median", f"{self.median:.4g} ms, spread {self.spread:.2g} ms (between the quartiles)"),
+                ("quantiles", f"{shown} ms"),
+                ("measured", f"runs {len(self.samples):,}, batch {self.batch}, threads {self.threads}"),
+            ]
+        )
+
+
+@dataclasses.dataclass(frozen=True)
+class LatencyComparison:
+    """The latencies of several files, measured in turns; `str()` gives a table.
+
+    Attributes:
+        reports: Tuple of `LatencyReport`.
+        ratios: Tuple of the latency of each file over the first one's: the median over rounds of the ratio of the
+            medians in a round. A slow spell of the machine hits both and cancels.
+    """
+
+    reports: tuple
+    ratios: tuple
+
+    def __str__(self):
+        width = max(len("file"), *(len(report.path) for report in self.reports))
+        lines = [f"{'file':<{width}}  {'bytes':>12}  {'median ms':>10}  {'spread ms':>10}  {'ratio':>7}"]
+        lines += [
+            f"{r.path:<{width}}  {r.bytes:>12,}  {r.median:>10.4g}  {r.spread:>10.2g}  {ratio:>7.3f}"
+            for r, ratio in zip(self.reports, self.ratios, strict=True)
+        ]
+        return "\n".join(lines)
+
+
+def benchmark(path, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None):
+    """Measures the latency of a TFLite file on this machine's CPU with LiteRT.
+
+    Each run is timed alone. Runs go on until there are `runs` of them and `min_seconds` have passed, so that a file of
+    microseconds gets enough of them.
+
+    Args:
+        path: Of the file.
+        threads: How many LiteRT may use.
+        warmup: Runs before the first one measured.
+        runs: The fewest runs to measure.
+        min_seconds: The shortest time to measure for.
+        inputs: One batch of inputs: an array, a tuple of them in the order of the file's inputs, or a dict by name.
+            Random ones by default, which serve unless the work depends on the values.
+
+    Returns:
+        A `LatencyReport`; `print` it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a whole TFLite file, a wrong argument, or inputs of a wrong shape.
+
+    Example:
+        ```python
+        print(tf_terngrad.tflite.benchmark("digits.tflite", threads=1))
+        ```
+    """
+    return compare_latency([path], threads, warmup, runs, min_seconds, inputs).reports[0]
+
+
+def compare_latency(paths, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None):
+    """Measures several TFLite files in turns and gives their latencies as ratios to the first one's.
+
+    In each of 20 rounds every file runs for its share of the time, in an order that changes from round to round; the
+    first run of a turn, with the caches full of another file, is not counted.
+
+    Args:
+        paths: Of the files.
+        threads: How many LiteRT may use.
+        warmup: Runs of each file before the first one measured.
+        runs: The fewest runs of each file to measure.
+        min_seconds: The shortest time to measure each file for.
+        inputs: One batch of inputs that fits every file, as in `benchmark`. Random ones by default.
+
+    Returns:
+        A `LatencyComparison`; `print` it.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a whole TFLite file, a wrong argument, or inputs of a wrong shape.
+
+    Example:
+        ```python
+        print(tf_terngrad.tflite.compare_latency(["dense.tflite", "compact.tflite"]))
+        ```
+    """
+    _check_arguments(paths, threads, warmup, runs, min_seconds)
+    runners = [_fed_runner(path, threads, inputs) for path in paths]
+    for runner in runners:
+        _timed(runner, warmup, 0.0)
+    turns = [[] for _ in runners]
+    for round_number in range(ROUNDS):
+        for turn in range(len(runners)):
+            which = (turn + round_number) % len(runners)
+            runners[which].invoke()
+            turns[which].append(_timed(runners[which], -(-runs // ROUNDS), min_seconds / ROUNDS))
+    medians = np.array([[np.median(samples) for samples in of_file] for of_file in turns])
+    reports = [_report(path, threads, *pair) for path, *pair in zip(paths, runners, turns, strict=True)]
+    return LatencyComparison(tuple(reports), tuple(map(float, np.median(medians / medians[0], axis=1))))
+
+
+def _check_arguments(paths, threads, warmup, runs, min_seconds):
+    if isinstance(paths, (str, pathlib.Path)) or not len(paths):
+        raise ValueError(f"paths: expected a list of at least one file. Received: {paths!r}.")
+    for name, value, least in (("threads", threads, 1), ("warmup", warmup, 0), ("runs", runs, 1)):
+        if not isinstance(value, int) or value < least:
+            raise ValueError(f"{name}: expected a whole number >= {least}. Received: {value!r}.")
+    if not 0 <= min_seconds < float("inf"):
+        raise ValueError(f"min_seconds: expected a number of seconds >= 0. Received: {min_seconds!r}.")
+
+
+def _fed_runner(path, threads, inputs):
+    runner = Runner(path, threads)
+    batch = runner.batch or 1
+    # Integers stay 0, the row that every lookup table has.
+    arrays = random_arrays(runner.inputs, batch, limit=1) if inputs is None else arrange(inputs, runner.inputs, path)
+    if runner.batch and len(arrays[0]) != batch:
+        raise ValueError(f"{path}: expected inputs of {batch} examples, a batch. Received: {len(arrays[0])}.")
+    runner.feed(arrays)
+    return runner
+
+
+def _timed(runner, runs, seconds):
+    """Runs at least `runs` times and for `seconds`; returns the milliseconds of each run."""
+    samples, begin = [], time.perf_counter()
+    end = begin
+    while len(samples) < runs or end - begin < seconds:
+        start = time.perf_counter()
+        runner.invoke()
+        end = time.perf_counter()
+        samples.append(1000 * (end - start))
+    return samples
+
+
+def _report(path, threads, runner, turns):
+    counts, custom = operators(path)
+    size = pathlib.Path(path).stat().st_size
+    return LatencyReport(str(path), threads, runner.examples, size, counts, custom, np.concatenate(turns))

@@ -1,0 +1,149 @@
+"""The named inputs and outputs of a Keras model, and the arrays that fit them."""
+
+import dataclasses
+import itertools
+import keyword
+import re
+
+import keras
+import numpy as np
+
+FREE_SIZE = 32  # stands for a free dimension other than the batch when the caller gives no data
+
+
+@dataclasses.dataclass(frozen=True)
+class Port:
+    """One input or output: its name, its shape with None where a dimension is free, its dtype as a string."""
+
+    name: str
+    shape: tuple
+    dtype: str
+
+
+def structures_of(model):
+    """Returns `model.input` and `model.output`, which a Sequential model does not have before it is called."""
+    if isinstance(model, keras.Sequential):
+        return model.inputs[0], model.outputs[0]
+    return model.input, model.output
+
+
+def ports(structure):
+    """Names the tensors of `model.input` or `model.output`, in the order in which Keras flattens them.
+
+    A dict's keys are the names; elsewhere the name of the layer that makes the tensor is. A name becomes an
+    identifier, which TFLite signatures need, and a name taken twice is numbered: `score`, `score_1`.
+
+    Args:
+        structure: A Keras tensor, or a list, tuple or dict of them.
+
+    Returns:
+        A list of `Port`.
+    """
+    tensors = keras.tree.flatten(structure)
+    if isinstance(structure, dict):
+        names = [str(key) for key in keras.tree.flatten({key: key for key in structure})]
+    if not isinstance(structure, dict) or len(names) != len(tensors):
+        names = [tensor._keras_history.operation.name for tensor in tensors]
+    return [
+        Port(name, tuple(tensor.shape), str(tensor.dtype))
+        for name, tensor in zip(_unique(map(_identifier, names)), tensors, strict=True)
+    ]
+
+
+def _identifier(name):
+    name = re.sub(r"[\W_]+", "_", name, flags=re.ASCII).strip("_")
+    # TensorFlow binds the inputs as arguments of a method: these names are not to be had.
+    taken = keyword.iskeyword(name) or name == "self"
+    return f"tensor_{name}" if taken or not name[:1].isalpha() else name
+
+
+def _unique(names):
+    unique = []
+    for name in names:
+        numbered = (f"{name}_{number}" for number in itertools.count(1))
+        unique.append(next(candidate for candidate in itertools.chain([name], numbered) if candidate not in unique))
+    return unique
+
+
+def arrange(data, inputs, what):
+    """Lays out a caller's data as one array an input, in the order of `inputs`, and checks every one.
+
+    Args:
+        data: An array (one input), a list or tuple of arrays (in order), or a dict of arrays by input name.
+        inputs: A list of `Port`.
+        what: What the data is for, to begin an error with: "calibration".
+
+    Returns:
+        A list of arrays with the inputs' dtypes, all with the same number of examples.
+
+    Raises:
+        ValueError: An array is missing, left over, empty, not finite, or has a wrong shape.
+        TypeError: An array has a dtype that its input cannot take.
+    """
+    arrays = [_fit(array, port, what) for array, port in zip(_in_order(data, inputs, what), inputs, strict=True)]
+    lengths = {port.name: len(array) for port, array in zip(inputs, arrays, strict=True)}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(f"{what}: every input needs the same number of examples. Received: {lengths}.")
+    return arrays
+
+
+def _in_order(data, inputs, what):
+    names = [port.name for port in inputs]
+    if isinstance(data, dict):
+        given = {_identifier(str(key)): array for key, array in data.items()}
+        if set(given) != set(names):
+            raise ValueError(f"{what}: expected one array for each of the inputs {names}. Received: {list(data)}.")
+        return [given[name] for name in names]
+    # A list for a model of one input is an array written as a list, unless it holds exactly one array.
+    many = isinstance(data, (list, tuple)) and (len(inputs) > 1 or (len(data) == 1 and np.ndim(data[0]) > 0))
+    arrays = list(data) if many else [data]
+    if len(arrays) != len(names):
+        raise ValueError(
+            f"{what}: expected {len(names)} arrays, one for each of the inputs {names}. Received: {len(arrays)}."
+        )
+    return arrays
+
+
+def _fit(array, port, what):
+    array = np.asarray(array)
+    where = f"{what} for input '{port.name}'"
+    expected = ("n", *("any" if size is None else size for size in port.shape[1:]))
+    fits = array.ndim == len(port.shape) and all(
+        size in (None, received) for size, received in zip(port.shape[1:], array.shape[1:], strict=True)
+    )
+    if not fits or not len(array):
+        expected = ", ".join(map(str, expected))
+        raise ValueError(f"{where}: expected shape ({expected}) with n >= 1. Received: shape {array.shape}.")
+    if not np.can_cast(array.dtype, port.dtype, casting="same_kind"):
+        raise TypeError(f"{where}: expected values that fit {port.dtype}. Received: dtype {array.dtype}.")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise ValueError(f"{where}: expected finite numbers. Received: NaN or infinity.")
+    return array.astype(port.dtype)
+
+
+def random_arrays(inputs, examples, limit=2, seed=0):
+    """Draws inputs: normal numbers, and integers in [0, limit), with `FREE_SIZE` for a free dimension.
+
+    Args:
+        inputs: A list of `Port`.
+        examples: How many; an input of fixed batch needs its own multiple.
+        limit: One more than the largest integer drawn.
+        seed: Of the generator.
+
+    Returns:
+        A list of arrays.
+    """
+    random = np.random.default_rng(seed)
+    arrays = []
+    for port in inputs:
+        shape = (examples, *(FREE_SIZE if size is None else size for size in port.shape[1:]))
+        floating = np.issubdtype(np.dtype(port.dtype), np.floating)
+        values = random.normal(size=shape) if floating else random.integers(0, limit, size=shape)
+        arrays.append(values.astype(port.dtype))
+    return arrays
+
+
+def integer_limit(model):
+    """Returns one more than the largest integer that every lookup table of `model` has a row for, at least 2."""
+    tables = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
+    return max(2, min(tables)) if tables else 2

@@ -1,0 +1,114 @@
+"""Converts a saved Keras model to a TFLite file, checks the file against the model and prints the report.
+
+    python tools/convert_tflite.py model.keras model.tflite
+    python tools/convert_tflite.py model.keras model.tflite --quantize=int8 --calibration=inputs.npz
+
+Arrays come as .npz files: one array an input, under the input's name; a model of one input takes any name, or a .npy.
+"""
+
+import pathlib
+import sys
+import zipfile
+
+import keras
+import numpy as np
+from absl import app, flags
+
+from tf_terngrad import tflite
+
+FLAGS = flags.FLAGS
+flags.DEFINE_enum("quantize", "none", ["none", "float16", "dynamic", "int8"], "How the file stores its numbers.")
+flags.DEFINE_string("calibration", None, "A .npz or .npy of representative inputs; int8 needs it.")
+flags.DEFINE_string("evaluation", None, "A .npz of inputs and, under the name y, their labels: reports accuracy.")
+flags.DEFINE_integer("batch_size", 1, "Examples that one run of the file takes; 0 leaves it free.", lower_bound=0)
+
+
+def load_model(path):
+    """Loads a Keras model for inference.
+
+    Args:
+        path: Of a .keras or .h5 file.
+
+    Returns:
+        The model.
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: The file is not whole, or Keras cannot load it.
+    """
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"Expected a saved Keras model. Received: {path}, which does not exist or is no file.")
+    if path.endswith(".keras") and not zipfile.is_zipfile(path):
+        raise ValueError(f"{path} is not a whole .keras file: it is truncated, or something else.")
+    try:
+        return keras.models.load_model(path, compile=False)
+    except Exception as error:  # Keras raises whatever the code of a layer raises
+        raise ValueError(f"Keras cannot load {path}: {first_line(error)}") from error
+
+
+def load_arrays(path):
+    """Loads arrays.
+
+    Args:
+        path: Of a .npz or .npy file.
+
+    Returns:
+        A dict of arrays by name; a .npy gives one, named "array".
+
+    Raises:
+        FileNotFoundError: No such file.
+        ValueError: Not a whole file of arrays.
+    """
+    if not pathlib.Path(path).is_file():
+        raise FileNotFoundError(f"Expected a .npz or .npy file. Received: {path}, which does not exist or is no file.")
+    try:
+        content = np.load(path)
+        return {"array": content} if isinstance(content, np.ndarray) else dict(content)
+    except (ValueError, EOFError, OSError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is not a whole .npz or .npy file: {first_line(error)}") from error
+
+
+def only_or_all(arrays):
+    """Returns the array of a dict that holds one, whatever its name, else the dict."""
+    return next(iter(arrays.values())) if len(arrays) == 1 else arrays
+
+
+def evaluation_pair(path):
+    """Loads the pair (inputs, labels) from a .npz whose labels are called y."""
+    arrays = load_arrays(path)
+    if "y" not in arrays or len(arrays) < 2:
+        raise ValueError(f"{path}: expected inputs and an array y of labels. Received: {sorted(arrays)}.")
+    labels = arrays.pop("y")
+    return only_or_all(arrays), labels
+
+
+def first_line(error):
+    """The first line of an error's message, or its type where there is no message."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def run(source, target):
+    """Converts the model in the file `source` to the file `target`, as the flags say, and prints the report."""
+    report = tflite.convert(
+        load_model(source),
+        target,
+        quantize=None if FLAGS.quantize == "none" else FLAGS.quantize,
+        calibration=only_or_all(load_arrays(FLAGS.calibration)) if FLAGS.calibration else None,
+        evaluation=evaluation_pair(FLAGS.evaluation) if FLAGS.evaluation else None,
+        batch_size=FLAGS.batch_size or None,
+    )
+    print(report)
+
+
+def main(argv):
+    """Reads the command line: two paths and flags."""
+    if len(argv) != 3:
+        raise app.UsageError("Expected two paths: model.keras model.tflite")
+    try:
+        run(*argv[1:])
+    except (OSError, TypeError, ValueError, tflite.ConversionError) as error:
+        sys.exit(f"convert_tflite: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

@@ -1,0 +1,121 @@
+"""One training run: from data to a sparse model, the smaller ordinary model, a TFLite file and a report.
+
+    python train.py --model=lenet --dataset=digits --strength=1e-3 --output=runs/lenet
+
+With neither --strength nor --ratio the training is dense. The output folder gets config.json, checkpoints/ with the
+curves beside them, model.keras and model.tflite. A sparse run also leaves compact.keras and report.html; its
+model.tflite is the compact model, and before.tflite what it is compared with.
+"""
+
+import math
+import sys
+from pathlib import Path
+
+import keras
+from absl import app, flags
+
+import tf_terngrad as tt
+from models import NETWORKS, datasets
+from models.run_folder import open_run
+from models.training import Trainer
+
+OPTIMIZERS = {
+    "sgd": keras.optimizers.SGD,
+    "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
+    "adam": keras.optimizers.Adam,
+}
+
+# What defines a run; kept in its config.json.
+RUN = [
+    flags.DEFINE_enum("model", "lenet", sorted(NETWORKS), "Network to train."),
+    flags.DEFINE_enum("dataset", "digits", sorted(datasets.DATASETS), "Data to train on."),
+    flags.DEFINE_string("data_dir", None, "Folder with mnist.npz or cifar10_jpeg.npz; without it they are downloaded."),
+    flags.DEFINE_float("strength", None, "Strength of the group lasso on every structure.", lower_bound=0),
+    flags.DEFINE_float("ratio", None, "Share of the group lasso in the loss of the first batch; sets the strength."),
+    flags.DEFINE_enum("method", "proximal", ["proximal", "subgradient"], "How structures are shrunk."),
+    flags.DEFINE_float("tolerance", 0.0, "Weights up to this magnitude count as zero.", lower_bound=0),
+    flags.DEFINE_bool("baseline", False, "Train a dense twin for as many epochs, and compare with it."),
+    flags.DEFINE_enum("optimizer", "momentum", sorted(OPTIMIZERS), "Optimizer; the momentum is 0.9."),
+    flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate; it falls to 0 along a cosine.", lower_bound=0),
+    flags.DEFINE_integer("epochs", 30, "Epochs of training.", lower_bound=1),
+    flags.DEFINE_integer("finetune_epochs", 10, "Epochs of training the compact model further.", lower_bound=0),
+    flags.DEFINE_integer("batch_size", 64, "Examples in a batch.", lower_bound=1),
+    flags.DEFINE_integer("seed", 0, "Of the initial weights and the order of the examples.", 0, 2**32 - 1),
+]
+OUTPUT = flags.DEFINE_string("output", None, "Folder of the run: new or empty; with --resume, its own.", required=True)
+RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in the output folder after its last finished epoch.")
+
+flags.mark_flags_as_mutual_exclusive(["strength", "ratio"])
+for flag in ("strength", "tolerance", "learning_rate"):
+    flags.register_validator(flag, lambda value: value is None or math.isfinite(value), "expected a finite number")
+flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, "expected a share between 0 and 1")
+
+
+def main(_):
+    """Train, compact, convert, measure."""
+    config = {flag.name: flag.value for flag in RUN}
+    try:
+        data = datasets.load(config["dataset"], config["data_dir"])
+        folder = open_run(OUTPUT.value, config, RESUME.value)
+    except (ValueError, OSError, ModuleNotFoundError) as error:
+        sys.exit(f"train.py: {error}")
+    optimizer = OPTIMIZERS[config["optimizer"]]
+    trainer = Trainer(folder / "checkpoints", *data, config["batch_size"], config["seed"], optimizer)
+    if config["strength"] is None and config["ratio"] is None:
+        dense(config, folder, trainer)
+    else:
+        sparse(config, folder, trainer)
+
+
+def build(config: dict, trainer: Trainer) -> keras.Model:
+    """The network for the data, with the seed's initial weights."""
+    keras.utils.set_random_seed(config["seed"])
+    return NETWORKS[config["model"]](trainer.image_shape, trainer.classes)
+
+
+def dense(config: dict, folder: Path, trainer: Trainer) -> None:
+    """Train as usual and convert."""
+    model = build(config, trainer)
+    trainer.fit(model, "model", config["epochs"], config["learning_rate"])
+    model.save(folder / "model.keras")
+    print(f"\n{tt.tflite.convert(model, folder / 'model.tflite')}")
+    print(tt.tflite.benchmark(folder / "model.tflite"))
+    print(f"test error {100 * trainer.test_error(model):.2f} %")
+
+
+def sparse(config: dict, folder: Path, trainer: Trainer) -> None:
+    """Train with structured sparsity, take out what is dead, train the rest further, compare before and after."""
+    model = build(config, trainer)
+    sparsity = tt.sparsify(model, strength=config["strength"], ratio=config["ratio"], method=config["method"])
+    monitor = tt.callbacks.SparsityMonitor()
+    curves = trainer.fit(model, "model", config["epochs"], config["learning_rate"], (monitor,))
+    sparsity.release()
+    model.save(folder / "model.keras")
+    small = tt.compact(model, tolerance=config["tolerance"])
+    more_curves = trainer.fit(small, "compact", config["finetune_epochs"], config["learning_rate"] / 10)
+    small.save(folder / "compact.keras")
+    twin = model
+    if config["baseline"]:
+        twin = build(config, trainer)
+        trainer.fit(twin, "baseline", config["epochs"] + config["finetune_epochs"], config["learning_rate"])
+    metrics = measure(folder, trainer, twin, small)
+    report = tt.compare(model, small, metrics=metrics, history=[curves, more_curves])
+    report.to_html(folder / "report.html")
+    print(f"\n{report}\n\nThe whole report: {folder / 'report.html'}")
+
+
+def measure(folder: Path, trainer: Trainer, before: keras.Model, after: keras.Model) -> dict[str, tuple]:
+    """Test errors, and bytes and latency as TFLite files, of the model before and after."""
+    files = [folder / "before.tflite", folder / "model.tflite"]
+    for model, file in zip((before, after), files, strict=True):
+        tt.tflite.convert(model, file)
+    latency = tt.tflite.compare_latency(files).reports
+    return {
+        "test error": (*(100 * trainer.test_error(model) for model in (before, after)), "%"),
+        "TFLite file": (*(report.bytes for report in latency), "bytes"),
+        "TFLite latency, 1 thread": (*(report.median for report in latency), "ms"),
+    }
+
+
+if __name__ == "__main__":
+    app.run(main)
