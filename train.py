@@ -87,6 +87,8 @@ def sparse(config: dict, folder: Path, trainer: Trainer) -> None:
     """Train with structured sparsity, take out what is dead, train the rest further, compare before and after."""
     model = build(config, trainer)
     sparsity = tt.sparsify(model, strength=config["strength"], ratio=config["ratio"], method=config["method"])
+    if config["ratio"] is not None:
+        sparsity.calibrate(trainer.first_loss(model))  # from the initial weights: a resumed run finds the same strength
     monitor = tt.callbacks.SparsityMonitor()
     curves = trainer.fit(model, "model", config["epochs"], config["learning_rate"], (monitor,))
     sparsity.release()

@@ -86,8 +86,7 @@ class Trainer:
         self._check_fits(model)
         steps = -(-len(self.train[0]) // self.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
-        loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        model.compile(self.optimizer(schedule), loss, metrics=["accuracy"])
+        model.compile(self.optimizer(schedule), _loss(), metrics=["accuracy"])
         model.optimizer.build(model.trainable_variables)
         checkpoint = EpochCheckpoint(Path(self.folder) / f"{stage}.npz")
         checkpoint.restore(model)
@@ -106,6 +105,11 @@ class Trainer:
             )
         return checkpoint.curves
 
+    def first_loss(self, model: keras.Model) -> keras.KerasTensor:
+        """The loss of the first batch of the first epoch, a scalar tensor."""
+        images, labels = next(iter(batches(*self.train, self.batch_size, self.seed, 0, 1)))
+        return _loss()(labels, model(images, training=True))
+
     def test_error(self, model: keras.Model) -> float:
         """The share of the test images that the model gets wrong, 0 to 1."""
         images, labels = self.test
@@ -119,6 +123,10 @@ class Trainer:
                 f"Model {model.name!r} does not fit the data. Expected input and output of shapes {expected}. "
                 f"Received: {(model.input_shape, model.output_shape)}"
             )
+
+
+def _loss() -> keras.losses.Loss:
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
 
 def batches(

@@ -240,13 +240,13 @@ def test_mixed_precision_is_converted_in_float32_and_left_as_it_was(tmp_path):
 def test_conversion_leaves_the_model_alone(tmp_path):
     model = randomized(convolution())
     before = model.get_weights()
-    tflite.convert(model, tmp_path / "m.tflite", "int8", calibration=np.ones((4, 12, 12, 2)))
+    tflite.convert(model, tmp_path / "m.tflite", "int8", calibration=example_inputs(model, 4))
     for old, new in zip(before, model.get_weights(), strict=True):
         np.testing.assert_array_equal(old, new)
 
 
 def test_conversion_is_silent(tmp_path, capfd):
-    tflite.convert(convolution(), tmp_path / "m.tflite", "int8", calibration=np.ones((4, 12, 12, 2)))
+    tflite.convert(convolution(), tmp_path / "m.tflite", "int8", calibration=example_inputs(convolution(), 4))
     assert capfd.readouterr() == ("", "")
 
 

@@ -51,7 +51,6 @@ def test_convert_then_benchmark(folder):
 
 REFUSED = {
     "truncated model": ("convert_tflite", ["cut.keras", "n.tflite"], "cut.keras is not a whole .keras file"),
-    "missing model": ("convert_tflite", ["none.keras", "n.tflite"], "none.keras, which does not exist"),
     "no calibration": ("convert_tflite", ["m.keras", "n.tflite", "--quantize=int8"], "needs calibration="),
     "unwritable": ("convert_tflite", ["m.keras", "none/n.tflite"], "Cannot write"),
     "truncated file": ("benchmark_tflite", ["cut.tflite"], "cut.tflite is not a whole TFLite file"),

@@ -1,7 +1,7 @@
 """Multiply-adds: how many a model needs for one example, layer by layer.
 
 Only the products of matrices count: dense, convolutional, recurrent and attention layers. Batch normalization folds
-into the layer before it; biases, activations, pooling and element-wise operations are of a lower order. They count zero.
+into the layer before it; biases, activations, pooling and element-wise operations are small. All these count zero.
 """
 
 import dataclasses

@@ -97,7 +97,7 @@ class Report:
     def __str__(self):
         summary = [[metric.title, metric.texts[:2], metric.texts[2]] for metric in self.metrics]
         layers = [_cells(row) for row in self.rows if row.matters]
-        head = ["layer", "type", "width", "parameters", "multiply-adds", "left"]
+        head = ["layer", "type", "width", "parameters", "multiply-adds", "kept"]
         parts = [
             report_text.table([self.title, "before → after", ""], summary),
             report_text.table(head, layers),

@@ -10,8 +10,9 @@ from matplotlib.figure import Figure
 from tf_terngrad.sparsity import report_text
 from tf_terngrad.sparsity.pictures import brightness, kept_parts, matrix_picture
 
-BEFORE, AFTER, OTHERS = "#c3d3e3", "#0c447c", ("#ba753a", "#4f8a6b", "#8a6bb0", "#7a828c")
-INK = "#7a828c"  # reads on white and on black
+BEFORE, AFTER = "#c3d3e3", "#0c447c"
+# These read on white and on black.
+INK, LINES = "#7a828c", ("#3a7fc1", "#ba753a", "#4f8a6b", "#8a6bb0")
 
 
 def most_changed(report, count):
@@ -47,11 +48,18 @@ def draw_curves(axes, title, curves):
     for name, values in curves.items():
         partner = name.removeprefix("val_")
         place = plain.index(partner) if partner in plain else 0
-        color = (AFTER, *OTHERS)[place % (1 + len(OTHERS))]
-        color = OTHERS[0] if name != partner and len(plain) < 2 else color
+        place += name != partner and len(plain) < 2
         epochs = np.arange(1, len(values) + 1)
         style = {"linestyle": "--" if name != partner else "-", "marker": "o" if len(values) == 1 else None}
-        axes.plot(epochs, values, color=color, linewidth=1.6, markersize=4, label=_label(name, title), **style)
+        axes.plot(
+            epochs,
+            values,
+            color=LINES[place % len(LINES)],
+            linewidth=1.6,
+            markersize=4,
+            label=_label(name, title),
+            **style,
+        )
     axes.set_title(title, loc="left", fontsize=10, color=INK, fontweight="bold")
     axes.set_xlabel("epoch", fontsize=8, color=INK)
     axes.xaxis.get_major_locator().set_params(integer=True)
@@ -84,12 +92,13 @@ def figure(report):
     pictures, curves = most_changed(report, 8), dict(list(curve_groups(report.history).items())[:9])
     heights = [
         0.9 + 0.28 * len(report.metrics),
-        0.7 + 0.3 * len(rows) if rows else 0,
+        0.6 + 0.26 * len(rows) if rows else 0,
         0.5 + 1.9 * -(-len(pictures) // 2) if pictures else 0,
         0.4 + 2.3 * -(-len(curves) // 3) if curves else 0,
     ]
     shown = [height for height in heights if height]
     drawing = Figure(figsize=(10, sum(shown)), layout="constrained", facecolor="white")
+    drawing.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
     parts = iter(np.atleast_1d(drawing.subfigures(len(shown), 1, height_ratios=shown)))
     _draw_summary(next(parts), report)
     if rows:
@@ -109,17 +118,17 @@ def _draw_summary(part, report):
     for place, metric in enumerate(report.metrics):
         before, after, change = metric.texts
         axes.text(0, place + 0.6, metric.title, color=INK, va="center")
-        axes.text(0.28, place + 0.6, f"{before} → {after}", va="center")
-        axes.text(0.62, place + 0.6, change, color=AFTER, fontweight="bold", va="center")
+        axes.text(0.2, place + 0.6, f"{before} → {after}", va="center")
+        axes.text(0.48, place + 0.6, change, color=AFTER, fontweight="bold", va="center")
 
 
 def _draw_widths(part, rows):
-    part.suptitle("Widths", x=0.01, ha="left", fontsize=12, fontweight="bold")
+    part.suptitle("Widths", x=0.012, ha="left", fontsize=12, fontweight="bold")
     axes = part.subplots()
     places = np.arange(len(rows))
     left = [row.width[1] / row.width[0] for row in rows]
-    axes.barh(places, 1, color=BEFORE, height=0.62)
-    axes.barh(places, np.minimum(left, 1), color=AFTER, height=0.62)
+    axes.barh(places, 1, color=BEFORE, height=0.45)
+    axes.barh(places, np.minimum(left, 1), color=AFTER, height=0.45)
     for place, row in enumerate(rows):
         before, after = map(report_text.number, row.width)
         axes.text(1.01, place, f"{before} → {row.status or after}", va="center", fontsize=9)
@@ -131,7 +140,7 @@ def _draw_widths(part, rows):
 
 
 def _draw_pictures(part, pictures):
-    part.suptitle("Weights, before and after (sand: what left)", x=0.01, ha="left", fontsize=12, fontweight="bold")
+    part.suptitle("Weights, before and after (sand: what left)", x=0.012, ha="left", fontsize=12, fontweight="bold")
     grid = part.subplots(-(-len(pictures) // 2), 2, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
@@ -154,7 +163,7 @@ def _draw_pair(axes, title, before, after):
 
 
 def _draw_all_curves(part, groups):
-    part.suptitle("Training", x=0.01, ha="left", fontsize=12, fontweight="bold")
+    part.suptitle("Training", x=0.012, ha="left", fontsize=12, fontweight="bold")
     grid = part.subplots(-(-len(groups) // 3), 3, squeeze=False).ravel()
     for axes in grid[len(groups) :]:
         axes.set_axis_off()

@@ -10,6 +10,7 @@ from tf_terngrad.sparsity import report_text
 from tf_terngrad.sparsity.report_figure import curve_groups, curve_image, most_changed, picture_pair
 
 _PICTURES = 24
+_PIXELS = 400
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #f6f8fa; --card: #fff; --ink: #1c2733; --soft: #66727f; --line: #e3e8ee;
@@ -26,7 +27,8 @@ p { margin: 4px 0 0; } .soft, footer { color: var(--soft); }
 .cards { display: grid; grid-template-columns: repeat(auto-fit, minmax(190px, 1fr)); gap: 12px; margin-top: 24px; }
 .card { background: var(--card); border: 1px solid var(--line); border-radius: 10px; padding: 14px 16px; }
 .card h3 { font-size: 13px; font-weight: 500; color: var(--soft); margin: 0; }
-.card strong { display: block; font-size: 23px; line-height: 1.35; color: var(--after); font-weight: 650; }
+.card strong { display: block; font-size: 25px; line-height: 1.35; color: var(--after); font-weight: 650; }
+.card strong small { font-size: 15px; font-weight: 500; }
 .card span { font-size: 13px; color: var(--soft); }
 .scroll { overflow-x: auto; padding: 0; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
@@ -35,18 +37,18 @@ th, td { padding: 8px 16px; border-bottom: 1px solid var(--line); } tr:last-chil
 td { white-space: nowrap; } td:first-child { white-space: normal; overflow-wrap: anywhere; font-weight: 600; }
 td:first-child small { display: block; font-weight: 400; color: var(--soft); }
 td.n, th.n { text-align: right; } td.n small { color: var(--soft); font-size: inherit; }
-tr.total td { font-weight: 600; border-top: 2px solid var(--line); }
 .bar { display: block; width: 110px; height: 6px; border-radius: 3px; background: var(--before); margin-top: 4px;
   overflow: hidden; } .bar i { display: block; height: 100%; background: var(--after); }
 .gone { color: var(--sand); }
 .pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 12px; }
-.pair h3, .note h3 { font-size: 14px; margin: 0 0 8px; overflow-wrap: anywhere; }
+.pair h3 { font-size: 14px; margin: 0 0 8px; overflow-wrap: anywhere; }
 .pair h3 small { font-weight: 400; color: var(--soft); white-space: nowrap; }
 .pair div { display: grid; grid-template-columns: 1fr 1fr; gap: 14px; align-items: start; }
-.pair img { display: block; image-rendering: pixelated; border: 1px solid var(--line); background: #fff; }
+.pair img { display: block; border: 1px solid var(--line); background: #fff; }
 .curves { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 300px), 1fr)); gap: 12px; }
 .curves img { width: 100%; display: block; }
-ul { margin: 0; padding-left: 18px; } li { margin: 4px 0; overflow-wrap: anywhere; } .key { white-space: nowrap; }
+ul { margin: 0; padding-left: 18px; } li { margin: 4px 0; overflow-wrap: anywhere; }
+.keys { font-size: 13px; margin: 2px 0 10px; } .key { white-space: nowrap; }
 .key i { display: inline-block; width: 11px; height: 11px; border: 1px solid var(--line); border-radius: 2px;
   margin: 0 5px 0 0; vertical-align: -1px; }
 details { margin-top: 10px; color: var(--soft); font-size: 13px; overflow-wrap: anywhere; }
@@ -87,10 +89,11 @@ attention layers. Normalization, which folds into its neighbours, and element-wi
 def _cards(report):
     cards = []
     for metric in report.metrics:
-        before, after, change = metric.texts
+        before, after, change = map(escape, metric.texts)
+        figure, _, word = (change or after).partition(" ")
         cards.append(
-            f'<div class="card"><h3>{escape(metric.title)}</h3><strong>{escape(change or after)}</strong>'
-            f"<span>{escape(before)} → {escape(after)}</span></div>"
+            f'<div class="card"><h3>{escape(metric.title)}</h3><strong>{figure} <small>{word}</small></strong>'
+            f"<span>{before} → {after}</span></div>"
         )
     return f'<div class="cards">{"".join(cards)}</div>'
 
@@ -102,7 +105,7 @@ def _layers(report):
         f"<details><summary>{len(idle)} layers without weights</summary>{', '.join(idle)}</details>" if idle else ""
     )
     head = "<th>layer</th><th>width</th>"
-    head += "".join(f'<th class="n">{title}</th>' for title in ("parameters", "multiply-adds", "left"))
+    head += "".join(f'<th class="n">{title}</th>' for title in ("parameters", "multiply-adds", "kept"))
     return (
         f'<h2>Layers</h2><div class="card scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{''.join(rows)}</tbody></table></div>{others}"
@@ -113,12 +116,12 @@ def _layer(row):
     before, after = row.width
     filled = min(1, after / before) if before else 1
     width = f'<span class="gone">{row.status}</span>' if row.status else f"{before:,} → {after:,}"
-    left = report_text.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
+    kept = report_text.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
     return (
         f"<tr><td>{escape(row.name)}<small>{escape(row.type)}</small></td>"
         f'<td class="w">{width}<span class="bar"><i style="width:{100 * filled:.1f}%"></i></span></td>'
         f"{_numbers('parameters', row.parameters)}{_numbers('multiply-adds', row.multiply_adds)}"
-        f'<td class="n" data-title="left">{left}</td></tr>'
+        f'<td class="n" data-title="kept">{kept}</td></tr>'
     )
 
 
@@ -139,22 +142,32 @@ def _weights(report):
     )
     return (
         f'<h2>Weights</h2><p class="soft">One row an output, one column an input; before and after at one scale.{which}'
-        f'<br>{key}</p><div class="pairs">{"".join(_pair(*pair) for pair in pairs)}</div>'
+        f'</p><p class="soft keys">{key}</p><div class="pairs">{"".join(_pair(*pair) for pair in pairs)}</div>'
     )
 
 
 def _pair(title, before, after):
     sizes = " → ".join(report_text.size(shape) for shape in (before.shape, (0, 0) if after is None else after.shape))
-    # Both images share one scale; very flat or tall matrices are stretched to be seen.
-    ratio = min(max(before.shape[0] / before.shape[1], 0.08), 1.4)
+    # Both images share one scale; flat and tall matrices are stretched to be seen.
+    ratio = min(max(before.shape[0] / before.shape[1], 0.45), 0.8)
     images = []
-    for image, matrix, name in zip(picture_pair(before, after, 360), (before, after), ("before", "after"), strict=True):
+    for image, matrix, name in zip(
+        picture_pair(before, after, _PIXELS), (before, after), ("before", "after"), strict=True
+    ):
         if image is None:
             continue
         across, down = (matrix.shape[axis] / before.shape[axis] for axis in (1, 0))
         style = f"width:{100 * across:.2f}%;aspect-ratio:{across:.5f}/{ratio * down:.5f}"
-        images.append(f'<img style="{style}" alt="{escape(title)} {name}" src="{_inline(_png(image), "png")}">')
+        images.append(
+            f'<img style="{style}" alt="{escape(title)} {name}" src="{_inline(_png(_enlarged(image)), "png")}">'
+        )
     return f'<div class="card pair"><h3>{escape(title)} <small>{sizes}</small></h3><div>{"".join(images)}</div></div>'
+
+
+def _enlarged(image):
+    """Whole pixels a weight, so that browsers do not blur few rows or columns into one another."""
+    down, across = (max(1, _PIXELS // length) for length in image.shape[:2])
+    return image.repeat(down, 0).repeat(across, 1)
 
 
 def _training(report):
@@ -173,7 +186,7 @@ def _notes(report):
     if not report.notes:
         return ""
     notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
-    return f'<h2>What stayed, and why</h2><div class="card"><ul>{notes}</ul></div>'
+    return f'<h2>Notes</h2><div class="card"><ul>{notes}</ul></div>'
 
 
 def _png(image):

@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tf_terngrad.tflite.litert import Runner
 from tf_terngrad.tflite.ports import structures_of
 from tf_terngrad.tflite.report import OutputCheck
 
@@ -34,8 +35,9 @@ def keras_outputs(model, arrays):
     return [np.concatenate(parts)[:examples] for parts in zip(*results, strict=True)]
 
 
-def file_outputs(runner, arrays, inputs, outputs):
-    """Runs the file; arrays and results in the order of the model's `inputs` and `outputs`, two lists of `Port`."""
+def file_outputs(path, arrays, inputs, outputs):
+    """Runs a TFLite file; arrays and results in the order of the model's `inputs` and `outputs`, two lists of `Port`."""
+    runner = Runner(path)
     by_name = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
     results = runner.run([by_name[port.name] for port in runner.inputs])
     found = {port.name: result for port, result in zip(runner.outputs, results, strict=True)}

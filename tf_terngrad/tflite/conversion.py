@@ -11,7 +11,7 @@ import numpy as np
 
 from tf_terngrad.tflite import check
 from tf_terngrad.tflite.converter import QUANTIZE, ConversionError, flatbuffer, float32
-from tf_terngrad.tflite.litert import Runner, float_operators, operators
+from tf_terngrad.tflite.litert import float_operators, operators
 from tf_terngrad.tflite.ports import arrange, integer_limit, ports, random_arrays, structures_of
 from tf_terngrad.tflite.report import ConversionReport
 
@@ -74,12 +74,11 @@ def convert(model, path, quantize=None, calibration=None, evaluation=None, batch
     batched = [dataclasses.replace(port, shape=(port.shape[0] or batch_size, *port.shape[1:])) for port in inputs]
     with _replacing(path) as draft, float32(model):
         draft.write_bytes(flatbuffer(model, batched, outputs, quantize, data.get("calibration")))
-        runner = Runner(draft)
         checked_on, arrays = _check_inputs(model, inputs, data)
-        checks = _checks(model, runner, inputs, outputs, arrays, checked_on)
+        checks = _checks(model, draft, inputs, outputs, arrays, checked_on)
         _judge(model, quantize, checks, checked_on)
         if evaluation is not None:
-            checks = _with_accuracy(model, runner, inputs, outputs, checks, data["evaluation"], evaluation[1])
+            checks = _with_accuracy(model, draft, inputs, outputs, checks, data["evaluation"], evaluation[1])
         counts, custom = operators(draft)
         floating = float_operators(draft) if quantize == "int8" else ()
         if floating:
@@ -147,9 +146,9 @@ def _check_inputs(model, inputs, data):
     return f"{len(arrays[0])} random inputs", arrays
 
 
-def _checks(model, runner, inputs, outputs, arrays, checked_on):
+def _checks(model, draft, inputs, outputs, arrays, checked_on):
     expected = check.keras_outputs(model, arrays)
-    received = check.file_outputs(runner, arrays, inputs, outputs)
+    received = _file_outputs(model, draft, arrays, inputs, outputs)
     for port, ours, theirs in zip(outputs, expected, received, strict=True):
         where = f"output '{port.name}' of model '{model.name}' on {checked_on}"
         if not np.isfinite(ours).all():
@@ -160,6 +159,16 @@ def _checks(model, runner, inputs, outputs, arrays, checked_on):
                 f" {theirs.shape}, {np.count_nonzero(~np.isfinite(theirs))} of them NaN or infinity."
             )
     return [check.compare_outputs(*triple) for triple in zip(outputs, expected, received, strict=True)]
+
+
+def _file_outputs(model, draft, arrays, inputs, outputs):
+    try:
+        return check.file_outputs(draft, arrays, inputs, outputs)
+    except ValueError as error:
+        raise ConversionError(
+            f"LiteRT cannot run the file made of model '{model.name}': {str(error.__cause__).strip()} For int8, see that"
+            " the calibration inputs vary, so that no activation has an empty range."
+        ) from error
 
 
 def _judge(model, quantize, checks, checked_on):
@@ -175,7 +184,7 @@ def _judge(model, quantize, checks, checked_on):
             warnings.warn(f"{message} Give evaluation= to see what it costs, or try another mode.", stacklevel=3)
 
 
-def _with_accuracy(model, runner, inputs, outputs, checks, arrays, labels):
+def _with_accuracy(model, draft, inputs, outputs, checks, arrays, labels):
     names = [port.name for port in outputs]
     if not isinstance(labels, dict):
         if len(outputs) > 1:
@@ -184,7 +193,7 @@ def _with_accuracy(model, runner, inputs, outputs, checks, arrays, labels):
     if not set(labels) <= set(names):
         raise ValueError(f"evaluation: expected labels for outputs among {names}. Received: {list(labels)}.")
     expected = check.keras_outputs(model, arrays)
-    received = check.file_outputs(runner, arrays, inputs, outputs)
+    received = _file_outputs(model, draft, arrays, inputs, outputs)
     results = []
     for port, output, ours, theirs in zip(outputs, checks, expected, received, strict=True):
         if port.name in labels:

@@ -1,0 +1,146 @@
+"""Watch how many structures live while a model trains; zero small weights after each update."""
+
+import os
+
+import keras
+import tensorflow as tf
+
+from tf_terngrad.sparsity import penalties, pictures
+from tf_terngrad.sparsity.structures import structures
+
+
+class SparsityMonitor(keras.callbacks.Callback):
+    """Shows how many members of the model's structures live: in the progress bar, the history and TensorBoard.
+
+    A member lives if its norm over all its slices is above a tolerance. The logs of each epoch get one entry for each
+    kind, such as `filters: 37` and `units: 210`; `live` has the counts of each structure.
+
+    Args:
+        tolerance: norms of at most this count as dead.
+        log_dir: a folder for TensorBoard: one scalar for each structure (`live/...`), and every epoch a picture of
+            each kernel (white is zero); None: nothing is written.
+        every: count every so many epochs.
+
+    Raises:
+        ValueError: for a negative or NaN tolerance, or `every` below one; at the start of training, for a model that
+            cannot be followed.
+
+    Example:
+
+    ```python
+    history = model.fit(x, y, epochs=10, callbacks=[tt.callbacks.SparsityMonitor()])
+    history.history["filters"]
+    ```
+    """
+
+    def __init__(self, tolerance=0.0, log_dir=None, every=1):
+        super().__init__()
+        self.tolerance = penalties.non_negative(tolerance, "tolerance", "SparsityMonitor")
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"SparsityMonitor: expected `every` to be an integer of at least 1. Received: {every!r}")
+        self.log_dir = log_dir
+        self.every = every
+        self.live = {}
+        self._structures = []
+        self._writer = None
+
+    def on_train_begin(self, logs=None):
+        """Finds the model's structures."""
+        self._structures = structures(self.model)
+        if self.log_dir is not None:
+            self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Counts the living members and adds them to the logs."""
+        if (epoch + 1) % self.every == 0 or not self.live:
+            self.live = {s.name: int((s.norms() > self.tolerance).sum()) for s in self._structures}
+        if logs is not None:
+            logs.update(self._totals())
+        if self._writer is not None:
+            self._write(epoch)
+
+    def on_train_end(self, logs=None):
+        """Closes the TensorBoard file."""
+        if self._writer is not None:
+            self._writer.close()
+            self._writer = None
+
+    def _totals(self):
+        totals = {}
+        for structure in self._structures:
+            plural = {"branch": "branches"}.get(structure.kind, f"{structure.kind}s")
+            totals[plural] = totals.get(plural, 0) + self.live[structure.name]
+        return totals
+
+    def _write(self, epoch):
+        kernels = {id(p.variable): p for s in self._structures for p in s.penalized if p.role == "kernel"}
+        with self._writer.as_default(step=epoch):
+            for name, count in self.live.items():
+                tf.summary.scalar(f"live/{name}", count)
+            for piece in kernels.values():
+                picture = pictures.weight_picture(keras.ops.convert_to_numpy(piece.variable.value))
+                tf.summary.image(f"weights/{piece.variable.path}", picture[None])
+        self._writer.flush()
+
+
+class ZeroSmallWeights(keras.callbacks.Callback):
+    """After each update, weights with |w| < threshold become exactly zero.
+
+    The paper's companion of the group lasso's subgradient, which alone only comes near zero. It acts on every weight
+    that one of this package's regularizers watches. `tt.sparsify(method="subgradient")` does the same by itself.
+
+    Args:
+        threshold: the magnitude under which a weight is zeroed.
+        hold: keep the weights that are zero when training begins at zero, to fine-tune what is left; nothing else is
+            zeroed then, whatever the threshold.
+
+    Raises:
+        ValueError: for a negative or NaN threshold; at the start of training, if no weight is watched.
+
+    Source: structured sparsity learning (Wen et al., NIPS 2016).
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[tt.callbacks.ZeroSmallWeights(1e-4)])
+    ```
+    """
+
+    def __init__(self, threshold=1e-4, hold=False):
+        super().__init__()
+        self.threshold = penalties.non_negative(threshold, "threshold", "ZeroSmallWeights")
+        self.hold = hold
+        self._constraints = []
+
+    def on_train_begin(self, logs=None):
+        """Puts a constraint on every watched weight, which the optimizer applies after each update."""
+        watched = [v for v in self.model.trainable_variables if _is_watched(v.regularizer)]
+        if not watched:
+            raise ValueError(
+                f"ZeroSmallWeights: no weight of model {self.model.name!r} has a regularizer of tf_terngrad. Give "
+                "layers a kernel_regularizer=tt.regularizers...., or use tt.sparsify(method='subgradient')."
+            )
+        self._constraints = [(variable, variable.constraint) for variable in watched]
+        for variable in watched:
+            variable.constraint = self._constraint(variable, variable.constraint)
+
+    def on_train_end(self, logs=None):
+        """Takes the constraints off again."""
+        for variable, before in self._constraints:
+            variable.constraint = before
+        self._constraints = []
+
+    def _constraint(self, variable, before):
+        mask = keras.ops.convert_to_numpy(variable.value) != 0 if self.hold else None
+
+        def zero(value):
+            value = keras.ops.convert_to_tensor(value) if before is None else before(value)
+            if mask is None:
+                return penalties.zero_small(value, self.threshold)
+            return keras.ops.where(mask, value, keras.ops.zeros_like(value))
+
+        return zero
+
+
+def _is_watched(regularizer):
+    return type(regularizer).__module__.startswith(__package__)

@@ -1,0 +1,72 @@
+"""The members of many structures as groups of weights: their norms, and the step that shrinks them, as tensors."""
+
+import numpy as np
+from keras import ops
+
+from tf_terngrad.sparsity import penalties
+
+
+class Groups:
+    """Groups that span several variables, one for each member of each structure.
+
+    The square of a variable is summed once down to the axes that its groups lie along, then along each of them; one
+    segment sum over all these vectors gives the squared norms of all groups of the model.
+
+    Args:
+        structures: a list of `Structure`.
+
+    Attributes:
+        count: how many groups there are.
+        variables: the variables that hold a group, in the order of the model.
+    """
+
+    def __init__(self, structures):
+        self.count = sum(structure.size for structure in structures)
+        self._views = {}
+        first = 0
+        for structure in structures:
+            for piece in structure.penalized:
+                self._add(piece, np.arange(first, first + structure.size))
+            first += structure.size
+        self.variables = [variable for variable, _ in self._views.values()]
+        ids = [ids for _, views in self._views.values() for _, ids in views]
+        self._segments = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+
+    def _add(self, piece, groups):
+        """Enter a slice into a view of its axis, a new one if another group already lies at its positions."""
+        variable, views = self._views.setdefault(id(piece.variable), (piece.variable, []))
+        for axis, ids in views:
+            if axis == piece.axis and (ids[piece.indices] == self.count).all():
+                break
+        else:
+            ids = np.full(variable.shape[piece.axis], self.count, np.int32)
+            views.append((piece.axis, ids))
+        ids[piece.indices] = groups[:, None]
+
+    def squared_norms(self):
+        """The squared Euclidean norm of each group, shape (count,), at least float32."""
+        sums = [vector for variable, views in self._views.values() for vector in _axis_sums(variable, views)]
+        return ops.segment_sum(ops.concatenate(sums), self._segments, num_segments=self.count + 1)[: self.count]
+
+    def scale(self, factors):
+        """Multiply each group by its factor; where groups of two axes cross, a weight is multiplied by both.
+
+        Args:
+            factors: tensor of shape (count,).
+        """
+        factors = ops.append(factors, ops.ones((1,), factors.dtype))
+        for variable, views in self._views.values():
+            value = variable.value
+            for axis, ids in views:
+                shape = [-1 if other == axis else 1 for other in range(len(variable.shape))]
+                value = value * ops.reshape(ops.cast(ops.take(factors, ids), value.dtype), shape)
+            variable.assign(value)
+
+
+def _axis_sums(variable, views):
+    """The sums of squares along each view's axis, the shared reductions done once."""
+    axes = sorted({axis for axis, _ in views})
+    sums = penalties.squared_sums(variable.value, axes)
+    for axis, _ in views:
+        others = [i for i, other in enumerate(axes) if other != axis]
+        yield ops.sum(sums, axis=others) if others else sums

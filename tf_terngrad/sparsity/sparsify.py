@@ -1,0 +1,272 @@
+"""The group lasso over the structures of a whole model: a penalty, or a proximal step that makes groups exactly zero."""
+
+import fnmatch
+import inspect
+
+import keras
+from keras import ops
+
+from tf_terngrad.sparsity import penalties
+from tf_terngrad.sparsity.groups import Groups
+from tf_terngrad.sparsity.structures import KINDS, structures
+
+METHODS = ("proximal", "subgradient")
+
+
+def sparsify(
+    model,
+    strength=None,
+    ratio=None,
+    kinds=None,
+    include=None,
+    exclude=None,
+    method="proximal",
+    threshold=1e-4,
+    optimizer=None,
+):
+    """Train a model towards fewer structures: R = strength * sum_g ||w_g||_2 over the groups g of the whole model.
+
+    A group is one member of a structure: a filter with its bias, its batch-norm scale and shift and every slice that
+    reads it. Call it before `compile`; then `fit`, `train_on_batch` or a loop of your own train as ever. Several calls
+    on one model add up, for a strength of its own for each kind.
+
+    `method="proximal"`: after each update of the optimizer w_g <- w_g * max(0, 1 - learning_rate * strength / ||w_g||).
+    Groups become exactly zero. `method="subgradient"`: R joins `model.losses`, and after each update weights with
+    |w| < threshold become zero, as in the paper.
+
+    Args:
+        model: a built Functional or Sequential `keras.Model`.
+        strength: the weight of the penalty beside the loss.
+        ratio: instead of a strength, the share of the penalty in the first batch's total loss, in [0, 1):
+            strength = ratio * loss / ((1 - ratio) * sum_g ||w_g||), then fixed (PruneTrain, 2019). In a loop of your
+            own, call `calibrate(loss)` on the result before the first update.
+        kinds: which kinds of structures: any of "filter", "unit", "input", "branch"; all by default.
+        include: names of layers or structures, with wildcards; all by default.
+        exclude: names of layers or structures to leave out, with wildcards.
+        method: "proximal" or "subgradient".
+        threshold: the magnitude under which a weight is set to zero, for "subgradient".
+        optimizer: the optimizer whose learning rate scales the proximal step; by default the one the model is
+            compiled with.
+
+    Returns:
+        A `Sparsity`.
+
+    Raises:
+        TypeError: if `model` is not a Keras model.
+        ValueError: for a model that is not built or is a subclass with its own `call`; unless exactly one of
+            `strength` and `ratio` is given; for a negative or NaN number, an unknown kind, method or name, or when
+            nothing is left to sparsify.
+
+    Source: structured sparsity learning (Wen et al., NIPS 2016); the proximal step is block soft thresholding (Yuan
+    and Lin, 2006).
+
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
+    >>> sparsify(model, strength=1e-3, kinds=["unit"]).groups
+    3
+    """
+    if (strength is None) == (ratio is None):
+        raise ValueError(f"Give either strength or ratio. Received: strength={strength!r}, ratio={ratio!r}")
+    if method not in METHODS:
+        raise ValueError(f"Expected one of {METHODS}. Received: method={method!r}")
+    if strength is not None:
+        penalties.non_negative(strength, "strength", "sparsify")
+    else:
+        penalties.strength_from_ratio(ratio, 1.0, 1.0)
+    penalties.non_negative(threshold, "threshold", "sparsify")
+    chosen = choose(structures(model), kinds, include, exclude)
+    return Sparsity(model, chosen, strength, ratio, method, threshold, optimizer)
+
+
+def choose(found, kinds=None, include=None, exclude=None):
+    """The structures of the given kinds and names.
+
+    Raises:
+        ValueError: for an unknown kind, for a name that matches nothing, and if nothing is left.
+    """
+    for name, value in (("kinds", kinds), ("include", include), ("exclude", exclude)):
+        if isinstance(value, str):
+            raise ValueError(f"Expected {name} to be a list of strings. Received: {name}={value!r}")
+    unknown = sorted(set(kinds or ()) - set(KINDS))
+    if unknown:
+        raise ValueError(f"Expected kinds among {KINDS}. Received: {', '.join(map(repr, unknown))}")
+
+    def matches(structure, patterns):
+        return any(fnmatch.fnmatchcase(name, p) for name in (structure.name, *structure.born) for p in patterns)
+
+    for pattern in (*(include or ()), *(exclude or ())):
+        if not any(matches(structure, [pattern]) for structure in found):
+            raise ValueError(
+                f"No layer or structure matches {pattern!r}. Known: {', '.join(s.name for s in found) or 'none'}."
+            )
+    chosen = [
+        structure
+        for structure in found
+        if (kinds is None or structure.kind in kinds)
+        and (include is None or matches(structure, include))
+        and not matches(structure, exclude or ())
+    ]
+    if not chosen:
+        frozen = "; ".join(str(entry) for entry in found.frozen)
+        raise ValueError(f"No structure is left to sparsify. Frozen: {frozen or 'nothing'}.")
+    return chosen
+
+
+class Sparsity:
+    """What `sparsify` put on a model. Keep it to read or change the strength, or to take it off again.
+
+    Attributes:
+        structures: the structures that are penalized.
+        groups: how many groups there are in all.
+        strength: a scalar `keras.Variable`; assign to it to change the strength while training.
+    """
+
+    def __init__(self, model, chosen, strength, ratio, method, threshold, optimizer):
+        self.model = model
+        self.structures = chosen
+        self.method = method
+        self.threshold = threshold
+        self.strength = keras.Variable(strength or 0.0, trainable=False, dtype="float32", name="strength")
+        self._ratio = ratio
+        self._calibrated = keras.Variable(ratio is None, trainable=False, dtype="bool", name="calibrated")
+        self._can_calibrate = ratio is None
+        self._muted = False
+        self._optimizer = optimizer
+        self._groups = Groups(chosen)
+        self.groups = self._groups.count
+        self._attach()
+
+    def lasso(self):
+        """The sum of the groups' norms, sqrt(sum w^2 + 1e-8), a scalar tensor."""
+        return ops.sum(penalties.smooth_norms(self._groups.squared_norms()))
+
+    def penalty(self):
+        """strength * lasso, a scalar tensor."""
+        return self.strength.value * self.lasso()
+
+    def calibrate(self, loss):
+        """Set the strength from the first batch's loss; later calls change nothing.
+
+        Args:
+            loss: the loss without this penalty, a scalar tensor.
+        """
+        self._can_calibrate = True
+        if self._ratio is None:
+            return
+        loss = ops.stop_gradient(ops.cast(loss, "float32"))
+        first = penalties.strength_from_ratio(self._ratio, loss, ops.stop_gradient(self.lasso()))
+        self.strength.assign(ops.where(self._calibrated.value, self.strength.value, first))
+        self._calibrated.assign(True)
+
+    def release(self):
+        """Take the penalty or the proximal step off the model; the weights stay as they are."""
+        for variable in self._groups.variables:
+            variable.regularizer = _without(variable.regularizer, self)
+            variable.constraint = _without(variable.constraint, self)
+        if self._ratio is not None:
+            self.model.compute_loss = _without_loss(self.model.compute_loss, self)
+
+    def _attach(self):
+        for variable in self._groups.variables:
+            if self.method == "subgradient":
+                variable.regularizer = _Penalty(self, variable, variable.regularizer)
+            variable.constraint = _Step(self, variable, variable.constraint)
+        if self._ratio is not None:
+            self.model.compute_loss = _CalibratingLoss(self, self.model.compute_loss)
+
+    def leads(self, variable):
+        """Whether this variable is the last one that trains, after whose update all groups are up to date."""
+        return variable is [v for v in self._groups.variables if v.trainable][-1]
+
+    def shrink(self):
+        """The proximal step, after an update of the optimizer."""
+        self._check_calibrated()
+        optimizer = self._optimizer or getattr(self.model, "optimizer", None)
+        if optimizer is None:
+            raise ValueError(
+                f"The proximal step needs the learning rate: compile model {self.model.name!r}, or pass "
+                "sparsify(..., optimizer=...) the optimizer of your own loop."
+            )
+        step = ops.cast(optimizer.learning_rate, "float32") * self.strength.value
+        accumulated = getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps
+        if accumulated:
+            step = step * ops.cast((optimizer.iterations + 1) % accumulated == 0, "float32")
+        self._groups.scale(penalties.proximal_scale(self._groups.squared_norms(), step))
+
+    def counted(self):
+        """The penalty where it has its strength; nothing while the data's loss alone is asked for."""
+        if self._muted:
+            return ops.zeros(())
+        self._check_calibrated()
+        return self.penalty()
+
+    def _check_calibrated(self):
+        if not self._can_calibrate:
+            raise ValueError(
+                "sparsify(ratio=...) sets the strength from the first batch's loss, which a loop of your own has to "
+                "tell: call calibrate(loss) on the result of sparsify before the first update, or give a strength."
+            )
+
+
+class _Penalty:
+    """A variable's regularizer: the whole penalty on the variable that leads, besides what it had before."""
+
+    def __init__(self, sparsity, variable, before):
+        self.sparsity, self.variable, self.before = sparsity, variable, before
+
+    def __call__(self, value):
+        own = self.sparsity.counted() if self.sparsity.leads(self.variable) else ops.zeros(())
+        return own if self.before is None else own + self.before(value)
+
+
+class _Step:
+    """A variable's constraint: what comes after each update, besides what it had before."""
+
+    def __init__(self, sparsity, variable, before):
+        self.sparsity, self.variable, self.before = sparsity, variable, before
+
+    def __call__(self, value):
+        value = ops.convert_to_tensor(value) if self.before is None else self.before(value)
+        if self.sparsity.method == "subgradient":
+            return penalties.zero_small(value, self.sparsity.threshold)
+        if not self.sparsity.leads(self.variable):
+            return value
+        self.variable.assign(value)
+        self.sparsity.shrink()
+        return self.variable.value
+
+
+class _CalibratingLoss:
+    """A model's compute_loss that tells the first loss to a `Sparsity`."""
+
+    def __init__(self, sparsity, before):
+        self.sparsity, self.before = sparsity, before
+        self.__signature__ = inspect.signature(before)
+
+    def __call__(self, *args, training=True, **kwargs):
+        self.sparsity._muted = True
+        try:
+            loss = self.before(*args, training=training, **kwargs)
+        finally:
+            self.sparsity._muted = False
+        if training:
+            self.sparsity.calibrate(loss)
+        return loss + self.sparsity.penalty() if self.sparsity.method == "subgradient" else loss
+
+
+def _without(link, sparsity):
+    """A chain of regularizers or constraints without the link of one `Sparsity`."""
+    if not isinstance(link, (_Penalty, _Step)):
+        return link
+    if link.sparsity is sparsity:
+        return link.before
+    link.before = _without(link.before, sparsity)
+    return link
+
+
+def _without_loss(loss, sparsity):
+    if not isinstance(loss, _CalibratingLoss):
+        return loss
+    if loss.sparsity is sparsity:
+        return loss.before
+    loss.before = _without_loss(loss.before, sparsity)
+    return loss
