@@ -331,6 +331,14 @@ def dense():
     return sequential((3,), layers.Dense(2, name="dense"))
 
 
+def silent():
+    """No calibration can give the hidden activation a range."""
+    model = sequential((3,), layers.Dense(4, activation="relu"), layers.Dense(2, activation="relu"), layers.Dense(2))
+    for layer in model.layers[:2]:
+        layer.bias.assign(np.full(layer.bias.shape, -100.0))
+    return model
+
+
 DATA = np.ones((4, 3))
 REFUSED = {
     "not a model": (lambda: "m.keras", {}, TypeError, "keras.Model.*load_model.*'m.keras'"),
@@ -374,6 +382,12 @@ REFUSED = {
         "NaN or infinity in output 'log'.*calibration=",
     ),
     "loop": (recurrent, {"quantize": "int8", "calibration": np.ones((2, 6, 3))}, tflite.ConversionError, "unroll=True"),
+    "no range": (
+        silent,
+        {"quantize": "int8", "calibration": np.random.default_rng(0).normal(size=(20, 3))},
+        tflite.ConversionError,
+        "LiteRT cannot run.*calibration inputs vary",
+    ),
     "free loop": (recurrent, {"batch_size": None}, tflite.ConversionError, "batch_size=1"),
     "operator": (
         lambda: sequential((3,), layers.Lambda(keras.ops.erfinv, output_shape=(3,))),

@@ -61,6 +61,7 @@ def cost_rule(layer):
 def einsum_size(equation, *tensors):
     """The product of the sizes of all letters of an einsum: its multiply-adds.
 
+    >>> import numpy as np
     >>> einsum_size("ab,bc->ac", np.ones((2, 3)), np.ones((3, 5)))
     30
     """

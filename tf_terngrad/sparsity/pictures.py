@@ -5,6 +5,7 @@ import numpy as np
 # From nothing to the largest weight: white to deep blue where weights stay, sand to brown where they left.
 _STAYS = np.array([[255, 255, 255], [12, 68, 124]], np.float32)
 _LEFT = np.array([[246, 229, 209], [186, 117, 58]], np.float32)
+_SHADES = 12
 
 
 def weight_matrix(kernel, outputs=-1):
@@ -58,10 +59,11 @@ def matrix_picture(matrix, kept, brightest, size):
     if kept is not None:
         rows, columns = (mask.astype(np.float32) for mask in kept)
         left = 1 - _average(rows, 0, size)[:, None] * _average(columns, 0, size)
-    # The square root lets small weights be seen.
-    strength = np.sqrt(np.clip(shown, 0, 1))[..., None]
+    # The square root lets small weights be seen; few shades make small files.
+    strength = np.rint(_SHADES * np.sqrt(np.clip(shown, 0, 1)))[..., None] / _SHADES
+    left = np.rint(_SHADES / 2 * left)[..., None] / (_SHADES / 2)
     stays, gone = (low + (high - low) * strength for low, high in (_STAYS, _LEFT))
-    return np.rint(stays + (gone - stays) * left[..., None]).astype(np.uint8)
+    return np.rint(stays + (gone - stays) * left).astype(np.uint8)
 
 
 def brightness(matrix, size):

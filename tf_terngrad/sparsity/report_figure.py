@@ -11,6 +11,7 @@ from tf_terngrad.sparsity import report_text
 from tf_terngrad.sparsity.pictures import brightness, kept_parts, matrix_picture
 
 BEFORE, AFTER = "#c3d3e3", "#0c447c"
+_BARS = 40
 # These read on white and on black.
 INK, LINES = "#7a828c", ("#3a7fc1", "#ba753a", "#4f8a6b", "#8a6bb0")
 
@@ -88,11 +89,11 @@ def rendered(drawing, kind, **options):
 
 def figure(report):
     """The whole report as one figure: what it comes to, widths, weights and training curves."""
-    rows = [row for row in report.rows if row.matrices][:40]
+    rows = [row for row in report.rows if row.matrices]
     pictures, curves = most_changed(report, 8), dict(list(curve_groups(report.history).items())[:9])
     heights = [
         0.9 + 0.28 * len(report.metrics),
-        0.6 + 0.26 * len(rows) if rows else 0,
+        0.6 + 0.26 * min(len(rows), _BARS) if rows else 0,
         0.5 + 1.9 * -(-len(pictures) // 2) if pictures else 0,
         0.4 + 2.3 * -(-len(curves) // 3) if curves else 0,
     ]
@@ -123,7 +124,9 @@ def _draw_summary(part, report):
 
 
 def _draw_widths(part, rows):
-    part.suptitle("Widths", x=0.012, ha="left", fontsize=12, fontweight="bold")
+    title = "Widths" if len(rows) <= _BARS else f"Widths of the first {_BARS} of {len(rows)} layers"
+    rows = rows[:_BARS]
+    part.suptitle(title, x=0.012, ha="left", fontsize=12, fontweight="bold")
     axes = part.subplots()
     places = np.arange(len(rows))
     left = [row.width[1] / row.width[0] for row in rows]

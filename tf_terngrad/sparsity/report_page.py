@@ -9,8 +9,7 @@ from matplotlib.image import imsave
 from tf_terngrad.sparsity import report_text
 from tf_terngrad.sparsity.report_figure import curve_groups, curve_image, most_changed, picture_pair
 
-_PICTURES = 24
-_PIXELS = 400
+_PICTURES, _PIXELS = 16, 320
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #f6f8fa; --card: #fff; --ink: #1c2733; --soft: #66727f; --line: #e3e8ee;
@@ -39,7 +38,7 @@ td:first-child small { display: block; font-weight: 400; color: var(--soft); }
 td.n, th.n { text-align: right; } td.n small { color: var(--soft); font-size: inherit; }
 .bar { display: block; width: 110px; height: 6px; border-radius: 3px; background: var(--before); margin-top: 4px;
   overflow: hidden; } .bar i { display: block; height: 100%; background: var(--after); }
-.gone { color: var(--sand); }
+.card .gone { color: var(--sand); font-size: inherit; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 12px; }
 .pair h3 { font-size: 14px; margin: 0 0 8px; overflow-wrap: anywhere; }
 .pair h3 small { font-weight: 400; color: var(--soft); white-space: nowrap; }

@@ -30,8 +30,8 @@ def sparsify(
     reads it. Call it before `compile`; then `fit`, `train_on_batch` or a loop of your own train as ever. Several calls
     on one model add up, for a strength of its own for each kind.
 
-    `method="proximal"`: after each update of the optimizer w_g <- w_g * max(0, 1 - learning_rate * strength / ||w_g||).
-    Groups become exactly zero. `method="subgradient"`: R joins `model.losses`, and after each update weights with
+    `method="proximal"`: after each update of the optimizer w_g <- w_g * max(0, 1 - t / ||w_g||) with
+    t = learning_rate * strength / (1 - momentum). Groups become exactly zero. `method="subgradient"`: R joins `model.losses`, and after each update weights with
     |w| < threshold become zero, as in the paper.
 
     Args:
@@ -186,8 +186,10 @@ class Sparsity:
                 f"The proximal step needs the learning rate: compile model {self.model.name!r}, or pass "
                 "sparsify(..., optimizer=...) the optimizer of your own loop."
             )
+        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
         step = ops.cast(optimizer.learning_rate, "float32") * self.strength.value
-        accumulated = getattr(optimizer, "inner_optimizer", optimizer).gradient_accumulation_steps
+        step = step / (1 - getattr(optimizer, "momentum", 0.0))  # a steady gradient moves the weights as much further
+        accumulated = optimizer.gradient_accumulation_steps
         if accumulated:
             step = step * ops.cast((optimizer.iterations + 1) % accumulated == 0, "float32")
         self._groups.scale(penalties.proximal_scale(self._groups.squared_norms(), step))

@@ -36,7 +36,7 @@ def keras_outputs(model, arrays):
 
 
 def file_outputs(path, arrays, inputs, outputs):
-    """Runs a TFLite file; arrays and results in the order of the model's `inputs` and `outputs`, two lists of `Port`."""
+    """Runs a TFLite file; arrays and results are in the order of the model's `inputs` and `outputs`."""
     runner = Runner(path)
     by_name = {port.name: array for port, array in zip(inputs, arrays, strict=True)}
     results = runner.run([by_name[port.name] for port in runner.inputs])

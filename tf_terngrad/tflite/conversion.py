@@ -165,9 +165,10 @@ def _file_outputs(model, draft, arrays, inputs, outputs):
     try:
         return check.file_outputs(draft, arrays, inputs, outputs)
     except ValueError as error:
+        reason = str(error.__cause__ or error).strip()
         raise ConversionError(
-            f"LiteRT cannot run the file made of model '{model.name}': {str(error.__cause__).strip()} For int8, see that"
-            " the calibration inputs vary, so that no activation has an empty range."
+            f"LiteRT cannot run the file made of model '{model.name}': {reason} For int8,"
+            " see that the calibration inputs vary, so that no activation has an empty range."
         ) from error
 
 

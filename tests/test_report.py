@@ -1,0 +1,249 @@
+"""The report: counts and widths are right, nothing is left out, every file stands alone."""
+
+import io
+import re
+
+import keras
+import matplotlib.image
+import numpy as np
+import pytest
+
+from tf_terngrad.sparsity import report_text
+from tf_terngrad.sparsity.report import compare
+
+layers = keras.layers
+KEPT = ((20, 8), (50, 16), (500, 64))
+
+
+def lenet(conv1, conv2, dense1, name="lenet"):
+    image = keras.Input((28, 28, 1), name="image")
+    x = layers.MaxPooling2D(name="pool1")(layers.Conv2D(conv1, 5, name="conv1")(image))
+    x = layers.MaxPooling2D(name="pool2")(layers.Conv2D(conv2, 5, name="conv2")(x))
+    x = layers.Dense(dense1, activation="relu", name="dense1")(layers.Flatten(name="flatten")(x))
+    return keras.Model(image, layers.Dense(10, name="logits")(x), name=name)
+
+
+@pytest.fixture
+def pair():
+    """LeNet, and LeNet without the structures that are zero in it."""
+    rng = np.random.default_rng(0)
+    first, second, third = (np.sort(rng.choice(size, stay, replace=False)) for size, stay in KEPT)
+    model, small = lenet(20, 50, 500), lenet(8, 16, 64)
+    weights = [rng.standard_normal(weight.shape).astype(np.float32) for weight in model.weights]
+    for place, stay in zip((0, 2, 4), (first, second, third), strict=True):
+        gone = np.setdiff1d(np.arange(weights[place].shape[-1]), stay)
+        weights[place][..., gone], weights[place + 1][gone] = 0, 0
+    model.set_weights(weights)
+    flat = np.arange(800).reshape(4, 4, 50)[:, :, second].ravel()
+    weights[0], weights[1] = weights[0][..., first], weights[1][first]
+    weights[2], weights[3] = weights[2][:, :, first][..., second], weights[3][second]
+    weights[4], weights[5] = weights[4][flat][:, third], weights[5][third]
+    weights[6] = weights[6][third]
+    small.set_weights(weights)
+    return model, small
+
+
+def chain(*hidden, width=4, name="chain"):
+    """A model of layers one after the other, and an output of three."""
+    return keras.Sequential([keras.Input((width,)), *hidden, layers.Dense(3, name="out")], name=name)
+
+
+def by_name(report):
+    return {row.name: row for row in report.rows}
+
+
+def test_lenet_is_counted_before_and_after(pair):
+    report = compare(*pair)
+    rows = by_name(report)
+    assert [rows[name].width for name in ("conv1", "conv2", "dense1", "logits")] == [*KEPT, (10, 10)]
+    assert rows["conv2"].parameters == (25 * 20 * 50 + 50, 25 * 8 * 16 + 16)
+    assert rows["conv2"].multiply_adds == (1_600_000, 64 * 25 * 8 * 16)
+    totals = {metric.title: (metric.before, metric.after) for metric in report.metrics}
+    assert totals["parameters"] == tuple(model.count_params() for model in pair)
+    assert totals["multiply-adds"] == (2_293_000, sum(row.multiply_adds[1] for row in report.rows))
+
+
+def test_the_table_is_aligned_and_says_everything(pair):
+    report = compare(*pair, metrics={"test error": (0.9, 0.95, "%"), "file": (1_732_032, 98_232, "bytes")})
+    report.add("latency", 0.8, 0.1, "ms")
+    text = str(report)
+    for expected in ("conv1", "20 →  8", "1,600,000 → 204,800", "+0.05 points", "17.6× smaller", "8.0× faster"):
+        assert expected in text
+    table = text.split("\n\n")[1].splitlines()
+    assert len({line.index("Conv2D") for line in table if "Conv2D" in line} | {table[0].index("type")}) == 1
+    arrows = [[match.start() for match in re.finditer("→", line)] for line in table[2:]]
+    assert all(places == arrows[0] and len(places) == 3 for places in arrows)
+
+
+def test_the_page_stands_alone_and_names_every_layer(pair, tmp_path):
+    notes = {"logits": "the model's <output>"}
+    report = compare(
+        *pair, metrics={"error": (0.9, 0.9, "%")}, history={"loss": [2, 1], "val_loss": [2, 1]}, notes=notes
+    )
+    report.to_html(tmp_path / "report.html")
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"https?:|<link|<script|url\(|@import", text)
+    assert all(source.startswith("data:image/") for source in re.findall(r'src="([^"]*)"', text))
+    for layer in pair[0].layers[1:]:
+        assert layer.name in text
+    assert text.count('class="card pair"') == 4
+    assert "logits: the model&#x27;s &lt;output&gt;" in text
+    assert "prefers-color-scheme: dark" in text
+    assert "loss by epoch" in text
+
+
+def test_the_picture_is_a_picture(pair, tmp_path):
+    compare(*pair, history={"loss": [2, 1]}).plot(tmp_path / "report.png")
+    image = matplotlib.image.imread(tmp_path / "report.png")
+    assert min(image.shape[:2]) > 500
+    assert image[..., :3].std() > 0.05
+
+
+def test_what_left_is_sand_in_the_picture_before(pair):
+    from tf_terngrad.sparsity.report_figure import picture_pair
+
+    (_, before, after) = by_name(compare(*pair))["conv1"].matrices[0]
+    first, second = picture_pair(before, after, 100)
+    stays = before.any(1)
+    assert (first[~stays] == [246, 229, 209]).all()
+    np.testing.assert_array_equal(first[stays], second)
+
+
+def test_the_report_keeps_what_it_saw(pair):
+    report = compare(*pair)
+    seen = by_name(report)["conv1"].matrices[0][1].copy()
+    pair[0].layers[1].kernel.assign_add(keras.ops.ones_like(pair[0].layers[1].kernel))
+    np.testing.assert_array_equal(by_name(report)["conv1"].matrices[0][1], seen)
+
+
+def test_layers_may_leave_and_come():
+    report = compare(chain(layers.Dense(5, name="gone")), chain(layers.Dense(2, name="new")))
+    rows = by_name(report)
+    assert (rows["gone"].status, rows["gone"].parameters) == ("removed", (25, 0))
+    assert (rows["new"].status, rows["new"].parameters) == ("added", (0, 10))
+    assert re.search(r"gone .* removed", str(report))
+
+
+def test_a_layer_is_found_where_its_wrapper_was(tmp_path):
+    class Watcher(layers.Wrapper):
+        def call(self, inputs):
+            return self.layer(inputs)
+
+    watched = chain(Watcher(layers.Dense(5, name="hidden"), name="watcher"))
+    report = compare(watched, chain(layers.Dense(2, name="hidden")))
+    assert by_name(report)["watcher/hidden"].width == (5, 2)
+
+
+def test_widths_do_not_depend_on_where_channels_are():
+    def net(width):
+        image = keras.Input((3, 8, 8))
+        x = layers.Conv2D(width, 3, data_format="channels_first", name="conv")(image)
+        x = layers.BatchNormalization(axis=1, name="norm")(x)
+        x = layers.GlobalAveragePooling2D(data_format="channels_first")(x)
+        x = layers.EinsumDense("ab,bcd->acd", (width, 6), name="einsum")(x)
+        return keras.Model(image, layers.Dense(2, name="out")(layers.Flatten()(x)))
+
+    rows = by_name(compare(net(5), net(4)))
+    assert [rows[name].width for name in ("conv", "norm", "einsum")] == [(5, 4), (5, 4), (30, 24)]
+
+
+def test_layers_of_unknown_cost_are_noted():
+    model, small = (chain(layers.Lambda(lambda x: x, output_shape=(4,), name="own")) for _ in range(2))
+    report = compare(model, small)
+    assert by_name(report)["own"].multiply_adds == (None, None)
+    assert "Multiply-adds do not count layers of type Lambda" in str(report)
+
+
+def test_runs_in_a_row_make_one_curve():
+    history = keras.callbacks.History()
+    history.history = {"loss": [1.0], "live/conv": [3]}
+    report = compare(chain(), chain(), history=[{"loss": [3, 2]}, history])
+    np.testing.assert_array_equal(report.history["loss"], [3, 2, 1])
+    np.testing.assert_array_equal(report.history["live/conv"], [np.nan, np.nan, 3])
+
+
+def test_notes_of_one_reason_become_one():
+    assert compare(chain(), chain(), notes={"a": "why", "b": "why", "c": "else"}).notes == ["a, b: why", "c: else"]
+    assert compare(chain(), chain(), notes="one").notes == ["one"]
+
+
+def test_models_of_no_weights_and_no_change_are_drawn_too(tmp_path):
+    model = keras.Sequential([keras.Input((4,)), layers.ReLU()])
+    for name, each in (("none", model), ("same", chain())):
+        report = compare(each, each)
+        report.to_html(tmp_path / f"{name}.html")
+        report.plot(tmp_path / f"{name}.png")
+        assert "unchanged" in str(report)
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "unit", "expected"),
+    [
+        (100, 10, "", "10.0× fewer"),
+        (100, 1, "", "100× fewer"),
+        (10, 100, "", "10.0× more"),
+        (1.0, 1.5, "ms", "1.5× slower"),
+        (3.0, 2.0, "loss", "1.5× lower"),
+        (2, 0, "", "-2"),
+        (None, 2, "", ""),
+        (float("nan"), 2.0, "", ""),
+        (2, 2, "bytes", "unchanged"),
+    ],
+)
+def test_a_change_is_said_in_words(before, after, unit, expected):
+    assert report_text.change(before, after, unit) == expected
+
+
+@pytest.mark.parametrize(
+    ("small", "message"),
+    [
+        (lambda: chain(width=5), "inputs of the models do not correspond"),
+        (lambda: keras.Sequential([keras.Input((4,)), layers.Dense(2)]), "outputs of the models do not correspond"),
+        (lambda: keras.Sequential([keras.Input((4,)), layers.Dense(3, name="other")]), "No layer of .* has the name"),
+        (lambda: keras.Sequential([layers.Dense(3)]), "is not built"),
+    ],
+)
+def test_models_that_do_not_belong_together_are_refused(small, message):
+    with pytest.raises(ValueError, match=message):
+        compare(chain(), small())
+
+
+def test_what_is_no_model_is_refused():
+    with pytest.raises(TypeError, match="Expected a Keras 3 model. Received: None"):
+        compare(chain(), None)
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    model = chain()
+    model.layers[0].kernel.assign(np.full((4, 3), np.nan))
+    with pytest.raises(ValueError, match="Layer 'out': expected finite weights"):
+        compare(model, chain())
+
+
+@pytest.mark.parametrize("metrics", [{"error": ("low", 1)}, {"error": (True, 1)}])
+def test_a_metric_that_is_no_number_is_refused(metrics):
+    with pytest.raises(TypeError, match="Metric 'error': expected numbers"):
+        compare(chain(), chain(), metrics=metrics)
+
+
+def test_a_history_that_is_none_is_refused():
+    with pytest.raises(TypeError, match="Expected history as `fit` returns it"):
+        compare(chain(), chain(), history=[1, 2])
+
+
+@pytest.mark.parametrize("method", ["to_html", "plot"])
+def test_a_path_that_cannot_be_written_is_named_and_nothing_is_left(method, tmp_path):
+    report = compare(chain(), chain())
+    (tmp_path / "folder").mkdir()
+    for path in (tmp_path / "missing" / "report", tmp_path / "folder"):
+        with pytest.raises(OSError, match=f"cannot be written.*{re.escape(str(path))}"):
+            getattr(report, method)(path)
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_drawing_leaves_matplotlib_as_it_was(pair):
+    from tf_terngrad.sparsity.report_figure import figure, rendered
+
+    before = dict(matplotlib.rcParams)
+    assert matplotlib.image.imread(io.BytesIO(rendered(figure(compare(*pair)), "png"))).ndim == 3
+    assert dict(matplotlib.rcParams) == before
