@@ -17,9 +17,9 @@ ROOT = pathlib.Path(__file__).parents[1]
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("user")
-    keras.Sequential([keras.Input((6,)), layers.Dense(300, activation="relu"), layers.Dense(3)]).save(
-        folder / "m.keras"
-    )
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(300, activation="relu"), layers.Dense(3)])
+    model.save(folder / "m.keras")
+    tflite.convert(model, folder / "float.tflite")
     (folder / "cut.keras").write_bytes((folder / "m.keras").read_bytes()[:3000])
     random = np.random.default_rng(0)
     np.savez(folder / "calibration.npz", anything=random.normal(size=(50, 6)))

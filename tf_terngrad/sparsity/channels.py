@@ -30,8 +30,9 @@ class Channels:
         return Channels(self.units[index], self.values[index])
 
     def with_values(self, values):
-        """The same units, emitting `values`."""
-        return Channels(self.units, np.broadcast_to(values, self.units.shape))
+        """The same units, emitting `values`; what is not a finite number cannot be folded, so it is not known."""
+        values = np.broadcast_to(values, self.units.shape)
+        return Channels(self.units, np.where(np.isfinite(values), values, np.nan))
 
     def unknown(self):
         """The same units, emitting nothing known."""
@@ -130,15 +131,19 @@ class Units:
         return units
 
     def find(self, units):
-        """The representative of each unit."""
-        while True:
-            parents = self._parent[units]
-            if (parents == units).all():
-                return units
-            units = parents
+        """The representative of each unit: the least unit that is tied to it."""
+        units = np.asarray(units)
+        found = self._parent[units]
+        while (found != (higher := self._parent[found])).any():
+            found = higher
+        self._parent[units] = found
+        return found
 
     def tie(self, first, second):
         """Make first[i] and second[i] one unit, for each i."""
-        for pair in np.unique(np.stack([self.find(first), self.find(second)], axis=1), axis=0):
-            one, other = self.find(pair)
-            self._parent[max(one, other)] = min(one, other)
+        while True:
+            one, other = self.find(first), self.find(second)
+            apart = one != other
+            if not apart.any():
+                return
+            np.minimum.at(self._parent, np.maximum(one, other)[apart], np.minimum(one, other)[apart])

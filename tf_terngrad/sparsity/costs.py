@@ -92,7 +92,7 @@ class _Walk:
         path = prefix + layer.name
         if is_graph(layer):
             return self.run(layer, args or tuple(kwargs.values()), f"{path}/", times)
-        outputs = layer.compute_output_spec(*args, **kwargs)
+        outputs = _outputs(layer, args, kwargs)
         parts = _parts(layer, args)
         for part, part_args, repeated in parts:
             self.call(part, f"{path}/", times * repeated, part_args, {})
@@ -101,12 +101,24 @@ class _Walk:
         return outputs
 
     def add(self, layer, path, times, outputs, args, kwargs):
-        tensors = [x for x in tree.flatten((outputs, args, kwargs)) if isinstance(x, keras.KerasTensor)]
-        shape = tree.flatten(outputs)[0].shape
-        known = all(None not in tensor.shape for tensor in tensors)
-        count = cost_rule(layer)(layer, tree.flatten(outputs)[0], *args, **kwargs) if known else None
-        cost = self.costs.setdefault(id(layer), LayerCost(path, layer, shape, 0))
+        output = tree.flatten(outputs)[0]
+        known = _all_sizes_known((outputs, args, kwargs))
+        count = cost_rule(layer)(layer, output, *args, **kwargs) if known else None
+        cost = self.costs.setdefault(id(layer), LayerCost(path, layer, output.shape, 0))
         cost.multiply_adds = None if None in (count, cost.multiply_adds) else cost.multiply_adds + times * count
+
+
+def _outputs(layer, args, kwargs):
+    """The symbolic outputs of a call."""
+    outputs = layer.compute_output_spec(*args, **kwargs)
+    if _all_sizes_known(outputs):
+        return outputs
+    # Some layers, such as EinsumDense((None, 64)), forget sizes that their input has; tracing the call finds them.
+    return keras.Operation.compute_output_spec(layer, *args, **kwargs)
+
+
+def _all_sizes_known(tensors):
+    return all(None not in tensor.shape for tensor in tree.flatten(tensors) if isinstance(tensor, keras.KerasTensor))
 
 
 def _parts(layer, args):

@@ -5,18 +5,17 @@ belongs to and the constant it emits, if any. A unit is what can only leave as a
 read them, or freeze them. The rules of `tf_terngrad.sparsity.rules` say which layer does what.
 """
 
-import dataclasses
-
 import keras
 import numpy as np
 from keras import tree
-from keras.src.ops.numpy import Take
 
-from tf_terngrad.sparsity.channels import Channels, Edge, Reading, Units, Weight
-from tf_terngrad.sparsity.rules import is_graph, rule_for
+from tf_terngrad.sparsity.call import Call
+from tf_terngrad.sparsity.channels import Channels, Edge, Units
+from tf_terngrad.sparsity.rules import Frozen, Rule, is_graph, rule_for
+from tf_terngrad.sparsity.rules.selection import gathers
 
-
-_LINK = keras.layers.Identity(name="link")
+LINK = keras.layers.Identity(name="link")
+"""Stands between two edges that are one tensor, seen with and without an axis."""
 
 
 class Graph:
@@ -46,14 +45,17 @@ class Graph:
         self.weights, self.readings, self.frozen = {}, {}, []
         self._blank = blank
         self._ports = {}
-        self.inputs = [Edge.like(tensor) for tensor in model.inputs]
-        for edge in self.inputs:
-            if len(edge.shape) == 2 and edge.shape[1] is not None and keras.backend.is_float_dtype(edge.dtype):
-                edge.axes[1] = Channels.of(self.units.new(edge.shape[1]))
+        self.inputs = [self._input(tensor) for tensor in model.inputs]
         self.outputs = self.run(model, self.inputs, "")
         for edge in self.outputs:
             for channels in edge.followed:
                 self.freeze(channels.units, "the model's output")
+        self._hold_weights()
+
+    @property
+    def opaque(self):
+        """The calls of layers whose inside is not known."""
+        return [call for call in self.calls if isinstance(rule_for(call.layer), Frozen)]
 
     def run(self, model, inputs, prefix):
         """Follow the inner graph of a Functional or Sequential model; returns its output edges."""
@@ -79,23 +81,25 @@ class Graph:
             specs = layer.compute_output_spec(*tree.map_structure(_symbol, args), **kwargs)
             call.outputs = [Edge.like(tensor) for tensor in tree.flatten(specs)]
         self.calls.append(call)
+        if type(rule).config is not Rule.config and not getattr(layer, "weights", ()):
+            self.port(call)
+        before = len(self.frozen)
         rule.follow(call)
+        self._check(call, before)
         return call.outputs
 
-    def port(self, layer, edges):
-        """Tie the tensors that enter the same layer in its different calls: its inside has one width for all."""
-        for first, again in zip(self._ports.setdefault(id(layer), edges), edges, strict=True):
-            for axis, (a, b) in enumerate(zip(first.axes, again.axes, strict=True)):
-                if a is not None and b is not None:
+    def port(self, call):
+        """Tie the tensors that enter the same layer in its different calls: one configuration serves them all."""
+        for first, again in zip(self._ports.setdefault(id(call.layer), call.inputs), call.inputs, strict=True):
+            if [c and len(c) for c in first.axes] == [c and len(c) for c in again.axes]:
+                for a, b in zip(first.followed, again.followed, strict=True):
                     self.units.tie(a.units, b.units)
-                elif a is not None or b is not None:
-                    channels = b if a is None else a
-                    self.freeze(channels.units, f"{layer.name}: another input of this shared layer cannot shrink")
-                    first.axes[axis] = again.axes[axis] = channels.unknown()
+            else:
+                call.freeze([first, again], "this shared layer is called on tensors that differ in what can shrink")
 
     def link(self, call, edge, same):
         """Two edges that are one tensor, seen with and without an axis."""
-        self.calls.append(Call(self, _LINK, call.path, (call.site, id(same)), (), {}, [edge], [same]))
+        self.calls.append(Call(self, LINK, call.path, (call.site, id(same)), (), {}, [edge], [same]))
 
     def freeze(self, units, reason):
         """Keep these units, and remember why."""
@@ -116,86 +120,46 @@ class Graph:
     def is_gathered(self, edge):
         """Whether a model input is only read through `take`: the features that are not taken have left already."""
         users = [call for call in self.calls if any(edge is used for used in call.inputs)]
-        return bool(users) and all(isinstance(call.layer, Take) for call in users)
+        return bool(users) and all(gathers(call) for call in users)
 
     def value(self, variable):
         """A variable as a NumPy array in float32; zero where the analysis asked for it."""
         array = keras.ops.convert_to_numpy(variable.value).astype(np.float32, copy=False)
         return np.zeros_like(array) if id(variable) in self._blank else array
 
+    def _input(self, tensor):
+        """The edge of a model input: flat features can leave, through a gather in front."""
+        edge = Edge.like(tensor)
+        if len(edge.shape) == 2 and edge.shape[1] and keras.backend.is_float_dtype(edge.dtype) and not tensor.sparse:
+            edge.axes[1] = Channels.of(self.units.new(edge.shape[1]))
+        return edge
 
-@dataclasses.dataclass
-class Call:
-    """One use of a layer (or of a Keras operation): what the rules see and speak to."""
-
-    graph: Graph
-    layer: keras.Operation
-    path: str
-    site: object
-    args: tuple
-    kwargs: dict
-    inputs: list
-    outputs: list
-
-    @property
-    def output(self):
-        """The first output: the only one, for most layers."""
-        return self.outputs[0]
-
-    def freeze(self, edges, reason):
-        """Keep every followed channel of these tensors, and remember why."""
-        for edge in edges:
-            for channels in edge.followed:
-                self.graph.freeze(channels.units, f"{self.path}: {reason}")
-
-    def label(self, variable, axis, units, role, produced=False):
-        """Say which units lie along an axis of a variable of the layer (a variable or units of None: nothing to say).
-
-        `role` is "kernel", "bias", "scale", "shift", "slope" or "statistic"; `produced`: the units are born here.
-        """
-        if variable is None or units is None:
+    def _check(self, call, before):
+        """A rule accounts for every channel: passed on, read, dropped on purpose or frozen. What it forgets, stays."""
+        for edge in call.outputs:
+            for size, channels in zip(edge.shape, edge.axes, strict=True):
+                if channels is not None and len(channels) != size:
+                    raise ValueError(
+                        f"{call.path}: the rule of {type(call.layer).__name__} gives {len(channels)} channels for an "
+                        f"axis of size {size} of its output, whose shape is {edge.shape}."
+                    )
+        entering = [channels.units for edge in call.inputs for channels in edge.followed]
+        if not entering:
             return
-        kind = rule_for(self.layer).kind
-        weight = self.graph.weights.setdefault(id(variable), Weight(variable, self.path, kind, role))
-        axis %= len(variable.shape)
-        if axis in weight.axes:
-            self.graph.units.tie(weight.axes[axis], units)
-        weight.axes[axis] = units
-        if produced:
-            weight.produced.add(axis)
+        known = [channels.units for edge in call.outputs for channels in edge.followed]
+        known += [reading.channels.units for reading in self.readings.values() if call.site in reading.sites]
+        known += [*call.dropped, *(units for units, _ in self.frozen[before:])]
+        find, entering = self.units.find, np.unique(np.concatenate(entering))
+        lost = entering if not known else entering[~np.isin(find(entering), find(np.concatenate(known)))]
+        if lost.size:
+            self.freeze(lost, f"{call.path}: the rule of {type(call.layer).__name__} does not follow this axis")
 
-    def read(self, variable, axis, channels, kernel, columns, foldable, bias):
-        """Say that a kernel sums channels away; returns what each of its output columns emits (NaN: it depends).
-
-        Args:
-            variable, axis: the kernel and its input axis.
-            channels: what is read, or None where the input is not followed.
-            kernel: function that gives the weights as (in, out, taps).
-            columns: the units along each output axis, each of length `out`.
-            foldable: whether a constant input can become bias exactly.
-            bias: the layer's bias or None.
-        """
-        graph, key = self.graph, (id(variable), axis)
-        if graph.tolerance is None:
-            if channels is not None:
-                graph.readings[key] = Reading({self.site}, channels)
-            return np.full(len(columns[0]) if columns else 1, np.nan)
-        known = graph.readings.get(key)
-        nonzero = known.nonzero if known else (np.abs(kernel()) > graph.tolerance).any(-1)
-        read = Channels.of(np.zeros(len(nonzero), np.int64)) if channels is None else channels
-        reading = Reading({self.site}, read, kernel, columns, foldable, nonzero)
-        total = reading.constant_sum(reading.constant) + (0.0 if bias is None else graph.value(bias))
-        emitted = np.where(nonzero[~reading.constant].any(0), np.nan, total)
-        if known:
-            reading.merge(known)
-        if channels is not None:
-            graph.readings[key] = reading
-        return emitted
-
-    def contract(self, channels):
-        """Say that channels are summed away unweighed: only a channel that is zero can leave."""
-        if channels is not None:
-            self.graph.readings[(self.site, len(self.graph.readings))] = Reading({self.site}, channels)
+    def _hold_weights(self):
+        """A weight that is also held by a layer whose inside is not known stays as it is."""
+        for call in self.opaque:
+            for variable in getattr(call.layer, "weights", ()):
+                for units in self.weights[id(variable)].axes.values() if id(variable) in self.weights else ():
+                    self.freeze(units, f"{call.path}: it shares this weight")
 
 
 def run_nodes(model, inputs, function):
@@ -223,15 +187,15 @@ def check_model(model):
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"Expected a Keras model. Received: {model!r} (of type {type(model).__name__})")
-    if isinstance(model, keras.Sequential) and not model.built:
-        raise ValueError(
-            f"Model {model.name!r} is not built: its shapes are not known yet. "
-            "Start it with a keras.Input, or call model.build(input_shape) first."
-        )
     if not is_graph(model):
         raise ValueError(
             f"Model {model.name!r} is a subclass ({type(model).__name__}) with a call() of its own, which cannot be "
             "followed. Build it with keras.Sequential or keras.Model(inputs, outputs)."
+        )
+    if isinstance(model, keras.Sequential) and not model.built:
+        raise ValueError(
+            f"Model {model.name!r} is not built: its shapes are not known yet. "
+            "Start it with a keras.Input, or call model.build(input_shape) first."
         )
 
 

@@ -67,8 +67,10 @@ def table(head, rows):
 
     Args:
         head: one title a column.
-        rows: lists of cells, texts or pairs of texts.
+        rows: lists of cells, texts or pairs of texts; without any there is no table.
     """
+    if not rows:
+        return ""
     columns = [_column(cells) for cells in zip(*rows, strict=True)]
     widths = [max(len(title), *map(len, cells)) for title, cells in zip(head, columns, strict=True)]
     lines = [head, ["-" * width for width in widths], *zip(*columns, strict=True)]

@@ -1,0 +1,109 @@
+"""One use of a layer in a model: what the rules see and speak to."""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from tf_terngrad.sparsity.channels import Channels, Reading, Weight
+from tf_terngrad.sparsity.rules.base import rule_for
+
+
+@dataclasses.dataclass(eq=False)
+class Call:
+    """One use of a layer, or of a Keras operation.
+
+    Attributes:
+        graph: the `Graph` that the call belongs to.
+        layer: the layer or operation.
+        path: its name, as `outer/inner` in nested models.
+        site: the key of the place in the model's graphs; a shared model's inside has the same sites in all its calls.
+        args, kwargs: as the layer is called, with an `Edge` for each tensor.
+        inputs, outputs: the edges.
+        dropped: units that enter and that the layer leaves out on purpose, such as those beside a slice.
+    """
+
+    graph: object
+    layer: keras.Operation
+    path: str
+    site: object
+    args: tuple
+    kwargs: dict
+    inputs: list
+    outputs: list
+    dropped: list = dataclasses.field(default_factory=list)
+
+    @property
+    def output(self):
+        """The first output: the only one, for most layers."""
+        return self.outputs[0]
+
+    def argument(self, position, name):
+        """An argument of the call, by position or by name."""
+        return self.args[position] if len(self.args) > position else self.kwargs[name]
+
+    def freeze(self, edges, reason):
+        """Keep every followed channel of these tensors, and remember why."""
+        for edge in edges:
+            for channels in edge.followed:
+                self.freeze_axis(channels, reason)
+
+    def freeze_axis(self, channels, reason):
+        """Keep these channels (None: nothing to keep), and remember why."""
+        if channels is not None:
+            self.graph.freeze(channels.units, f"{self.path}: {reason}")
+
+    def label(self, variable, axis, units, role, produced=False):
+        """Say which units lie along an axis of a variable of the layer (a variable or units of None: nothing to say).
+
+        `role` is "kernel", "bias", "scale", "shift", "slope" or "statistic"; `produced`: the units are born here.
+        """
+        if variable is None or units is None:
+            return
+        kind = rule_for(self.layer).kind
+        weight = self.graph.weights.setdefault(id(variable), Weight(variable, self.path, kind, role))
+        axis %= len(variable.shape)
+        if axis in weight.axes:
+            self.graph.units.tie(weight.axes[axis], units)
+        weight.axes[axis] = units
+        if produced:
+            weight.produced.add(axis)
+
+    def read(self, variable, axis, channels, kernel, columns, foldable, bias):
+        """Say that a kernel sums channels away; returns what each of its output columns emits (NaN: it depends).
+
+        Args:
+            variable: the kernel.
+            axis: its input axis.
+            channels: what is read, or None where the input is not followed.
+            kernel: function of no arguments that gives the weights as (in, out, taps).
+            columns: the units along each output axis, each of length `out`.
+            foldable: whether a constant input can become bias exactly.
+            bias: the layer's bias or None.
+        """
+        graph, key = self.graph, (id(variable), axis)
+        if graph.tolerance is None:
+            if channels is not None:
+                graph.readings[key] = Reading({self.site}, channels)
+            return np.full(len(columns[0]) if columns else 1, np.nan)
+        known = graph.readings.get(key)
+        nonzero = known.nonzero if known else (np.abs(kernel()) > graph.tolerance).any(-1)
+        read = Channels.of(np.zeros(len(nonzero), np.int64)) if channels is None else channels
+        reading = Reading({self.site}, read, kernel, columns, foldable, nonzero)
+        total = reading.constant_sum(reading.constant) + (0.0 if bias is None else graph.value(bias))
+        emitted = np.where(nonzero[~reading.constant].any(0), np.nan, total)
+        if known:
+            reading.merge(known)
+        if channels is not None:
+            graph.readings[key] = reading
+        return emitted
+
+    def contract(self, channels):
+        """Say that channels are summed away unweighed: only a channel that is zero can leave."""
+        if channels is not None:
+            self.graph.readings[(self.site, len(self.graph.readings))] = Reading({self.site}, channels)
+
+    def drop(self, channels, stay=()):
+        """Say that these channels end here, but for the positions that stay."""
+        if channels is not None:
+            self.dropped.append(np.delete(channels.units, stay))
