@@ -14,7 +14,8 @@ export TF_CPP_MIN_LOG_LEVEL ?= 2
 
 demo: setup
 	@rm -rf $(OUTPUT)
-	@$(BIN)/python train.py --model=lenet --dataset=digits --output=$(OUTPUT)
+	@$(BIN)/python train.py --model=lenet --dataset=digits --baseline --strength=0.008 --learning_rate=0.05 --epochs=40 \
+		--output=$(OUTPUT)
 
 test: setup
 	@$(BIN)/python -m pytest -q -n 2

@@ -29,6 +29,8 @@ INSTALL = [
     "numpy~=2.4",
     "absl-py~=2.5",
     "matplotlib~=3.11",
+    # TensorFlow 2.21 no longer brings it along, and SparsityMonitor(log_dir=...) writes through it.
+    "tensorboard~=2.21.0",
 ]
 
 EXTRAS = {

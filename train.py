@@ -1,6 +1,6 @@
 """One training run: from data to a sparse model, the smaller ordinary model, a TFLite file and a report.
 
-    python train.py --model=lenet --dataset=digits --strength=1e-3 --output=runs/lenet
+    python train.py --model=lenet --dataset=digits --strength=0.008 --learning_rate=0.05 --output=runs/lenet
 
 With neither --strength nor --ratio the training is dense. The output folder gets config.json, checkpoints/ with the
 curves beside them, model.keras and model.tflite. A sparse run also leaves compact.keras and report.html; its
@@ -89,19 +89,20 @@ def sparse(config: dict, folder: Path, trainer: Trainer) -> None:
     sparsity = tt.sparsify(model, strength=config["strength"], ratio=config["ratio"], method=config["method"])
     if config["ratio"] is not None:
         sparsity.calibrate(trainer.first_loss(model))  # from the initial weights: a resumed run finds the same strength
-    monitor = tt.callbacks.SparsityMonitor()
+    monitor = tt.callbacks.SparsityMonitor(log_dir=folder / "tensorboard")
     curves = trainer.fit(model, "model", config["epochs"], config["learning_rate"], (monitor,))
     sparsity.release()
     model.save(folder / "model.keras")
     small = tt.compact(model, tolerance=config["tolerance"])
     more_curves = trainer.fit(small, "compact", config["finetune_epochs"], config["learning_rate"] / 10)
     small.save(folder / "compact.keras")
-    twin = model
+    twin, notes = model, [str(frozen) for frozen in tt.structures(model).frozen]
     if config["baseline"]:
+        notes += ["The test error before is that of a dense twin, trained for as many epochs with the same seed."]
         twin = build(config, trainer)
         trainer.fit(twin, "baseline", config["epochs"] + config["finetune_epochs"], config["learning_rate"])
     metrics = measure(folder, trainer, twin, small)
-    report = tt.compare(model, small, metrics=metrics, history=[curves, more_curves])
+    report = tt.compare(model, small, metrics=metrics, history=[curves, more_curves], notes=notes)
     report.to_html(folder / "report.html")
     print(f"\n{report}\n\nThe whole report: {folder / 'report.html'}")
 

@@ -30,5 +30,5 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 @pytest.fixture(autouse=True)
 def fresh_and_seeded():
     """Layer names and random numbers start anew in each test, whatever ran before it."""
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
     keras.utils.set_random_seed(7)

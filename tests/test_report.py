@@ -209,7 +209,7 @@ def test_models_that_do_not_belong_together_are_refused(small, message):
 
 
 def test_what_is_no_model_is_refused():
-    with pytest.raises(TypeError, match=r"Expected a Keras 3 model\. Received: None"):
+    with pytest.raises(TypeError, match=r"Expected a Keras model\. Received: None"):
         compare(chain(), None)
 
 

@@ -14,6 +14,7 @@ from tf_terngrad import tflite
 from tf_terngrad.sparsity import callbacks, regularizers, rules
 from tf_terngrad.sparsity import wrappers as layers
 from tf_terngrad.sparsity.compact import compact
+from tf_terngrad.sparsity.multiply_adds import register_cost
 from tf_terngrad.sparsity.report import compare
 from tf_terngrad.sparsity.rules import Rule, register_rule
 from tf_terngrad.sparsity.sparsify import Sparsity, sparsify
@@ -29,8 +30,9 @@ __all__ = [
     "compact",
     "compare",
     "layers",
-    "regularizers",
+    "register_cost",
     "register_rule",
+    "regularizers",
     "rules",
     "sparsify",
     "structures",

@@ -10,9 +10,10 @@ from tf_terngrad.sparsity.rules.elementwise import Sum
 
 @dataclasses.dataclass(frozen=True)
 class Branch:
-    """One term of a sum: the path and the input of the sum, and the weights that nothing else uses."""
+    """One term of a sum: the sum's path, its place among the calls, which of its inputs, and the weights of its own."""
 
     path: str
+    index: int
     position: int
     weights: tuple
 
@@ -27,40 +28,44 @@ def find_branches(model, graph):
     for call in graph.calls:
         for edge in call.inputs:
             users.setdefault(id(edge), []).append(call)
-    candidates = [branch for call in graph.calls if (branch := _longer_side(graph, users, call))]
+    candidates = [
+        branch for index, call in enumerate(graph.calls) if (branch := _longer_side(graph, users, index, call))
+    ]
     if not candidates:
         return []
     blank = frozenset(id(weight.variable) for branch in candidates for weight in branch.weights)
-    blanked = {call.path: call for call in Graph(model, tolerance=0.0, blank=blank).calls}
-    return [branch for branch in candidates if blanked[branch.path].inputs[branch.position].is_zero]
+    blanked = Graph(model, tolerance=0.0, blank=blank).calls
+    return [branch for branch in candidates if blanked[branch.index].inputs[branch.position].is_zero]
 
 
-def _longer_side(graph, users, call):
+def _longer_side(graph, users, index, call):
     is_sum = isinstance(rule_for(call.layer), Sum) and len(call.inputs) == 2
     if not is_sum or any(edge.shape != call.output.shape for edge in call.inputs):
         return None
-    sides = [_used_only_for(graph, users, edge, call) for edge in call.inputs]
+    sides = [_used_only_for(graph, users, edge, index) for edge in call.inputs]
     position = int(len(sides[1]) > len(sides[0]))
     weights = _own_weights(graph, sides[position])
     if len(sides[0]) == len(sides[1]) or not weights:
         return None
-    return Branch(call.path, position, tuple(weights))
+    return Branch(call.path, index, position, tuple(weights))
 
 
-def _used_only_for(graph, users, edge, consumer):
-    """The calls whose results reach the model's output through this input of the consumer alone."""
+def _used_only_for(graph, users, edge, index):
+    """The calls whose results reach the model's output through this input of the sum alone."""
+    consumer = graph.calls[index]
     if len(users[id(edge)]) > 1:
         return []
     outputs = {id(output) for output in graph.outputs}
-    inside = {}
-    for call in reversed(graph.calls[: graph.calls.index(consumer)]):
-        leaving = [id(output) for output in call.outputs]
+    others = {id(other) for other in consumer.inputs if other is not edge}
+    wanted, inside = {id(edge)}, {}
+    for call in reversed(graph.calls[:index]):
+        leaving = {id(output) for output in call.outputs}
+        if not leaving & wanted or leaving & (outputs | others):
+            continue
         used = [user for output in leaving for user in users.get(output, [])]
-        reaches = id(edge) in leaving or any(id(user) in inside for user in used)
-        alone = all(user is consumer or id(user) in inside for user in used)
-        elsewhere = any(id(e) in leaving and e is not edge for e in consumer.inputs)
-        if reaches and alone and not elsewhere and not outputs.intersection(leaving):
+        if all(user is consumer or id(user) in inside for user in used):
             inside[id(call)] = call
+            wanted.update(map(id, call.inputs))
     return list(inside.values())[::-1]
 
 

@@ -90,7 +90,7 @@ class Call:
         nonzero = known.nonzero if known else (np.abs(kernel()) > graph.tolerance).any(-1)
         read = Channels.of(np.zeros(len(nonzero), np.int64)) if channels is None else channels
         reading = Reading({self.site}, read, kernel, columns, foldable, nonzero)
-        total = reading.constant_sum(reading.constant) + (0.0 if bias is None else graph.value(bias))
+        total = reading.constant_sum(reading.constant) + (0.0 if bias is None else graph.value(bias).ravel())
         emitted = np.where(nonzero[~reading.constant].any(0), np.nan, total)
         if known:
             reading.merge(known)

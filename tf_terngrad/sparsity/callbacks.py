@@ -1,25 +1,27 @@
 """Watch how many structures live while a model trains; zero small weights after each update."""
 
+import collections
 import os
 
 import keras
+import numpy as np
 import tensorflow as tf
 
-from tf_terngrad.sparsity import penalties, pictures
+from tf_terngrad.sparsity import hooks, penalties, pictures
 from tf_terngrad.sparsity.structures import structures
 
 
 class SparsityMonitor(keras.callbacks.Callback):
     """Shows how many members of the model's structures live: in the progress bar, the history and TensorBoard.
 
-    A member lives if its norm over all its slices is above a tolerance. The logs of each epoch get one entry for each
-    kind, such as `filters: 37` and `units: 210`; `live` has the counts of each structure.
+    A member lives unless its norm over all its slices is at most a tolerance. The logs of each epoch get one entry for
+    each kind, such as `filters: 37` and `units: 210`; `live` has the counts of each structure.
 
     Args:
         tolerance: norms of at most this count as dead.
-        log_dir: a folder for TensorBoard: one scalar for each structure (`live/...`), and every epoch a picture of
-            each kernel (white is zero); None: nothing is written.
-        every: count every so many epochs.
+        log_dir: a folder for TensorBoard: one scalar for each structure (`live/...`) and a picture of each kernel
+            (white is zero); None: nothing is written.
+        every: count and write every so many epochs; the logs repeat the last counts in between.
 
     Raises:
         ValueError: for a negative or NaN tolerance, or `every` below one; at the start of training, for a model that
@@ -41,6 +43,7 @@ class SparsityMonitor(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.every = every
         self.live = {}
+        self._totals = {}
         self._structures = []
         self._writer = None
 
@@ -53,11 +56,11 @@ class SparsityMonitor(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         """Counts the living members and adds them to the logs."""
         if (epoch + 1) % self.every == 0 or not self.live:
-            self.live = {s.name: int((s.norms() > self.tolerance).sum()) for s in self._structures}
+            self._count()
+            if self._writer is not None:
+                self._write(epoch)
         if logs is not None:
-            logs.update(self._totals())
-        if self._writer is not None:
-            self._write(epoch)
+            logs.update(self._totals)
 
     def on_train_end(self, logs=None):
         """Closes the TensorBoard file."""
@@ -65,12 +68,14 @@ class SparsityMonitor(keras.callbacks.Callback):
             self._writer.close()
             self._writer = None
 
-    def _totals(self):
-        totals = {}
+    def _count(self):
+        live, totals = collections.Counter(), collections.Counter()
         for structure in self._structures:
-            plural = {"branch": "branches"}.get(structure.kind, f"{structure.kind}s")
-            totals[plural] = totals.get(plural, 0) + self.live[structure.name]
-        return totals
+            count = int((~(structure.norms() <= self.tolerance)).sum())  # NaN lives
+            live[structure.name] += count
+            totals[{"branch": "branches"}.get(structure.kind, f"{structure.kind}s")] += count
+        self.live = dict(live)
+        self._totals = {name: _Count(total) for name, total in totals.items()}
 
     def _write(self, epoch):
         kernels = {id(p.variable): p for s in self._structures for p in s.penalized if p.role == "kernel"}
@@ -78,9 +83,20 @@ class SparsityMonitor(keras.callbacks.Callback):
             for name, count in self.live.items():
                 tf.summary.scalar(f"live/{name}", count)
             for piece in kernels.values():
-                picture = pictures.weight_picture(keras.ops.convert_to_numpy(piece.variable.value))
-                tf.summary.image(f"weights/{piece.variable.path}", picture[None])
+                kernel = keras.ops.convert_to_numpy(piece.variable.value)
+                if np.isfinite(kernel).all():
+                    tf.summary.image(f"weights/{piece.variable.path}", pictures.weight_picture(kernel, size=256)[None])
         self._writer.flush()
+
+
+class _Count(float):
+    """A float that the progress bar shows as a whole number; it would divide by one and show four decimals."""
+
+    def __truediv__(self, divisor):
+        return _Count(float(self) / divisor)
+
+    def __format__(self, specification):
+        return f"{float(self):.12g}"
 
 
 class ZeroSmallWeights(keras.callbacks.Callback):
@@ -110,36 +126,38 @@ class ZeroSmallWeights(keras.callbacks.Callback):
         super().__init__()
         self.threshold = penalties.non_negative(threshold, "threshold", "ZeroSmallWeights")
         self.hold = hold
-        self._constraints = []
+        self._watched = []
 
     def on_train_begin(self, logs=None):
         """Puts a constraint on every watched weight, which the optimizer applies after each update."""
-        watched = [v for v in self.model.trainable_variables if _is_watched(v.regularizer)]
-        if not watched:
+        self._watched = [v for v in self.model.trainable_variables if _is_watched(v.regularizer)]
+        if not self._watched:
             raise ValueError(
                 f"ZeroSmallWeights: no weight of model {self.model.name!r} has a regularizer of tf_terngrad. Give "
                 "layers a kernel_regularizer=tt.regularizers...., or use tt.sparsify(method='subgradient')."
             )
-        self._constraints = [(variable, variable.constraint) for variable in watched]
-        for variable in watched:
-            variable.constraint = self._constraint(variable, variable.constraint)
+        for variable in self._watched:
+            before = hooks.without(variable.constraint, self)  # there if a training was interrupted
+            variable.constraint = _Hold(self, before, variable) if self.hold else hooks.Threshold(self, before)
+        hooks.retrace(self.model)
 
     def on_train_end(self, logs=None):
         """Takes the constraints off again."""
-        for variable, before in self._constraints:
-            variable.constraint = before
-        self._constraints = []
+        for variable in self._watched:
+            variable.constraint = hooks.without(variable.constraint, self)
+        hooks.retrace(self.model)
 
-    def _constraint(self, variable, before):
-        mask = keras.ops.convert_to_numpy(variable.value) != 0 if self.hold else None
 
-        def zero(value):
-            value = keras.ops.convert_to_tensor(value) if before is None else before(value)
-            if mask is None:
-                return penalties.zero_small(value, self.threshold)
-            return keras.ops.where(mask, value, keras.ops.zeros_like(value))
+class _Hold(hooks.Hook):
+    """A constraint: what is zero now stays zero."""
 
-        return zero
+    def __init__(self, owner, before, variable):
+        super().__init__(owner, before)
+        self.mask = keras.ops.convert_to_numpy(variable.value) != 0
+
+    def __call__(self, value):
+        value = hooks.constrained(value, self.before)
+        return keras.ops.where(self.mask, value, keras.ops.zeros_like(value))
 
 
 def _is_watched(regularizer):

@@ -50,8 +50,9 @@ class Edge:
 
     @classmethod
     def like(cls, tensor):
-        """An edge with the shape, dtype and name of a Keras tensor."""
-        return cls(tensor.shape, tensor.dtype, tensor.name)
+        """An edge with the shape and dtype of a Keras tensor, and the name of the layer that it comes from."""
+        history = getattr(tensor, "_keras_history", None)
+        return cls(tensor.shape, tensor.dtype, history.operation.name if history else "")
 
     @property
     def followed(self):

@@ -10,8 +10,9 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import tree
 
+from tf_terngrad.sparsity.graph import check_model
 from tf_terngrad.sparsity.multiply_adds import cost_rule
-from tf_terngrad.sparsity.rules.base import is_graph
+from tf_terngrad.sparsity.rules import is_graph
 
 
 @dataclasses.dataclass
@@ -57,21 +58,6 @@ def layer_costs(model: keras.Model, input_shapes: Sequence | None = None) -> lis
     walk = _Walk()
     walk.run(model, inputs, "", 1)
     return list(walk.costs.values())
-
-
-def check_graph(model: keras.Model) -> None:
-    """Raise unless the model is a built Functional or Sequential model."""
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a Keras 3 model. Received: {model!r} of type {type(model).__name__}")
-    if not is_graph(model):
-        raise ValueError(
-            f"Model '{model.name}': expected a Functional or Sequential model, whose layers can be followed. "
-            f"Received: {type(model).__name__}, which computes in a `call` of its own"
-        )
-    if _functional(model) is None:
-        raise ValueError(
-            f"Model '{model.name}' is not built. Give it a `keras.Input` first, or call `model.build(input_shape)`."
-        )
 
 
 class _Walk:
@@ -133,13 +119,13 @@ def _parts(layer, args):
 
 
 def _functional(model):
-    """The graph of a model; None for a Sequential model that does not know its input."""
+    """The graph of a model."""
     return model._functional if isinstance(model, keras.Sequential) else model
 
 
 def _example_shapes(model, input_shapes):
     """The shape of each input of the model for a batch of one."""
-    check_graph(model)
+    check_model(model)
     if input_shapes is None:
         input_shapes = [tensor.shape[1:] for tensor in model.inputs]
     elif len(input_shapes) == 0 or not isinstance(input_shapes[0], Sequence):

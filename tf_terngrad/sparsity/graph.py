@@ -99,7 +99,9 @@ class Graph:
 
     def link(self, call, edge, same):
         """Two edges that are one tensor, seen with and without an axis."""
-        self.calls.append(Call(self, LINK, call.path, (call.site, id(same)), (), {}, [edge], [same]))
+        joint = Call(self, LINK, call.path, (call.site, id(same)), (), {}, [edge], [same])
+        self.sites[joint.site] = joint
+        self.calls.append(joint)
 
     def freeze(self, units, reason):
         """Keep these units, and remember why."""
@@ -187,15 +189,15 @@ def check_model(model):
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"Expected a Keras model. Received: {model!r} (of type {type(model).__name__})")
+    if isinstance(model, keras.Sequential) and model._functional is None:
+        raise ValueError(
+            f"Model {model.name!r} is not built: its shapes are not known yet. "
+            "Start it with a keras.Input, or call model.build(input_shape) first."
+        )
     if not is_graph(model):
         raise ValueError(
             f"Model {model.name!r} is a subclass ({type(model).__name__}) with a call() of its own, which cannot be "
             "followed. Build it with keras.Sequential or keras.Model(inputs, outputs)."
-        )
-    if isinstance(model, keras.Sequential) and not model.built:
-        raise ValueError(
-            f"Model {model.name!r} is not built: its shapes are not known yet. "
-            "Start it with a keras.Input, or call model.build(input_shape) first."
         )
 
 

@@ -51,11 +51,15 @@ class Groups:
     def scale(self, factors):
         """Multiply each group by its factor; where groups of two axes cross, a weight is multiplied by both.
 
+        Variables that do not train keep their values.
+
         Args:
             factors: tensor of shape (count,).
         """
         factors = ops.append(factors, ops.ones((1,), factors.dtype))
         for variable, views in self._views.values():
+            if not variable.trainable:
+                continue
             value = variable.value
             for axis, ids in views:
                 shape = [-1 if other == axis else 1 for other in range(len(variable.shape))]

@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tf_terngrad.sparsity.graph import LINK
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.structures import from_graph
 
@@ -91,7 +92,7 @@ def make_plan(graph, keep=(), round_to=1):
     _round_up(found, needed, round_to)
     kept = Kept(graph, needed)
     live_layers = {id(graph.sites[site].layer) for site in sites}
-    removed = {c.path: None for c in graph.calls if id(c.layer) not in live_layers and c.layer.name != "link"}
+    removed = {c.path: None for c in graph.calls if id(c.layer) not in live_layers and c.layer is not LINK}
     widths = tuple((s.name, s.kind, s.size, int(needed[units].sum())) for s, units in found)
     return Plan(kept, sites, widths, tuple(removed), tuple(frozen), tuple(warnings))
 

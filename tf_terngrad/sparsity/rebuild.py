@@ -1,12 +1,17 @@
 """Build the smaller model: the same graph of stock Keras layers, with the configurations and weights that stay."""
 
+import copy
+import tempfile
+
 import keras
 import numpy as np
 from keras import tree
 from keras.src.saving.serialization_lib import SafeModeScope
 
+from tf_terngrad.sparsity.channels import Edge
 from tf_terngrad.sparsity.graph import run_nodes
-from tf_terngrad.sparsity.rules import is_graph, rule_for
+from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.rules.selection import take
 
 
 class Builder:
@@ -14,118 +19,116 @@ class Builder:
 
     Attributes:
         kept: which units stay.
+        sites: which places of the model's graphs stay.
     """
 
     def __init__(self, graph, plan):
         self.kept = plan.kept
+        self.sites = plan.sites
         self._graph = graph
-        self._sites = plan.sites
         self._layers = {}
         self._copies = []
         self._folds = self._constants_to_fold()
 
     def build(self):
         """The smaller model, with its weights."""
-        model = self._model(self._graph.model, self._graph.inputs, gather=True)
+        model = self.model(self._graph.model, self._graph.inputs, gather=True)
         for old, new in self._copies:
-            self._copy_weights(old, new)
+            self._copy_state(old, new)
         return model
 
     def call_at(self, site):
         """What was seen at a place of the model's graphs."""
         return self._graph.sites[site]
 
-    def rebuild(self, site, args, kwargs):
-        """The smaller layer of a place, called; None where it has left."""
-        call = self.call_at(site)
-        return rule_for(call.layer).rebuild(self, call, args, kwargs) if site in self._sites else None
+    def is_gathered(self, edge):
+        """Whether a tensor is a model input that keeps its width, for only `take` reads it."""
+        return any(edge is given for given in self._graph.inputs) and self._graph.is_gathered(edge)
 
-    def layer(self, call):
-        """The smaller twin of the call's layer, the same in all its calls."""
-        old = call.layer
-        if id(old) in self._layers:
-            return self._layers[id(old)]
-        if is_graph(old):
-            self._layers[id(old)] = self._model(old, call.inputs)
-            return self._layers[id(old)]
-        return self.adopt(old, type(old).from_config, _stock(rule_for(old).config(call, self.kept)))
+    def layer(self, call, name=None):
+        """The smaller twin of the call's layer, the same in all its calls; `name` if not the layer's own."""
+        if id(call.layer) not in self._layers:
+            self._layers[id(call.layer)] = rule_for(call.layer).layer(self, call, name)
+        return self._layers[id(call.layer)]
 
-    def adopt(self, old, make, config):
-        """make(config), remembered as the twin of a layer."""
-        if id(old) in self._layers:
-            return self._layers[id(old)]
-        if id(old) in self._folds and old.bias is None:
-            config = {**config, "use_bias": True}
+    def remake(self, call, name=None):
+        """A layer made from its smaller configuration; its weights follow when the model stands."""
+        old, rule = call.layer, rule_for(call.layer)
         try:
+            config = _stock(rule.config(call, self.kept))
+            if name:
+                config["name"] = name
+            if id(old) in self._folds and old.bias is None:
+                config = rule.with_bias(call, config)
             with SafeModeScope(safe_mode=False):
-                new = make(config)
+                new = type(old).from_config(config)
         except (TypeError, ValueError, NotImplementedError) as error:
+            if not isinstance(old, keras.layers.Layer):
+                return _copy_operation(old)
             raise ValueError(
                 f"Layer {old.name!r} ({type(old).__name__}) cannot be made again from its configuration: {error} "
                 "Define get_config() so that from_config(get_config()) gives the same layer."
             ) from error
-        self._layers[id(old)] = new
         self._copies.append((old, new))
         return new
 
-    def _model(self, model, edges, gather=False):
+    def alone(self, call, tensor):
+        """The only term that is left of a sum; a name stays where it is the model's output."""
+        if any(edge is output for edge in call.outputs for output in self._graph.outputs):
+            return keras.layers.Identity(name=call.layer.name, dtype=tensor.dtype)(tensor)
+        return tensor
+
+    def input(self, edge, name, **options):
+        """An input with the shape that stays of an edge."""
+        shape = [size if c is None else self.kept.width(c) for size, c in zip(edge.shape, edge.axes, strict=True)]
+        return keras.Input(batch_shape=shape, dtype=edge.dtype, name=name, **options)
+
+    def model(self, model, edges, name=None, gather=False):
         """The smaller twin of a model whose inputs are these edges; `gather`: the inputs themselves keep their width."""
         functional = getattr(model, "_functional", None) or model
-        inputs = [self._input(tensor, None if gather else edge) for tensor, edge in zip(functional.inputs, edges, strict=True)]
-        entering = [self._gather(t, edge) if gather else t for t, edge in zip(inputs, edges, strict=True)]
+        pairs = list(zip(functional.inputs, edges, strict=True))
+        inputs = [self._model_input(tensor, edge, keep_shape=gather) for tensor, edge in pairs]
+        entering = [self._gather(t, edge) for t, edge in zip(inputs, edges, strict=True)] if gather else inputs
 
         def rebuild(node, args, kwargs):
-            tensors = tree.flatten(node.output_tensors)
-            if id(node) not in self._sites:
-                return [None] * len(tensors)
-            return tree.flatten(self.rebuild(id(node), args, kwargs))
+            if id(node) not in self.sites:
+                return [None] * len(tree.flatten(node.output_tensors))
+            call = self.call_at(id(node))
+            return tree.flatten(rule_for(call.layer).rebuild(self, call, args, kwargs))
 
         outputs = run_nodes(functional, entering, rebuild)
-        if isinstance(model, keras.Sequential):
-            chain = self._chain(inputs[0], outputs[0])
-            if chain is not None:
-                return keras.Sequential([inputs[0], *chain], name=model.name, trainable=model.trainable)
-        return keras.Model(
-            tree.pack_sequence_as(functional._inputs_struct, inputs),
-            tree.pack_sequence_as(functional._outputs_struct, outputs),
-            name=model.name,
-        )
+        chain = _chain(inputs[0], outputs[0]) if isinstance(model, keras.Sequential) else None
+        if chain:
+            twin = keras.Sequential([inputs[0], *chain], name=name or model.name)
+        else:
+            twin = keras.Model(
+                tree.pack_sequence_as(functional._inputs_struct, inputs),
+                tree.pack_sequence_as(functional._outputs_struct, outputs),
+                name=name or model.name,
+            )
+        if not model.trainable:
+            twin.trainable = False
+        return twin
 
-    def _input(self, tensor, edge):
-        shape = list(tensor.shape)
-        for axis, channels in enumerate(edge.axes if edge else ()):
-            if channels is not None:
-                shape[axis] = self.kept.width(channels)
-        layer = tensor._keras_history.operation
-        return keras.Input(
-            batch_shape=shape, dtype=tensor.dtype, sparse=tensor.sparse, name=layer.name, optional=layer.optional
-        )
+    def _model_input(self, tensor, edge, keep_shape):
+        layer, own = tensor._keras_history.operation, Edge.like(tensor)
+        if not keep_shape and len(edge.axes) == len(own.axes):
+            own.axes = edge.axes
+        return self.input(own, layer.name, sparse=tensor.sparse, optional=layer.optional)
 
     def _gather(self, tensor, edge):
         """Pick the features of the model's input that somebody reads."""
         for axis, channels in enumerate(edge.axes):
             if channels is not None and self.kept.width(channels) < len(channels) and not self._graph.is_gathered(edge):
-                tensor = keras.ops.take(tensor, np.flatnonzero(self.kept.mask(channels)).tolist(), axis=axis)
+                positions = np.flatnonzero(self.kept.mask(channels)).tolist()
+                tensor = take(tensor, positions, axis, f"{edge.name}_features")
         return tensor
-
-    def _chain(self, first, last):
-        """The layers from one tensor to another, if each takes just the one before."""
-        layers, tensor = [], last
-        while tensor is not first:
-            layer, index, _ = tensor._keras_history
-            arguments = layer._inbound_nodes[index].arguments
-            plain = len(arguments.args) == 1 and not arguments.kwargs and isinstance(arguments.args[0], keras.KerasTensor)
-            if not plain or not isinstance(layer, keras.layers.Layer) or layer in layers:
-                return None
-            layers.insert(0, layer)
-            tensor = arguments.args[0]
-        return layers
 
     def _constants_to_fold(self):
         """For each layer, what the constants that leave its input add to its bias."""
         folds = {}
         for reading in self._graph.readings.values():
-            if reading.kernel is None or not reading.foldable or not reading.sites & self._sites:
+            if reading.kernel is None or not reading.foldable or not reading.sites & self.sites:
                 continue
             leaving = ~self.kept.mask(reading.channels) & reading.constant & (reading.channels.values != 0)
             added = reading.constant_sum(leaving) if leaving.any() else np.zeros(1)
@@ -133,26 +136,58 @@ class Builder:
                 folds[id(self.call_at(next(iter(reading.sites))).layer)] = added, reading.columns[0]
         return folds
 
-    def _copy_weights(self, old, new):
-        for source, target in zip(getattr(old, "weights", ()), getattr(new, "weights", ()), strict=False):
-            array = keras.ops.convert_to_numpy(source.value)
-            self._assign(old, source, target, array)
+    def _copy_state(self, old, new):
+        sources, targets = list(getattr(old, "weights", ())), list(getattr(new, "weights", ()))
         if id(old) in self._folds:
             added, columns = self._folds[id(old)]
-            bias = added + (0.0 if old.bias is None else self._graph.value(old.bias))
-            new.bias.assign(bias[self.kept.stays(columns)])
+            bias = added + (0.0 if old.bias is None else self._graph.value(old.bias).ravel())
+            new.bias.assign(bias[self.kept.stays(columns)].reshape(new.bias.shape))
+            sources = [variable for variable in sources if variable is not old.bias]
+            targets = [variable for variable in targets if variable is not new.bias]
+        if len(sources) != len(targets):
+            raise RuntimeError(
+                f"Layer {old.name!r} ({type(old).__name__}) has {len(sources)} weights, but made again from its "
+                f"configuration it has {len(targets)}. Create all weights in build()."
+            )
+        for source, target in zip(sources, targets, strict=True):
+            self._assign(old, source, target)
+        if hasattr(old, "save_assets"):
+            with tempfile.TemporaryDirectory() as folder:
+                old.save_assets(folder)
+                new.load_assets(folder)
         if hasattr(new, "finalize_state"):
             new.finalize_state()
 
-    def _assign(self, layer, source, target, array):
-        weight = self._graph.weights.get(id(source))
-        array = self.kept.shrink(weight, array)
+    def _assign(self, layer, source, target):
+        array = keras.ops.convert_to_numpy(source.value)
+        array = self.kept.shrink(self._graph.weights.get(id(source)), array)
         if tuple(target.shape) != array.shape:
             raise RuntimeError(
                 f"Layer {layer.name!r}: weight {target.name!r} should have shape {tuple(target.shape)} after "
                 f"compaction, but {array.shape} stays. The rule of {type(layer).__name__} contradicts itself."
             )
         target.assign(array)
+
+
+def _copy_operation(operation):
+    """An operation without weights whose arguments cannot be written down: the same, in another graph."""
+    twin = copy.copy(operation)
+    twin._inbound_nodes, twin._outbound_nodes = [], []
+    return twin
+
+
+def _chain(first, last):
+    """The layers from one tensor to another, if each takes just the one before."""
+    layers, tensor = [], last
+    while tensor is not first:
+        layer, index, _ = tensor._keras_history
+        arguments = layer._inbound_nodes[index].arguments
+        plain = len(arguments.args) == 1 and not arguments.kwargs and isinstance(arguments.args[0], keras.KerasTensor)
+        if not plain or not isinstance(layer, keras.layers.Layer) or layer in layers:
+            return None
+        layers.insert(0, layer)
+        tensor = arguments.args[0]
+    return layers
 
 
 def _stock(config):

@@ -8,7 +8,8 @@ import keras
 import numpy as np
 
 from tf_terngrad.sparsity import layouts
-from tf_terngrad.sparsity.costs import check_graph, layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
+from tf_terngrad.sparsity.graph import check_model
 from tf_terngrad.sparsity.pictures import weight_matrix
 from tf_terngrad.sparsity.report_content import Report, Row
 
@@ -67,7 +68,7 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
 
 def _check_ports(model, small):
     for each in (model, small):
-        check_graph(each)
+        check_model(each)
     for side in ("inputs", "outputs"):
         shapes = [[tuple(tensor.shape) for tensor in getattr(each, side)] for each in (model, small)]
         if shapes[0] != shapes[1]:

@@ -29,7 +29,7 @@ p { margin: 4px 0 0; } .soft, footer { color: var(--soft); }
 .card strong { display: block; font-size: 25px; line-height: 1.35; color: var(--after); font-weight: 650; }
 .card strong small { font-size: 15px; font-weight: 500; }
 .card span { font-size: 13px; color: var(--soft); }
-.scroll { overflow-x: auto; padding: 0; }
+.card.scroll { overflow-x: auto; padding: 0; }
 table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th { text-align: left; font-weight: 500; color: var(--soft); font-size: 13px; white-space: nowrap; }
 th, td { padding: 8px 16px; border-bottom: 1px solid var(--line); } tr:last-child > * { border-bottom: 0; }

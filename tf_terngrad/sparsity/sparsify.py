@@ -1,12 +1,12 @@
-"""The group lasso over the structures of a whole model: a penalty, or a proximal step that makes groups exactly zero."""
+"""The group lasso over a whole model's structures: a penalty, or a proximal step that makes groups exactly zero."""
 
+import contextlib
 import fnmatch
-import inspect
 
 import keras
 from keras import ops
 
-from tf_terngrad.sparsity import penalties
+from tf_terngrad.sparsity import hooks, penalties
 from tf_terngrad.sparsity.groups import Groups
 from tf_terngrad.sparsity.structures import KINDS, structures
 
@@ -31,14 +31,15 @@ def sparsify(
     on one model add up, for a strength of its own for each kind.
 
     `method="proximal"`: after each update of the optimizer w_g <- w_g * max(0, 1 - t / ||w_g||) with
-    t = learning_rate * strength / (1 - momentum). Groups become exactly zero. `method="subgradient"`: R joins `model.losses`, and after each update weights with
-    |w| < threshold become zero, as in the paper.
+    t = learning_rate * strength / (1 - momentum). Groups become exactly zero. `method="subgradient"`: R joins
+    `model.losses`, and after each update weights with |w| < threshold become zero, as in the paper. Layers that do not
+    train count in the norms and keep their weights.
 
     Args:
         model: a built Functional or Sequential `keras.Model`.
         strength: the weight of the penalty beside the loss.
         ratio: instead of a strength, the share of the penalty in the first batch's total loss, in [0, 1):
-            strength = ratio * loss / ((1 - ratio) * sum_g ||w_g||), then fixed (PruneTrain, 2019). In a loop of your
+            strength = ratio * |loss| / ((1 - ratio) * sum_g ||w_g||), then fixed (PruneTrain, 2019). In a loop of your
             own, call `calibrate(loss)` on the result before the first update.
         kinds: which kinds of structures: any of "filter", "unit", "input", "branch"; all by default.
         include: names of layers or structures, with wildcards; all by default.
@@ -52,7 +53,7 @@ def sparsify(
         A `Sparsity`.
 
     Raises:
-        TypeError: if `model` is not a Keras model.
+        TypeError: if `model` is not a Keras model, or `optimizer` not a Keras optimizer.
         ValueError: for a model that is not built or is a subclass with its own `call`; unless exactly one of
             `strength` and `ratio` is given; for a negative or NaN number, an unknown kind, method or name, or when
             nothing is left to sparsify.
@@ -68,11 +69,13 @@ def sparsify(
         raise ValueError(f"Give either strength or ratio. Received: strength={strength!r}, ratio={ratio!r}")
     if method not in METHODS:
         raise ValueError(f"Expected one of {METHODS}. Received: method={method!r}")
-    if strength is not None:
-        penalties.non_negative(strength, "strength", "sparsify")
-    else:
-        penalties.strength_from_ratio(ratio, 1.0, 1.0)
-    penalties.non_negative(threshold, "threshold", "sparsify")
+    for name, value in (("strength", strength), ("ratio", ratio), ("threshold", threshold)):
+        if value is not None:
+            penalties.non_negative(value, name, "sparsify")
+    if ratio is not None and ratio >= 1:
+        raise ValueError(f"sparsify: `ratio` is a share of the loss, below 1. Received: ratio={ratio!r}")
+    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(f"sparsify: expected a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
     chosen = choose(structures(model), kinds, include, exclude)
     return Sparsity(model, chosen, strength, ratio, method, threshold, optimizer)
 
@@ -91,13 +94,12 @@ def choose(found, kinds=None, include=None, exclude=None):
         raise ValueError(f"Expected kinds among {KINDS}. Received: {', '.join(map(repr, unknown))}")
 
     def matches(structure, patterns):
-        return any(fnmatch.fnmatchcase(name, p) for name in (structure.name, *structure.born) for p in patterns)
+        names = (structure.name, *structure.born)
+        return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
     for pattern in (*(include or ()), *(exclude or ())):
         if not any(matches(structure, [pattern]) for structure in found):
-            raise ValueError(
-                f"No layer or structure matches {pattern!r}. Known: {', '.join(s.name for s in found) or 'none'}."
-            )
+            raise ValueError(f"No layer or structure matches {pattern!r}. {_known(found)}")
     chosen = [
         structure
         for structure in found
@@ -106,9 +108,15 @@ def choose(found, kinds=None, include=None, exclude=None):
         and not matches(structure, exclude or ())
     ]
     if not chosen:
-        frozen = "; ".join(str(entry) for entry in found.frozen)
-        raise ValueError(f"No structure is left to sparsify. Frozen: {frozen or 'nothing'}.")
+        raise ValueError(f"No structure is left to sparsify. {_known(found)}")
     return chosen
+
+
+def _known(found):
+    """What a model has, for an error."""
+    names = ", ".join(f"{structure.name} ({structure.kind})" for structure in found) or "none"
+    frozen = "; ".join(str(entry) for entry in found.frozen) or "none"
+    return f"Structures: {names}. Frozen: {frozen}."
 
 
 class Sparsity:
@@ -132,6 +140,7 @@ class Sparsity:
         self._muted = False
         self._optimizer = optimizer
         self._groups = Groups(chosen)
+        self._updated = set()
         self.groups = self._groups.count
         self._attach()
 
@@ -144,7 +153,7 @@ class Sparsity:
         return self.strength.value * self.lasso()
 
     def calibrate(self, loss):
-        """Set the strength from the first batch's loss; later calls change nothing.
+        """Set the strength from the first batch's loss; later calls change nothing, nor does a loss that is not finite.
 
         Args:
             loss: the loss without this penalty, a scalar tensor.
@@ -152,34 +161,75 @@ class Sparsity:
         self._can_calibrate = True
         if self._ratio is None:
             return
-        loss = ops.stop_gradient(ops.cast(loss, "float32"))
+        loss = ops.abs(ops.stop_gradient(ops.cast(loss, "float32")))
         first = penalties.strength_from_ratio(self._ratio, loss, ops.stop_gradient(self.lasso()))
-        self.strength.assign(ops.where(self._calibrated.value, self.strength.value, first))
-        self._calibrated.assign(True)
+        ready = ops.logical_and(ops.logical_not(self._calibrated.value), ops.isfinite(first))
+        self.strength.assign(ops.where(ready, first, self.strength.value))
+        self._calibrated.assign(ops.logical_or(ready, self._calibrated.value))
 
     def release(self):
         """Take the penalty or the proximal step off the model; the weights stay as they are."""
         for variable in self._groups.variables:
-            variable.regularizer = _without(variable.regularizer, self)
-            variable.constraint = _without(variable.constraint, self)
+            variable.regularizer = hooks.without(variable.regularizer, self)
+            variable.constraint = hooks.without(variable.constraint, self)
         if self._ratio is not None:
-            self.model.compute_loss = _without_loss(self.model.compute_loss, self)
+            hooks.set_compute_loss(self.model, hooks.without(self.model.compute_loss, self))
+        hooks.retrace(self.model)
 
     def _attach(self):
         for variable in self._groups.variables:
             if self.method == "subgradient":
-                variable.regularizer = _Penalty(self, variable, variable.regularizer)
-            variable.constraint = _Step(self, variable, variable.constraint)
+                variable.regularizer = hooks.Penalty(self, variable, variable.regularizer)
+                variable.constraint = hooks.Threshold(self, variable.constraint)
+            else:
+                variable.constraint = hooks.ProximalStep(self, variable, variable.constraint)
         if self._ratio is not None:
-            self.model.compute_loss = _CalibratingLoss(self, self.model.compute_loss)
+            hooks.set_compute_loss(self.model, hooks.CalibratingLoss(self, self.model.compute_loss))
+        hooks.retrace(self.model)
 
-    def leads(self, variable):
-        """Whether this variable is the last one that trains, after whose update all groups are up to date."""
-        return variable is [v for v in self._groups.variables if v.trainable][-1]
+    def counts_on(self, variable):
+        """Whether the penalty is counted on this variable: the first that trains."""
+        return variable is next((v for v in self._groups.variables if v.trainable), None)
+
+    def counted(self):
+        """The penalty where it has its strength; nothing while the data's loss alone is asked for."""
+        if self._muted:
+            return ops.zeros(())
+        self._check_calibrated()
+        return self.penalty()
+
+    @contextlib.contextmanager
+    def muted(self):
+        """The penalty does not join the model's losses meanwhile."""
+        self._muted = True
+        try:
+            yield
+        finally:
+            self._muted = False
+
+    def joined(self, loss):
+        """A loss that was asked for without the penalty, and the penalty if it belongs to the loss."""
+        return loss + ops.cast(self.penalty(), loss.dtype) if self.method == "subgradient" else loss
+
+    def begins(self, variable):
+        """Whether an update of the optimizer begins with this variable.
+
+        The optimizer first moves all variables, then constrains each that had a gradient, once: a new update begins
+        with a variable that comes for the second time.
+        """
+        if self._updated and id(variable) not in self._updated:
+            self._updated.add(id(variable))
+            return False
+        self._updated = {id(variable)}
+        return True
 
     def shrink(self):
         """The proximal step, after an update of the optimizer."""
         self._check_calibrated()
+        self._groups.scale(penalties.proximal_scale(self._groups.squared_norms(), self._step()))
+
+    def _step(self):
+        """The proximal step's size, t = learning_rate * strength / (1 - momentum); 0 while gradients accumulate."""
         optimizer = self._optimizer or getattr(self.model, "optimizer", None)
         if optimizer is None:
             raise ValueError(
@@ -190,16 +240,9 @@ class Sparsity:
         step = ops.cast(optimizer.learning_rate, "float32") * self.strength.value
         step = step / (1 - getattr(optimizer, "momentum", 0.0))  # a steady gradient moves the weights as much further
         accumulated = optimizer.gradient_accumulation_steps
-        if accumulated:
-            step = step * ops.cast((optimizer.iterations + 1) % accumulated == 0, "float32")
-        self._groups.scale(penalties.proximal_scale(self._groups.squared_norms(), step))
-
-    def counted(self):
-        """The penalty where it has its strength; nothing while the data's loss alone is asked for."""
-        if self._muted:
-            return ops.zeros(())
-        self._check_calibrated()
-        return self.penalty()
+        if accumulated:  # `iterations` counts updates; only `_iterations` counts batches
+            step = step * ops.cast((optimizer._iterations.value + 1) % accumulated == 0, "float32")
+        return step
 
     def _check_calibrated(self):
         if not self._can_calibrate:
@@ -207,68 +250,3 @@ class Sparsity:
                 "sparsify(ratio=...) sets the strength from the first batch's loss, which a loop of your own has to "
                 "tell: call calibrate(loss) on the result of sparsify before the first update, or give a strength."
             )
-
-
-class _Penalty:
-    """A variable's regularizer: the whole penalty on the variable that leads, besides what it had before."""
-
-    def __init__(self, sparsity, variable, before):
-        self.sparsity, self.variable, self.before = sparsity, variable, before
-
-    def __call__(self, value):
-        own = self.sparsity.counted() if self.sparsity.leads(self.variable) else ops.zeros(())
-        return own if self.before is None else own + self.before(value)
-
-
-class _Step:
-    """A variable's constraint: what comes after each update, besides what it had before."""
-
-    def __init__(self, sparsity, variable, before):
-        self.sparsity, self.variable, self.before = sparsity, variable, before
-
-    def __call__(self, value):
-        value = ops.convert_to_tensor(value) if self.before is None else self.before(value)
-        if self.sparsity.method == "subgradient":
-            return penalties.zero_small(value, self.sparsity.threshold)
-        if not self.sparsity.leads(self.variable):
-            return value
-        self.variable.assign(value)
-        self.sparsity.shrink()
-        return self.variable.value
-
-
-class _CalibratingLoss:
-    """A model's compute_loss that tells the first loss to a `Sparsity`."""
-
-    def __init__(self, sparsity, before):
-        self.sparsity, self.before = sparsity, before
-        self.__signature__ = inspect.signature(before)
-
-    def __call__(self, *args, training=True, **kwargs):
-        self.sparsity._muted = True
-        try:
-            loss = self.before(*args, training=training, **kwargs)
-        finally:
-            self.sparsity._muted = False
-        if training:
-            self.sparsity.calibrate(loss)
-        return loss + self.sparsity.penalty() if self.sparsity.method == "subgradient" else loss
-
-
-def _without(link, sparsity):
-    """A chain of regularizers or constraints without the link of one `Sparsity`."""
-    if not isinstance(link, (_Penalty, _Step)):
-        return link
-    if link.sparsity is sparsity:
-        return link.before
-    link.before = _without(link.before, sparsity)
-    return link
-
-
-def _without_loss(loss, sparsity):
-    if not isinstance(loss, _CalibratingLoss):
-        return loss
-    if loss.sparsity is sparsity:
-        return loss.before
-    loss.before = _without_loss(loss.before, sparsity)
-    return loss

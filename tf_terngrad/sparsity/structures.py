@@ -7,6 +7,7 @@ import numpy as np
 
 from tf_terngrad.sparsity.branches import find_branches
 from tf_terngrad.sparsity.graph import Graph, check_model
+from tf_terngrad.sparsity.rules import rule_for
 
 KINDS = ("filter", "unit", "input", "branch")
 
@@ -124,7 +125,7 @@ class Frozen:
     reasons: tuple
 
     def __str__(self):
-        return f"{self.name}: {self.size} frozen — {'; '.join(self.reasons)}"
+        return f"{self.name}: {self.size or ''} frozen — {'; '.join(self.reasons)}".replace(":  ", ": ")
 
 
 class Structures(list):
@@ -152,12 +153,15 @@ def structures(model):
         TypeError: if `model` is not a Keras model.
         ValueError: if it is not built, or is a subclass with a `call` of its own.
 
-    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
+    >>> model = keras.Sequential(
+    ...     [keras.Input((4,), name="pixels"), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)]
+    ... )
     >>> [(s.kind, s.name, s.size) for s in structures(model)]
-    [('input', 'hidden input', 4), ('unit', 'hidden', 3)]
+    [('input', 'pixels', 4), ('unit', 'hidden', 3)]
     """
     check_model(model)
     graph = Graph(model)
+    _freeze_sums_of_constants(model, graph)
     found, frozen = from_graph(graph)
     return Structures([*(structure for structure, _ in found), *_branch_structures(model, graph)], frozen)
 
@@ -166,6 +170,7 @@ def from_graph(graph):
     """The structures of a followed model with the units of their members, and the list of `Frozen`."""
     reasons = _reasons(graph)
     positions = _positions(graph)
+    inputs = _input_positions(graph)
     grouped = {}
     for unit, lies in positions.items():
         signature = tuple((key, axis, len(indices)) for key, axis, indices in lies)
@@ -183,13 +188,24 @@ def from_graph(graph):
             for i, (key, axis, _) in enumerate(signature)
         )
         born = [piece for piece in slices if piece.axis in graph.weights[id(piece.variable)].produced]
-        kind, name = _kind_and_name(graph, slices, born)
-        if why and kind != "input":
+        kind, name = _born_as(graph, born) if born else _entered_as(inputs, units)
+        if name and why and kind != "input":
             frozen.append(Frozen(name, len(units), why))
-        elif not why:
+        elif name and not why:
             paths = tuple(dict.fromkeys(piece.path for piece in born))
             found.append((Structure(name, kind, len(units), slices, paths), np.array(units)))
-    return found, frozen
+    opaque = {call.path: Frozen(call.path, 0, (rule_for(call.layer).explain(call),)) for call in graph.opaque}
+    return found, [*frozen, *opaque.values()]
+
+
+def _freeze_sums_of_constants(model, graph):
+    """Freeze what an unweighed sum would still add when all its weights are zero, such as sigmoid(0) in a dot product."""
+    if all(reading.kernel is not None for reading in graph.readings.values()):
+        return
+    blank = frozenset(key for key, weight in graph.weights.items() if weight.role != "statistic")
+    for key, reading in Graph(model, tolerance=0.0, blank=blank).readings.items():
+        if reading.kernel is None:
+            graph.freeze(graph.readings[key].channels.units[~reading.constant], "summed, though it is not zero")
 
 
 def _branch_structures(model, graph):
@@ -226,16 +242,35 @@ def _positions(graph):
     return positions
 
 
-def _kind_and_name(graph, slices, born):
-    if not born:
-        return "input", f"{slices[0].path} input"
+def _input_positions(graph):
+    """For each unit of the model's flat inputs: the input's name and the positions."""
+    positions = {}
+    for edge in graph.inputs:
+        for channels in edge.followed:
+            for position, unit in enumerate(graph.units.find(channels.units).tolist()):
+                positions.setdefault(unit, (edge.name, len(channels), []))[2].append(position)
+    return positions
+
+
+def _born_as(graph, born):
+    """The kind and the name of members that a layer makes."""
     first = born[0]
     weight = graph.weights[id(first.variable)]
     name = first.path if len(weight.produced) == 1 else f"{first.path} axis {first.axis}"
-    positions = np.sort(first.indices.ravel())
-    if len(positions) == first.variable.shape[first.axis]:
-        return weight.kind, name
-    return weight.kind, f"{name}[{_ranges(positions)}]"
+    return weight.kind, _part(name, first.indices.ravel(), first.variable.shape[first.axis])
+
+
+def _entered_as(inputs, units):
+    """The kind and the name of members that are features of the model's input; no name for what is neither."""
+    known = [inputs[unit] for unit in units if unit in inputs]
+    if not known:
+        return "input", None
+    name, size, _ = known[0]
+    return "input", _part(name, np.concatenate([positions for _, _, positions in known]), size)
+
+
+def _part(name, positions, size):
+    return name if len(positions) == size else f"{name}[{_ranges(np.sort(positions))}]"
 
 
 def _ranges(positions):

@@ -43,6 +43,14 @@ class Rule:
         """Positions in `call.inputs` that the output does not depend on."""
         return set()
 
+    def with_bias(self, call, config):
+        """The configuration of a layer that had no bias, and must hold a folded constant."""
+        return {**config, "use_bias": True}
+
+    def layer(self, builder, call, name=None):
+        """The smaller twin of the layer, made once for all its calls."""
+        return builder.remake(call, name)
+
     def rebuild(self, builder, call, args, kwargs):
         """Call the smaller layer on the smaller tensors; inputs that have left are None."""
         return builder.layer(call)(*args, **kwargs)
@@ -55,7 +63,11 @@ class Frozen(Rule):
         self.reason = reason
 
     def follow(self, call):
-        call.freeze(call.inputs, f"{self.reason} ({type(call.layer).__name__})")
+        call.freeze(call.inputs, self.explain(call))
+
+    def explain(self, call):
+        """The reason, with the layer's type."""
+        return f"{self.reason} ({type(call.layer).__name__})"
 
 
 _UNKNOWN = Frozen("no rule knows this layer")
@@ -93,15 +105,15 @@ def register_rule(layer_type, rule):
 
 def rule_for(layer):
     """The rule of a layer or operation."""
-    if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
-        return _QUANTIZED
     if is_graph(layer):
         return _RULES[Functional]
+    if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
+        return _QUANTIZED
     return _RULES.get(type(layer), _UNKNOWN)
 
 
 def is_graph(layer):
     """Whether a layer is a model whose computation is its graph of layers, and nothing else."""
     if isinstance(layer, keras.Sequential):
-        return type(layer).call is keras.Sequential.call
+        return type(layer).call is keras.Sequential.call and layer._functional is not None
     return isinstance(layer, Functional) and type(layer).call is Functional.call

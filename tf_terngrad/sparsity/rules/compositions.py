@@ -1,6 +1,10 @@
-"""Layers made of layers: nested models, TimeDistributed, and this package's own wrappers."""
+"""Layers made of layers: nested models, TimeDistributed, and this package's own wrappers.
+
+The parts of a composition are followed at sites of their own, the same in all its calls, as its twin is one layer.
+"""
 
 import keras
+from keras import tree
 from keras.src.models.functional import Functional
 
 from tf_terngrad.sparsity.channels import Edge
@@ -14,8 +18,18 @@ class NestedModel(Rule):
     expands = True
 
     def expand(self, call):
-        call.graph.port(call.layer, call.inputs)
-        return call.graph.run(call.layer, call.inputs, f"{call.path}/")
+        call.graph.port(call)
+        entering = [self._enter(call, *pair) for pair in zip(call.inputs, call.layer.inputs, strict=True)]
+        return call.graph.run(call.layer, entering, f"{call.path}/")
+
+    def _enter(self, call, edge, tensor):
+        if len(edge.shape) == len(tensor.shape):
+            return edge
+        call.freeze([edge], "it enters this model with another rank")
+        return Edge.like(tensor)
+
+    def layer(self, builder, call, name=None):
+        return builder.model(call.layer, call.inputs, name)
 
 
 class TimeDistributed(Rule):
@@ -27,48 +41,54 @@ class TimeDistributed(Rule):
         graph, edge, inner = call.graph, call.inputs[0], call.layer.layer
         step = Edge((edge.shape[0], *edge.shape[2:]), edge.dtype, edge.name)
         step.axes[1:] = edge.axes[2:]
-        if edge.axes[1] is not None:
-            graph.freeze(edge.axes[1].units, f"{call.path}: these are the steps it runs over")
+        call.freeze_axis(edge.axes[1], "these are the steps it runs over")
         graph.link(call, edge, step)
-        (result,) = graph.apply(inner, (call.site, "step"), f"{call.path}/", (step,))
+        (result,) = graph.apply(inner, (id(call.layer), "step"), f"{call.path}/", (step,))
         output = Edge((result.shape[0], edge.shape[1], *result.shape[1:]), result.dtype, result.name)
         output.axes[2:] = result.axes[1:]
         graph.link(call, result, output)
         return [output]
 
-    def rebuild(self, builder, call, args, kwargs):
-        inner = builder.layer(builder.call_at((call.site, "step")))
-        config = {**call.layer.get_config(), "layer": inner}
-        return builder.adopt(call.layer, lambda c: keras.layers.TimeDistributed(**c), config)(*args, **kwargs)
+    def layer(self, builder, call, name=None):
+        inner = builder.layer(builder.call_at((id(call.layer), "step")))
+        config = {key: value for key, value in keras.layers.Layer.get_config(call.layer).items() if key != "name"}
+        return keras.layers.TimeDistributed(inner, name=name or call.layer.name, **config)
 
 
 class Wrapped(Rule):
-    """A wrapper that only watches its layer: the layer alone is what stays."""
+    """A wrapper that only watches its layer: the layer alone is what stays, under the wrapper's name."""
 
     expands = True
 
     def expand(self, call):
-        return call.graph.apply(call.layer.layer, (call.site, "layer"), f"{call.path}/", call.args)
+        return call.graph.apply(call.layer.layer, (id(call.layer), "layer"), f"{call.path}/", call.inputs)
 
-    def rebuild(self, builder, call, args, kwargs):
-        return builder.rebuild((call.site, "layer"), args, {})
+    def layer(self, builder, call, name=None):
+        return builder.layer(builder.call_at((id(call.layer), "layer")), name or call.layer.name)
 
 
 class Residual(Rule):
-    """x + branch(x), as an ordinary sum: a branch that gives zero leaves."""
+    """x + branch(x): a model of the branch and a sum, or nothing where the branch gives zero."""
 
     expands = True
-    _sum = keras.layers.Add
 
     def expand(self, call):
-        graph, edge = call.graph, call.inputs[0]
-        branch = graph.apply(call.layer.branch, (call.site, "branch"), f"{call.path}/", (edge,))
-        addition = self._sum(name=call.layer.name)
-        return graph.apply(addition, (call.site, "sum"), "", ([edge, *branch],))
+        graph, layer, edge = call.graph, call.layer, call.inputs[0]
+        branch = graph.apply(layer.branch, (id(layer), "branch"), f"{call.path}/", (edge,))
+        addition = keras.layers.Add(name=layer.name, dtype=layer.dtype_policy)
+        return graph.apply(addition, (id(layer), "sum"), call.path.removesuffix(layer.name), ([edge, *branch],))
+
+    def layer(self, builder, call, name=None):
+        parts = [builder.call_at((id(call.layer), part)) for part in ("branch", "sum")]
+        inputs = builder.input(call.inputs[0], f"{call.layer.name}_input")
+        branch = builder.layer(parts[0])(inputs)
+        return keras.Model(inputs, builder.layer(parts[1])([inputs, branch]), name=name or call.layer.name)
 
     def rebuild(self, builder, call, args, kwargs):
-        branch = builder.rebuild((call.site, "branch"), args, {})
-        return builder.rebuild((call.site, "sum"), ([args[0], branch],), {})
+        (tensor,) = tree.flatten((args, kwargs))
+        if (id(call.layer), "branch") in builder.sites:
+            return builder.layer(call)(tensor)
+        return builder.alone(call, tensor)
 
 
 register_rule(Functional, NestedModel())

@@ -130,7 +130,7 @@ def enter(call):
     edge = call.inputs[0]
     for other, channels in enumerate(edge.axes):
         if channels is not None and other != axis % len(edge.shape):
-            call.graph.freeze(channels.units, f"{call.path}: a convolution slides along this axis")
+            call.freeze_axis(channels, "a convolution slides along this axis")
     return axis
 
 

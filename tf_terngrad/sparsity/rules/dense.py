@@ -48,72 +48,87 @@ class EinsumDense(Rule):
     """An equation between the input's, the kernel's and the output's letters; each letter is an axis."""
 
     def follow(self, call):
-        layer, edge = call.layer, call.inputs[0]
-        source, letters, target = _letters(layer.equation, len(edge.shape), len(call.output.shape))
-        leaving = {letter: edge.axes[source.index(letter)] for letter in source}
+        source, letters, target = _equation(call)
+        if len({*source}) < len(source) or len({*letters}) < len(letters) or len({*target}) < len(target):
+            call.freeze(call.inputs, "a letter stands twice in its equation")
+            return
+        edge, layer = call.inputs[0], call.layer
+        axes = {letter: edge.axes[source.index(letter)] for letter in source}
         for position, letter in enumerate(letters):
             if letter not in source:
                 units = call.graph.born(layer.kernel, position, layer.kernel.shape[position])
                 call.label(layer.kernel, position, units, "kernel", produced=True)
-                leaving[letter] = Channels.of(units)
-            elif leaving[letter] is not None:
-                call.label(layer.kernel, position, leaving[letter].units, "kernel")
-        born = [letter for letter in letters if letter not in source]
-        summed = [letter for letter in letters if letter not in target]
-        for letter in (letter for letter in source if letter not in target and letter not in letters):
-            call.contract(leaving[letter])
-        values = self._read(call, letters, born, summed, leaving)
-        for position, letter in enumerate(target):
-            channels = leaving[letter]
-            call.output.axes[position] = channels and channels.unknown()
-        if len(born) == 1:
-            axis = target.index(born[0])
-            call.output.axes[axis] = call.output.axes[axis].with_values(values)
-        self._label_bias(call, target)
+                axes[letter] = Channels.of(units)
+            elif axes[letter] is not None:
+                call.label(layer.kernel, position, axes[letter].units, "kernel")
+        for letter in {*source, *letters} - {*target}:
+            if letter not in letters:
+                call.contract(axes[letter])
+            elif letter not in source:
+                call.freeze_axis(axes[letter], "summed over by its equation")
+        values = self._read(call, source, letters, target, axes)
+        call.output.axes = [axes[letter] and axes[letter].unknown() for letter in target]
+        for letter, emitted in values.items():
+            call.output.axes[target.index(letter)] = axes[letter].with_values(emitted)
+        self._label_bias(call)
         activate(call, layer.activation)
 
-    def _read(self, call, letters, born, summed, leaving):
-        """Read every summed axis; what the only produced axis emits, if there is only one of each."""
-        layer = call.layer
-        simple = len(born) == len(summed) == 1 and len(letters) == 2
-        plain_bias = layer.bias is None or layer.bias.shape == (layer.kernel.shape[letters.index((born or " ")[0])],)
-        columns = [leaving[letter].units for letter in born]
-        values = np.nan
-        for letter in summed:
-            axis = letters.index(letter)
-            others = [letters.index(other) for other in born]
+    def _read(self, call, source, letters, target, axes):
+        """Read every summed axis; by output letter what it emits, for a plain matrix."""
+        layer, values = call.layer, {}
+        born = [letter for letter in letters if letter not in source]
+        plain = self._plain_letter(call)
+        grid = np.meshgrid(*(axes[letter].units for letter in born), indexing="ij") if born else ()
+        for letter in letters:
+            if letter not in source or letter in target:
+                continue
+            axis, others = letters.index(letter), [letters.index(other) for other in born]
 
             def kernel(axis=axis, others=others):
                 array = np.moveaxis(call.graph.value(layer.kernel), [axis, *others], range(1 + len(others)))
                 return array.reshape(array.shape[0], int(np.prod(array.shape[1 : 1 + len(others)])), -1)
 
-            grid = [g.ravel() for g in np.meshgrid(*columns, indexing="ij")] if columns else []
-            foldable = simple and plain_bias and layer.bias is not None
-            emitted = call.read(layer.kernel, axis, leaving[letter], kernel, tuple(grid), foldable, None)
-            if simple and plain_bias:
-                values = emitted if layer.bias is None else emitted + call.graph.value(layer.bias)
+            bias = layer.bias if plain else None
+            columns = tuple(units.ravel() for units in grid)
+            emitted = call.read(layer.kernel, axis, axes[letter], kernel, columns, plain is not None, bias)
+            if plain:
+                values[plain] = emitted
         return values
 
-    def _label_bias(self, call, target):
+    def _plain_letter(self, call):
+        """The output's letter, where the kernel is a plain matrix and the bias, if any, lies along its columns."""
+        source, letters, target = _equation(call)
+        born = [letter for letter in letters if letter not in source]
+        if len(letters) != 2 or len(born) != 1 or born[0] not in target or set(letters) <= set(target):
+            return None
+        return None if call.layer.bias is not None and call.layer.bias_axes != born[0] else born[0]
+
+    def _label_bias(self, call):
         bias = call.layer.bias
         for back in range(1, len(bias.shape) + 1 if bias is not None else 0):
-            channels = call.output.axes[len(target) - back]
-            if channels is not None and bias.shape[-back] == len(channels):
+            channels = call.output.axes[-back]
+            if channels is None:
+                continue
+            if bias.shape[-back] == len(channels):
                 call.label(bias, -back, channels.units, "bias")
 
     def config(self, call, kept):
-        shape = [
-            size if channels is None else kept.width(channels)
-            for size, channels in zip(call.output.shape[1:], call.output.axes[1:], strict=True)
-        ]
-        return {**call.layer.get_config(), "output_shape": shape}
+        layer, axes = call.layer, call.output.axes
+        given = layer.partial_output_shape
+        axes = axes[-len(given) :] if layer.equation.startswith("...") else axes[1 : 1 + len(given)]
+        shape = [size if c is None else kept.width(c) for size, c in zip(given, axes, strict=True)]
+        return {**layer.get_config(), "output_shape": shape}
+
+    def with_bias(self, call, config):
+        return {**config, "bias_axes": self._plain_letter(call)}
 
 
-def _letters(equation, input_rank, output_rank):
-    """The letters of an equation, an ellipsis spelt out as capitals from the right."""
-    inputs, target = equation.replace(" ", "").split("->")
+def _equation(call):
+    """The letters of the input, the kernel and the output; an ellipsis spelt out in Greek from the right."""
+    inputs, target = call.layer.equation.replace(" ", "").split("->")
     source, kernel = inputs.split(",")
-    hidden = [chr(ord("A") + i) for i in range(max(input_rank, output_rank))]
+    input_rank, output_rank = len(call.inputs[0].shape), len(call.output.shape)
+    hidden = [chr(0x3B1 + i) for i in range(max(input_rank, output_rank))]
 
     def spell(letters, rank):
         missing = rank - len(letters.replace("...", ""))

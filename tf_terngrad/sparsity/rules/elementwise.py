@@ -38,7 +38,7 @@ class Elementwise(Rule):
             present = len(edge.shape) > shift
             channels = edge.axes[-shift] if present else None
             if channels is not None and len(channels) != size:
-                call.graph.freeze(channels.units, f"{call.path}: one channel is broadcast over many")
+                call.freeze_axis(channels, "one channel is broadcast over many")
             elif channels is not None:
                 met.append(channels)
             elif present and edge.shape[-shift] == size:
@@ -49,7 +49,7 @@ class Elementwise(Rule):
         for channels in met[1:]:
             call.graph.units.tie(met[0].units, channels.units)
         if fixed:
-            call.graph.freeze(met[0].units, f"{call.path}: combined with a tensor that cannot shrink")
+            call.freeze_axis(met[0], "combined with a tensor that cannot shrink")
         return met[0].with_values(self.values(call, [np.broadcast_to(v, (size,)) for v in values]))
 
     def values(self, call, values):
@@ -94,27 +94,51 @@ class Sum(Elementwise):
         self.first_stays = first_stays
 
     def skippable(self, call, kept):
-        if any(call.output is edge for edge in call.graph.outputs) or list(_constants(call)):
+        if list(_constants(call)) or self._names_two_outputs(call):
             return set()
-        zero = {
-            position
-            for position, edge in enumerate(call.inputs)
-            if edge.is_zero and not (self.first_stays and position == 0)
-        }
-        stay = [edge for position, edge in enumerate(call.inputs) if position not in zero]
-        if not stay:
+        zero = {i for i, edge in enumerate(call.inputs) if edge.is_zero and not (self.first_stays and i == 0)}
+        if len(zero) == len(call.inputs):
             zero.discard(0)
-            stay = call.inputs[:1]
+        stay = [edge for i, edge in enumerate(call.inputs) if i not in zero]
         same = any(edge.shape == call.output.shape and edge.dtype == call.output.dtype for edge in stay)
         return zero if same else set()
 
+    def _names_two_outputs(self, call):
+        """Whether the layer's name must serve another call too, so that an output of this one cannot take it over."""
+        is_output = any(call.output is edge for edge in call.graph.outputs)
+        return is_output and any(other.layer is call.layer and other is not call for other in call.graph.calls)
+
     def rebuild(self, builder, call, args, kwargs):
-        tensors = [t for t in tree.flatten((args, kwargs)) if t is not None]
-        if len(tensors) == 1 and len(call.inputs) > 1:
-            return tensors[0]
-        if len(tensors) < len(call.inputs):
-            args = ([t for t in args[0] if t is not None],)
-        return builder.layer(call)(*args, **kwargs)
+        given = tree.flatten((args, kwargs))
+        tensors = [tensor for tensor in given if tensor is not None]
+        if len(tensors) == len(given):
+            return builder.layer(call)(*args, **kwargs)
+        return builder.alone(call, tensors[0]) if len(tensors) == 1 else builder.layer(call)(tensors)
+
+
+class Rescaling(Rule):
+    """scale * x + offset, with numbers, or with lists along the last axis, whose entries leave with their channels."""
+
+    def follow(self, call):
+        edge, lists = call.inputs[0], self._lists(call.layer)
+        scale, offset = np.asarray(call.layer.scale), np.asarray(call.layer.offset)
+        last = len(edge.shape) - 1
+        for axis, channels in enumerate(edge.axes):
+            if channels is not None and (axis == last or not lists):
+                call.output.axes[axis] = channels.with_values(channels.values * np.ravel(scale) + np.ravel(offset))
+            elif channels is not None:
+                call.output.axes[axis] = channels.unknown()
+        if lists and (max(scale.ndim, offset.ndim) > 1 or keras.config.image_data_format() == "channels_first"):
+            call.freeze(call.inputs, "its numbers do not lie along the last axis")
+
+    def config(self, call, kept):
+        config, channels = call.layer.get_config(), call.inputs[0].axes[-1]
+        for name in self._lists(call.layer) if channels is not None else ():
+            config[name] = np.asarray(getattr(call.layer, name))[..., kept.mask(channels)].tolist()
+        return config
+
+    def _lists(self, layer):
+        return [name for name in ("scale", "offset") if np.size(getattr(layer, name)) > 1]
 
 
 class ParametricReLU(Rule):
@@ -152,8 +176,7 @@ class AcrossChannels(Rule):
         axes = call.layer.axis if isinstance(call.layer.axis, (tuple, list)) else [call.layer.axis]
         edge = call.inputs[0]
         for axis in axes:
-            if edge.axes[axis] is not None:
-                call.graph.freeze(edge.axes[axis].units, f"{call.path}: {type(call.layer).__name__} runs across channels")
+            call.freeze_axis(edge.axes[axis], f"{type(call.layer).__name__} runs across channels")
         call.output.axes = [None if c is None else c.unknown() for c in edge.axes]
 
 
@@ -161,14 +184,14 @@ def activate(call, activation):
     """Apply a layer's activation argument to the channels of its output."""
     if activation is None or activation is keras.activations.linear:
         return
-    if not _is_elementwise(activation):
+    known = _is_elementwise(activation)
+    if not known:
         name = getattr(activation, "__name__", type(activation).__name__)
-        call.freeze(call.outputs, f"activation {name!r} is not known to act on each element by itself")
-        function = None
-    else:
-        function = activation
+        across = name in _ACROSS_CHANNELS
+        reason = "runs across channels" if across else "is not known to act on each element by itself"
+        call.freeze(call.outputs, f"activation {name!r} {reason}")
     call.output.axes = [
-        None if channels is None else channels.with_values(_map(function, channels.values))
+        channels and (channels.with_values(_map(activation, channels.values)) if known else channels.unknown())
         for channels in call.output.axes
     ]
 
@@ -176,13 +199,13 @@ def activate(call, activation):
 def _is_elementwise(activation):
     if isinstance(activation, keras.layers.Layer):
         return isinstance(rule_for(activation), Elementwise)
-    return activation in _ACTIVATIONS
+    return any(activation is known for known in _ACTIVATIONS)
 
 
 def _map(function, values):
     result = np.full(values.shape, np.nan)
     known = ~np.isnan(values)
-    if function is not None and known.any():
+    if known.any():
         result[known] = keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(values[known], "float32")))
     return result
 
@@ -196,7 +219,7 @@ def _constants(call):
     return (v for v in tree.flatten((call.args, call.kwargs)) if v is not None and not _is_edge(v))
 
 
-for _name in ("ReLU", "LeakyReLU", "ELU", "Rescaling"):
+for _name in ("ReLU", "LeakyReLU", "ELU"):
     register_rule(getattr(keras.layers, _name), Elementwise())
 for _name in (
     "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout GaussianDropout GaussianNoise Identity "
@@ -228,5 +251,6 @@ for _type in (keras.layers.Softmax, nn_operations.Softmax, nn_operations.LogSoft
     register_rule(_type, AcrossChannels())
 for _type in (nn_operations.Glu, nn_operations.Sparsemax):
     register_rule(_type, Frozen("it runs across channels"))
+register_rule(keras.layers.Rescaling, Rescaling())
 register_rule(keras.layers.PReLU, ParametricReLU())
 register_rule(keras.layers.Activation, Activation())

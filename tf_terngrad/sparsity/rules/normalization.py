@@ -36,13 +36,13 @@ class GroupNormalization(Rule):
         axis = layer.axis % len(edge.shape)
         for other, channels in enumerate(edge.axes):
             if channels is not None and other != axis:
-                graph.freeze(channels.units, f"{call.path}: its statistics run along this axis")
+                call.freeze_axis(channels, "its statistics run along this axis")
         channels = edge.axes[axis]
         call.output.axes = [c and c.unknown() for c in edge.axes]
         if channels is None:
             return
         if layer.groups == 1:
-            graph.freeze(channels.units, f"{call.path}: its statistics run across channels")
+            call.freeze_axis(channels, "its statistics run across channels")
         grouped = channels.units.reshape(layer.groups, -1)
         for column in grouped.T[1:]:
             graph.units.tie(grouped[:, 0], column)
@@ -75,7 +75,7 @@ class AcrossChannels(Rule):
         axes = call.layer.axis if isinstance(call.layer.axis, (list, tuple)) else [call.layer.axis]
         for axis in axes:
             if edge.axes[axis] is not None:
-                call.graph.freeze(edge.axes[axis].units, f"{call.path}: its statistics run across channels")
+                call.freeze_axis(edge.axes[axis], "its statistics run across channels")
         call.output.axes = [channels and channels.unknown() for channels in edge.axes]
 
 
@@ -85,21 +85,20 @@ class Normalization(Rule):
     def follow(self, call):
         layer, edge = call.layer, call.inputs[0]
         call.output.axes = [channels and channels.unknown() for channels in edge.axes]
-        channels = self._channels(call)
-        if channels is None:
-            call.freeze(call.inputs, "it normalizes over several axes")
-        elif layer.input_mean is None:
-            call.label(layer.adapt_mean, 0, channels.units, "statistic")
-            call.label(layer.adapt_variance, 0, channels.units, "statistic")
-
-    def _channels(self, call):
-        axes = call.layer._keep_axis
-        return call.inputs[0].axes[axes[0]] if len(axes) == 1 else None
+        for position, axis in enumerate(layer._keep_axis):
+            if edge.axes[axis] is None:
+                continue
+            if layer.input_mean is None:
+                call.label(layer.adapt_mean, position, edge.axes[axis].units, "statistic")
+                call.label(layer.adapt_variance, position, edge.axes[axis].units, "statistic")
+            elif len(layer._keep_axis) > 1 and np.size(layer.input_mean) > 1:
+                call.freeze_axis(edge.axes[axis], "it normalizes over several axes")
 
     def config(self, call, kept):
-        config, channels = call.layer.get_config(), self._channels(call)
+        config, axes = call.layer.get_config(), call.layer._keep_axis
+        channels = call.inputs[0].axes[axes[0]] if len(axes) == 1 else None
         for name in ("mean", "variance"):
-            if config.get(name) is not None and channels is not None and np.size(config[name]) > 1:
+            if config[name] is not None and channels is not None and np.size(config[name]) > 1:
                 config[name] = np.ravel(config[name])[kept.mask(channels)].tolist()
         return config
 

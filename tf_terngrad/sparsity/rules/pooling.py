@@ -19,7 +19,7 @@ class Spatial(Rule):
         axis = _channel_axis(call.layer, len(edge.shape))
         for other, channels in enumerate(edge.axes):
             if channels is not None and other != axis:
-                call.graph.freeze(channels.units, f"{call.path}: it moves along this axis")
+                call.freeze_axis(channels, "it moves along this axis")
         channels = edge.axes[axis]
         if channels is not None and self.borders:
             channels = channels.with_values(np.where(channels.values == 0, 0.0, np.nan))
@@ -34,7 +34,7 @@ class GlobalPooling(Rule):
         axis = _channel_axis(call.layer, len(edge.shape))
         for other, channels in enumerate(edge.axes):
             if channels is not None and other != axis:
-                call.graph.freeze(channels.units, f"{call.path}: it pools along this axis")
+                call.freeze_axis(channels, "it pools along this axis")
         call.output.axes[axis if call.layer.keepdims else 1] = edge.axes[axis]
 
 
@@ -49,23 +49,21 @@ class Reduction(Rule):
         given = call.layer.axis
         axes = range(rank) if given is None else [a % rank for a in np.atleast_1d(given)]
         for axis in axes:
-            if edge.axes[axis] is None:
-                continue
             if self.contracts:
                 call.contract(edge.axes[axis])
             else:
-                reason = f"{call.path}: {type(call.layer).__name__} runs across channels"
-                call.graph.freeze(edge.axes[axis].units, reason)
+                call.freeze_axis(edge.axes[axis], f"{type(call.layer).__name__} runs across channels")
         stay = [axis for axis in range(rank) if call.layer.keepdims or axis not in axes]
+        keeps_constants = not self.contracts and getattr(call.layer, "initial", None) is None
         for position, axis in enumerate(stay):
             channels = None if axis in axes else edge.axes[axis]
-            if channels is not None and (self.contracts or len(edge.followed) > 1):
-                channels = channels.with_values(np.where(channels.values == 0, 0.0, np.nan))
+            if channels is not None and not keeps_constants:
+                channels = channels.with_values(np.where((channels.values == 0) & self.contracts, 0.0, np.nan))
             call.output.axes[position] = channels
 
 
 def _channel_axis(layer, rank):
-    return 1 if layer.data_format == "channels_first" else rank - 1
+    return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
 for _rank in ("1D", "2D", "3D"):

@@ -1,0 +1,152 @@
+"""The rows of the results on MNIST: what each trains, and how it is measured."""
+
+import dataclasses
+import statistics
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+import tf_terngrad as tt
+from models.lenet import lenet
+from models.mlp import mlp
+from models.training import Trainer
+from tf_terngrad.sparsity.costs import layer_costs
+from tf_terngrad.sparsity.penalties import zero_small
+
+BUILDERS = {"lenet": lenet, "mlp": mlp}
+EPOCHS = {"lenet": (12, 36), "mlp": (20, 20)}
+LEARNING_RATES = (0.05, 0.004)
+BATCH_SIZE = 128
+
+PAPER = {
+    "lenet": (
+        "paper, baseline | 0.9 | 20-50-500 | 100 %",
+        "paper, row 2 | 0.8 | 5-19 filters | conv1 25 %, conv2 7.6 %",
+        "paper, row 3 | 1.0 | 3-12 filters | conv1 15 %, conv2 3.6 %",
+    ),
+    "mlp": (
+        "paper, baseline | 1.43 | 784-500-300-10 | 100 %",
+        "paper | 1.34 | 469-294-166-10 | 35 %",
+        "paper | 1.53 | 434-174-78-10 | 16 %",
+    ),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table: a network, and the strength for each kind or layer.
+
+    Args:
+        name: of the row and of its folder.
+        network: "lenet" or "mlp".
+        strengths: the group lasso's strength by kind or by name of a layer; empty: a dense twin.
+        l1: the strength of a plain l1 penalty on every kernel, instead.
+    """
+
+    name: str
+    network: str
+    strengths: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    l1: float = 0.0
+
+    def penalize(self, model: keras.Model) -> None:
+        """Put the penalties of the row on a new model."""
+        for name, strength in self.strengths.items():
+            chosen = {"kinds": [name]} if name in ("unit", "input") else {"include": [name]}
+            tt.sparsify(model, strength=strength, **chosen)
+        for variable in model.trainable_variables if self.l1 else ():
+            if variable.name == "kernel":
+                variable.regularizer = keras.regularizers.L1(self.l1)
+                variable.constraint = lambda value: zero_small(value, 1e-4)
+
+
+ROWS = (
+    Row("lenet-dense", "lenet"),
+    Row("lenet-sparse", "lenet", {"conv1": 0.007, "conv2": 0.0028, "dense1": 0.0008}),
+    Row("lenet-sparser", "lenet", {"conv1": 0.012, "conv2": 0.0035, "dense1": 0.002}),
+    Row("lenet-l1", "lenet", l1=1e-4),
+    Row("mlp-dense", "mlp"),
+    Row("mlp-sparse", "mlp", {"unit": 0.002, "input": 0.001}),
+    Row("mlp-sparser", "mlp", {"unit": 0.004, "input": 0.002}),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What the models of a row's seeds came to: one value each."""
+
+    row: Row
+    errors: list[float]
+    widths: list[str]
+    multiply_adds: list[int]
+    weights: list[int]
+    nonzero: list[int]
+
+
+def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
+    """The row's final model for a seed, kept in the folder; trained if it is not there yet."""
+    folder = folder / row.name / f"seed{seed}"
+    final = folder / "final.keras"
+    if final.exists():
+        return keras.models.load_model(final, compile=False)
+    folder.mkdir(parents=True, exist_ok=True)
+    keras.utils.set_random_seed(seed)
+    model = BUILDERS[row.network](data[0][0].shape[1:], 10)
+    row.penalize(model)
+    first, further = EPOCHS[row.network]
+    Trainer(folder, *data, BATCH_SIZE, seed, _momentum).fit(model, "sparse", first, LEARNING_RATES[0])
+    small = model if row.l1 else tt.compact(model)
+    Trainer(folder, *data, BATCH_SIZE, seed, _adamw).fit(small, "further", further, LEARNING_RATES[1])
+    small.save(final)
+    return small
+
+
+def measure(row: Row, models: list[keras.Model], data: tuple) -> Result:
+    """Errors and sizes of a row's models."""
+    trainer = Trainer(Path(), *data)
+    return Result(
+        row,
+        [100 * trainer.test_error(model) for model in models],
+        ["-".join(str(layer.kernel.shape[-1]) for layer in model.layers if hasattr(layer, "kernel")) for model in models],
+        [sum(part.multiply_adds or 0 for part in layer_costs(model)) for model in models],
+        [model.count_params() for model in models],
+        [sum(int(np.count_nonzero(array)) for array in model.get_weights()) for model in models],
+    )
+
+
+def table(network: str, results: list[Result], folder: Path) -> str:
+    """A Markdown table of the rows of one network beside the paper's."""
+    dense = results[0]
+    lines = [
+        "| | error %, mean (each seed) | widths | multiply-adds | weights kept | not zero | TFLite bytes | TFLite ms |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for row in PAPER[network]:
+        name, error, widths, cost = (cell.strip() for cell in row.split("|"))
+        lines.append(f"| *{name}* | {error} | {widths} | {cost} | | | | |")
+    files = [folder / f"{result.row.name}.tflite" for result in results]
+    for result, file in zip(results, files, strict=True):
+        tt.tflite.convert(keras.models.load_model(folder / result.row.name / "seed0" / "final.keras"), file)
+    latency = tt.tflite.compare_latency(files).reports
+    for result, report in zip(results, latency, strict=True):
+        each = ", ".join(f"{error:.2f}" for error in result.errors)
+        lines.append(
+            f"| {result.row.name} | {statistics.mean(result.errors):.2f} ({each}) | {'; '.join(result.widths)} "
+            f"| {_shares(result.multiply_adds, dense.multiply_adds)} | {_shares(result.weights, dense.weights)} "
+            f"| {_shares(result.nonzero, dense.weights)} | {report.bytes:,} | {report.median:.4f} |"
+        )
+    return "\n".join(lines)
+
+
+def _shares(values: list[int], whole: list[int]) -> str:
+    return ", ".join(f"{100 * value / whole[0]:.2f} %" for value in values)
+
+
+def _momentum(rate):
+    return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=5e-3)
+
+
+def _adamw(rate):
+    """A strong decay of the weights is what makes a small network generalize."""
+    return keras.optimizers.AdamW(rate, weight_decay=0.3)

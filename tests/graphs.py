@@ -1,0 +1,349 @@
+"""Random models and the laws that compaction keeps on every one of them."""
+
+import dataclasses
+import random
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tf_terngrad.sparsity.compact import compact
+from tf_terngrad.sparsity.structures import structures
+
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+
+def randomize(model, seed=0):
+    """Non-zero biases, shifts, scales, means, variances and slopes everywhere, mild enough for signals to survive."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        name, shape = weight.name, tuple(weight.shape)
+        if not keras.backend.is_float_dtype(weight.dtype) or "kernel" in name or "embeddings" in name or not shape:
+            continue
+        positive = any(part in name for part in ("variance", "gamma", "scale"))
+        weight.assign(rng.uniform(0.5, 1.5, shape) if positive else rng.normal(0, 0.2, shape))
+    return model
+
+
+def fresh_inputs(model, seed=0, batch=4):
+    """Random inputs of a model, in the structure it takes."""
+    rng = np.random.default_rng(seed)
+
+    def draw(tensor):
+        shape = (batch, *(size or 6 for size in tensor.shape[1:]))
+        if keras.backend.is_float_dtype(tensor.dtype):
+            return ops.convert_to_tensor(rng.normal(size=shape), tensor.dtype)
+        return ops.convert_to_tensor(rng.integers(0, 5, shape), tensor.dtype)
+
+    functional = getattr(model, "_functional", None) or model
+    return keras.tree.map_structure(draw, functional._inputs_struct)
+
+
+def outputs_of(model, inputs):
+    """The outputs as arrays in float64."""
+    return [np.asarray(ops.convert_to_numpy(y), np.float64) for y in keras.tree.flatten(model(inputs, training=False))]
+
+
+def difference(expected, got):
+    """max |difference| relative to the scale of the expected output."""
+    return float(np.abs(expected - got).max() / max(np.abs(expected).max(), 1e-12)) if expected.size else 0.0
+
+
+def varies(array):
+    """Whether an output depends on the example."""
+    return np.abs(array - array[:1]).max() > 1e-3 * np.abs(array).max()
+
+
+def snapshot(model):
+    """What a model is: configuration and weights."""
+    return model.to_json(), [(weight.path, np.array(weight)) for weight in model.weights]
+
+
+def ports(model):
+    """Names, shapes and types of what enters and leaves."""
+    return (
+        [(tensor._keras_history.operation.name, tuple(tensor.shape), tensor.dtype) for tensor in model.inputs],
+        model.output_names if hasattr(model, "output_names") else None,
+        [(tuple(tensor.shape), tensor.dtype) for tensor in model.outputs],
+        keras.tree.map_structure(lambda tensor: tensor.dtype, (getattr(model, "_functional", None) or model)._outputs_struct),
+    )
+
+
+def shapes(model):
+    """The shape of each weight."""
+    return [tuple(weight.shape) for weight in model.weights]
+
+
+def check_laws(model, must_vary=True, **options):
+    """Compact a model and assert: same outputs, untouched, idempotent, names, shapes and types stay, stock Keras."""
+    before = snapshot(model)
+    small = compact(model, **options)
+    after = snapshot(model)
+    assert before[0] == after[0]
+    for (path, old), (_, new) in zip(before[1], after[1], strict=True):
+        np.testing.assert_array_equal(old, new, err_msg=path)
+    inputs = fresh_inputs(model, seed=1)
+    for expected, got in zip(outputs_of(model, inputs), outputs_of(small, inputs), strict=True):
+        assert expected.shape == got.shape
+        assert np.isfinite(expected).all()
+        assert varies(expected) or not must_vary, "the outputs do not depend on the inputs: the test shows nothing"
+        assert difference(expected, got) <= TOLERANCE[keras.mixed_precision.dtype_policy().compute_dtype]
+    assert ports(model) == ports(small)
+    again = compact(small, **options)
+    assert shapes(again) == shapes(small)
+    assert len(again.layers) == len(small.layers)
+    assert "tf_terngrad" not in small.to_json()
+    return small
+
+
+def zero_members(model, chosen):
+    """Zero members of each structure; `chosen(structure)` gives their indices. Returns the number for each name."""
+    counts = {}
+    for structure in structures(model):
+        if structure.kind != "branch":
+            members = np.asarray(chosen(structure), np.int64)
+            structure.zero(members)
+            counts[structure.name] = len(members)
+    return counts
+
+
+def random_members(seed, fraction=1 / 3):
+    """A function that picks a share of the members of a structure, never all."""
+    rng = np.random.default_rng(seed)
+    return lambda structure: rng.choice(structure.size, int(structure.size * fraction), replace=False)
+
+
+def expected_shapes(model, found, dead):
+    """The shape of each weight once the dead members of each structure have left, by arithmetic on the slices."""
+    sizes = {weight.path: list(weight.shape) for weight in model.weights}
+    for structure in found:
+        for piece in structure.slices:
+            sizes[piece.variable.path][piece.axis] -= piece.indices.shape[1] * dead.get(structure.name, 0)
+    return {path: tuple(size) for path, size in sizes.items()}
+
+
+def check_widths(model, chosen):
+    """Zero whole members and assert the laws and that exactly these have left. The model must have no idle members."""
+    found = [structure for structure in structures(model) if structure.kind != "branch"]
+    assert shapes(compact(model)) == shapes(model), "something is idle before anything is zero"
+    dead = zero_members(model, chosen)
+    small = check_laws(model)
+    expected = expected_shapes(model, found, dead)
+    assert {weight.path: tuple(weight.shape) for weight in small.weights} == expected
+    return small
+
+
+ACTIVATIONS = (None, "relu", "sigmoid", "softplus", "tanh", "gelu")
+
+
+@dataclasses.dataclass
+class Grower:
+    """Grows a random model: each step draws a layer that the picked tensor can enter."""
+
+    random: random.Random
+    pool: list
+
+    def pick(self, *options):
+        return self.random.choice(options)
+
+    def chance(self):
+        return self.pick(True, False)
+
+    def width(self):
+        return self.pick(4, 8)
+
+    def activation(self):
+        return self.pick(*ACTIVATIONS)
+
+    def step(self):
+        x = self.pick(*self.pool)
+        steps = {2: FLAT, 3: SEQUENCE, 4: IMAGE}[len(x.shape)]
+        y = self.pick(*steps)(self, x)
+        if y is not None and len(y.shape) > 1:
+            self.pool.append(y)
+
+    def partner(self, x):
+        """Another tensor of the pool with the same shape, or the same one through a layer of its own."""
+        same = [y for y in self.pool if y.shape == x.shape]
+        return self.pick(*same) if self.chance() else layers.Dense(x.shape[-1], self.activation())(x)
+
+
+def _convolution(g, x):
+    padding = g.pick("same", "valid") if x.shape[1] and x.shape[1] > 3 else "same"
+    rank = len(x.shape) - 2
+    kind = getattr(layers, g.pick("Conv", "SeparableConv") + f"{rank}D")
+    options = {"activation": g.activation(), "use_bias": g.chance(), "padding": padding}
+    return kind(g.width(), g.pick(1, 3), strides=g.pick(1, 2), **options)(x)
+
+
+def _grouped(g, x):
+    groups = g.pick(2, 4, x.shape[-1])
+    if x.shape[-1] % groups:
+        return None
+    kind = getattr(layers, f"Conv{len(x.shape) - 2}D")
+    return kind(x.shape[-1] * g.pick(1, 2), 3, padding="same", groups=groups, activation=g.activation())(x)
+
+
+def _depthwise(g, x):
+    kind = getattr(layers, f"DepthwiseConv{len(x.shape) - 2}D")
+    return kind(3, padding="same", depth_multiplier=g.pick(1, 2), use_bias=g.chance())(x)
+
+
+def _transposed(g, x):
+    kind = getattr(layers, f"Conv{len(x.shape) - 2}DTranspose")
+    return kind(g.width(), 2, strides=2, padding=g.pick("same", "valid"))(x) if x.shape[1] < 9 else None
+
+
+def _pooled(g, x):
+    if x.shape[1] < 2:
+        return None
+    rank = len(x.shape) - 2
+    return getattr(layers, g.pick("MaxPooling", "AveragePooling") + f"{rank}D")(2, padding=g.pick("same", "valid"))(x)
+
+
+def _bordered(g, x):
+    rank = len(x.shape) - 2
+    kind = g.pick("ZeroPadding", "Cropping", "UpSampling") if x.shape[1] > 3 else "ZeroPadding"
+    return getattr(layers, f"{kind}{rank}D")(1 if kind != "UpSampling" else 2)(x) if x.shape[1] < 9 else None
+
+
+def _global(g, x):
+    return getattr(layers, g.pick("GlobalMaxPooling", "GlobalAveragePooling") + f"{len(x.shape) - 2}D")()(x)
+
+
+def _reduced(g, x):
+    axes = tuple(range(1, len(x.shape) - 1))
+    return ops.mean(x, axis=axes, keepdims=g.chance()) if axes else None
+
+
+def _normalized(g, x):
+    kind = g.pick("BatchNormalization", "GroupNormalization", "LayerNormalization")
+    return layers.GroupNormalization(g.pick(2, 4))(x) if kind == "GroupNormalization" else getattr(layers, kind)()(x)
+
+
+def _activated(g, x):
+    kind = g.pick("Activation", "PReLU", "LeakyReLU", "Rescaling", "Dropout", "Softmax", "op", "arithmetic")
+    return {
+        "Activation": lambda: layers.Activation(g.pick(*ACTIVATIONS[1:]))(x),
+        "PReLU": lambda: layers.PReLU(shared_axes=list(range(1, len(x.shape) - 1)) or None)(x),
+        "LeakyReLU": lambda: layers.LeakyReLU()(x),
+        "Rescaling": lambda: layers.Rescaling([0.5 + 0.1 * i for i in range(x.shape[-1])], 0.5)(x),
+        "Dropout": lambda: layers.Dropout(0.5)(x),
+        "Softmax": lambda: layers.Softmax()(x),
+        "op": lambda: g.pick(ops.relu, ops.sigmoid, ops.tanh, ops.abs)(x),
+        "arithmetic": lambda: 0.5 * x + 0.25,
+    }[kind]()
+
+
+def _dense(g, x):
+    kind = g.pick("Dense", "Dense", "plain", "heads") if len(x.shape) == 3 else "Dense"
+    if kind == "plain":
+        return layers.EinsumDense("...x,xy->...y", 4, g.activation(), bias_axes=g.pick("y", None))(x)
+    if kind == "heads":
+        y = layers.EinsumDense("abx,xyz->abyz", (None, 2, 3), bias_axes=g.pick("yz", None))(x)
+        return layers.EinsumDense("abyz,yzw->abw", (None, 4), bias_axes="w")(y)
+    return layers.Dense(g.width(), g.activation(), use_bias=g.chance())(x)
+
+
+def _combined(g, x):
+    kind = g.pick("Add", "Subtract", "Multiply", "Average", "Maximum", "Minimum", "Concatenate", "+", "*")
+    y = g.partner(x)
+    if kind in "+*":
+        return x + y if kind == "+" else x * y
+    return getattr(layers, kind)()([x, y])
+
+
+def _excited(g, x):
+    axes = tuple(range(1, len(x.shape) - 1))
+    s = ops.mean(x, axis=axes, keepdims=True) if axes else x
+    s = layers.Dense(4, "relu")(s)
+    return layers.Multiply()([x, layers.Dense(x.shape[-1], "sigmoid")(s)])
+
+
+def _split(g, x):
+    half = x.shape[-1] // 2
+    if x.shape[-1] % 2:
+        return x[..., half:]
+    a, b = ops.split(x, 2, axis=-1) if g.chance() else (x[..., :half], x[..., half:])
+    kind = g.pick("swap", "one", "sum", "every other")
+    if kind == "every other":
+        return x[..., ::2]
+    return {"swap": lambda: ops.concatenate([b, a], -1), "one": lambda: a, "sum": lambda: a + b}[kind]()
+
+
+def _shuffled(g, x):
+    groups, (*space, width) = 2, x.shape[1:]
+    if width % groups:
+        return None
+    y = layers.Reshape((*space, groups, width // groups))(x)
+    y = ops.swapaxes(y, -1, -2) if g.chance() else y
+    return layers.Reshape((*space, width))(y)
+
+
+def _flattened(g, x):
+    return layers.Flatten()(x) if np.prod(x.shape[1:]) <= 256 else None
+
+
+def _rearranged(g, x):
+    if len(x.shape) == 4:
+        return g.pick(
+            lambda: layers.Reshape((x.shape[1] * x.shape[2], x.shape[3]))(x),
+            lambda: layers.Permute((2, 1, 3))(x),
+            lambda: layers.Permute((3, 1, 2))(x),
+        )()
+    if len(x.shape) == 3:
+        return g.pick(lambda: layers.Permute((2, 1))(x), lambda: layers.Reshape((x.shape[1], 1, x.shape[2]))(x))()
+    return g.pick(lambda: layers.RepeatVector(3)(x), lambda: layers.Reshape((1, 1, x.shape[1]))(x))()
+
+
+def _distributed(g, x):
+    return layers.TimeDistributed(layers.Dense(4, g.activation()))(x)
+
+
+def _nested(g, x):
+    inner = keras.Input(x.shape[1:])
+    a, b = layers.Dense(4, g.activation())(inner), layers.Dense(4)(inner)
+    model = keras.Model(inner, g.pick(layers.Concatenate(), layers.Add())([a, b]))
+    return model(x) if g.chance() else ops.add(model(x), model(g.partner(x)))
+
+
+def _dotted(g, x):
+    return layers.Dot(-1)([x, layers.Dense(x.shape[-1])(x)])
+
+
+ANY = [_normalized, _activated, _dense, _combined, _combined, _excited, _split, _shuffled, _rearranged, _nested]
+FLAT = [*ANY, _dense, _dense]
+SEQUENCE = [*ANY, _convolution, _grouped, _depthwise, _transposed, _pooled, _bordered, _global, _reduced, _flattened]
+SEQUENCE += [_distributed, _dotted]
+IMAGE = [*ANY, _convolution, _convolution, _convolution, _grouped, _depthwise, _transposed, _pooled, _bordered]
+IMAGE += [_global, _reduced, _flattened, _distributed]
+
+
+def grow(choices, steps=8):
+    """A random Functional model: inputs of any rank, up to `steps` random layers, one or two outputs.
+
+    Args:
+        choices: a `random.Random`, such as `hypothesis.strategies.randoms(use_true_random=False)` draws.
+        steps: how many layers are tried at most.
+    """
+    keras.backend.clear_session()
+    shapes = choices.choice([[(6, 6, 4)], [(8,)], [(6, 4)], [(8,), (8,)], [(6, 6, 4), (8,)]])
+    inputs = [keras.Input(shape) for shape in shapes]
+    grower = Grower(choices, [_first(x) for x in inputs])
+    for _ in range(choices.randint(2, steps)):
+        grower.step()
+    outputs = [_last(x) for x in (grower.pool[-1], grower.pick(*grower.pool))]
+    for x in inputs:
+        outputs[0] = layers.Add()([outputs[0], _last(x)])
+    return randomize(keras.Model(inputs, outputs[: grower.pick(1, 2)]), choices.randint(0, 99))
+
+
+def _first(x):
+    return layers.Dense(8)(x) if len(x.shape) == 2 else x
+
+
+def _last(x):
+    """Three numbers that any tensor leads to."""
+    if len(x.shape) > 2:
+        x = layers.Flatten()(x) if np.prod(x.shape[1:]) <= 64 else ops.mean(x, axis=tuple(range(1, len(x.shape) - 1)))
+    return layers.Dense(3)(x)

@@ -1,0 +1,105 @@
+"""Where sparsity takes part in training: on a variable as regularizer and constraint, on a model as compute_loss."""
+
+import inspect
+
+from keras import ops
+
+from tf_terngrad.sparsity import penalties
+
+
+class Hook:
+    """A callable in the place of another one, which it calls too.
+
+    Attributes:
+        owner: who put it there.
+        before: what was there; for a regularizer or a constraint it may be None.
+    """
+
+    def __init__(self, owner, before):
+        self.owner = owner
+        self.before = before
+
+
+class Penalty(Hook):
+    """A variable's regularizer: the penalty of the whole model on one of its variables, nothing on the others."""
+
+    def __init__(self, owner, variable, before):
+        super().__init__(owner, before)
+        self.variable = variable
+
+    def __call__(self, value):
+        own = self.owner.counted() if self.owner.counts_on(self.variable) else ops.zeros(())
+        return own if self.before is None else own + self.before(value)
+
+
+class ProximalStep(Hook):
+    """A variable's constraint: the proximal step of the whole model, once an update."""
+
+    def __init__(self, owner, variable, before):
+        super().__init__(owner, before)
+        self.variable = variable
+
+    def __call__(self, value):
+        value = constrained(value, self.before)
+        if not self.owner.begins(self.variable):
+            return value
+        self.variable.assign(value)
+        self.owner.shrink()
+        return self.variable.value
+
+
+class Threshold(Hook):
+    """A variable's constraint: weights below the owner's threshold become zero."""
+
+    def __call__(self, value):
+        return penalties.zero_small(constrained(value, self.before), self.owner.threshold)
+
+
+class CalibratingLoss(Hook):
+    """A model's compute_loss: tells its owner the losses of training."""
+
+    def __call__(self, x=None, y=None, y_pred=None, sample_weight=None, training=True, **kwargs):
+        if takes_training(self.before):
+            kwargs["training"] = training
+        with self.owner.muted():
+            loss = self.before(x, y, y_pred, sample_weight, **kwargs)
+        if training:
+            self.owner.calibrate(loss)
+        return self.owner.joined(loss)
+
+
+def constrained(value, before):
+    """A variable's value after the constraint that was there before, if any."""
+    return ops.convert_to_tensor(value) if before is None else before(value)
+
+
+def without(hook, owner):
+    """A chain of hooks without those of one owner."""
+    if not isinstance(hook, Hook):
+        return hook
+    if hook.owner is owner:
+        return without(hook.before, owner)
+    hook.before = without(hook.before, owner)
+    return hook
+
+
+def set_compute_loss(model, loss):
+    """Replace a model's compute_loss, or give it back its class's own; tells Keras whether it takes `training`."""
+    if getattr(loss, "__func__", None) is type(model).compute_loss:
+        vars(model).pop("compute_loss", None)
+    else:
+        model.compute_loss = loss
+    model._compute_loss_has_training_arg = takes_training(loss)
+
+
+def takes_training(loss):
+    """Whether a compute_loss learns if it is called in training; those written before Keras 3.3 do not."""
+    return "training" in inspect.signature(loss).parameters
+
+
+def retrace(model):
+    """Let `fit` and `evaluate` trace their graphs anew: those that they have do not know of changed hooks."""
+    if model.train_function is not None:
+        model.make_train_function(force=True)
+    if model.test_function is not None:
+        model.make_test_function(force=True)

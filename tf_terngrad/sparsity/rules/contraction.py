@@ -1,0 +1,68 @@
+"""Sums over products of two tensors: Dot and matrix products."""
+
+import keras
+import numpy as np
+from keras.src.ops import numpy as numpy_operations
+
+from tf_terngrad.sparsity.rules.base import Rule, register_rule
+
+
+class Contraction(Rule):
+    """sum_i x[..., i] * y[..., i]: the channels of both leave together, where the product is zero."""
+
+    def follow(self, call):
+        if len(call.inputs) < 2 or min(len(edge.shape) for edge in call.inputs) < 2:
+            call.freeze(call.inputs, "multiplied with a constant array, or with a vector")
+            return
+        summed = [axis % len(edge.shape) for axis, edge in zip(self.axes(call.layer), call.inputs, strict=True)]
+        a, b = (edge.axes[axis] for edge, axis in zip(call.inputs, summed, strict=True))
+        if a is not None and b is not None:
+            call.graph.units.tie(a.units, b.units)
+            call.contract(a.with_values(self.product(call.layer, a.values, b.values)))
+        else:
+            call.freeze_axis(a, "summed with a tensor that cannot shrink")
+            call.freeze_axis(b, "summed with a tensor that cannot shrink")
+        for axis, channels in self.remaining(call, summed):
+            call.output.axes[axis] = channels and channels.unknown()
+
+    def axes(self, layer):
+        """The axis of each input that is summed."""
+        return -1, -2
+
+    def product(self, layer, first, second):
+        """Zero for channels that add nothing."""
+        return np.where((first == 0) | (second == 0), 0.0, np.nan)
+
+    def remaining(self, call, summed):
+        """(output axis, channels) of what is not summed; the axes in front are frozen."""
+        first, second = call.inputs
+        for edge in call.inputs:
+            for channels in edge.axes[:-2]:
+                call.freeze_axis(channels, "a matrix product for each of them")
+        rank = len(call.output.shape)
+        return (rank - 2, first.axes[-2]), (rank - 1, second.axes[-1])
+
+
+class Dot(Contraction):
+    """The Dot layer: any axes, and cosine similarity, whose norms a channel only leaves alone if it is zero in both."""
+
+    def axes(self, layer):
+        return (layer.axes, layer.axes) if isinstance(layer.axes, int) else layer.axes
+
+    def product(self, layer, first, second):
+        if layer.normalize:
+            return np.where((first == 0) & (second == 0), 0.0, np.nan)
+        return super().product(layer, first, second)
+
+    def remaining(self, call, summed):
+        rest = [
+            channels
+            for edge, gone in zip(call.inputs, summed, strict=True)
+            for axis, channels in enumerate(edge.axes)
+            if axis not in (0, gone)
+        ]
+        return enumerate(rest, 1)
+
+
+register_rule(keras.layers.Dot, Dot())
+register_rule(numpy_operations.Matmul, Contraction())

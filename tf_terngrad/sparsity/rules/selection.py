@@ -1,0 +1,186 @@
+"""Layers and operations that put side by side or pick: concatenate, slice, take, split."""
+
+import keras
+import numpy as np
+from keras import tree
+from keras.src.ops import numpy as numpy_operations
+
+from tf_terngrad.sparsity.channels import Channels, Edge
+from tf_terngrad.sparsity.rules.base import Rule, register_rule
+
+
+class Concatenation(Rule):
+    """Side by side along one axis; an input of which nothing stays leaves with its layers."""
+
+    def follow(self, call):
+        rank = len(call.output.shape)
+        axis = call.layer.axis % rank
+        for other in range(rank):
+            parts = [edge.axes[other] for edge in call.inputs]
+            if all(part is None for part in parts):
+                continue
+            if other == axis:
+                call.output.axes[other] = Channels.concatenate([self._part(call, edge, axis) for edge in call.inputs])
+            else:
+                call.output.axes[other] = _agree(call, parts)
+
+    def _part(self, call, edge, axis):
+        """The channels of one input; frozen stand-ins where they are not followed."""
+        reason = f"{call.path}: {edge.name or 'an input'} cannot shrink"
+        return edge.axes[axis] or call.graph.frozen_channels(edge.shape[axis], reason)
+
+    def skippable(self, call, kept):
+        axis = call.layer.axis
+        parts = [edge.axes[axis] for edge in call.inputs]
+        gone = {i for i, part in enumerate(parts) if part is not None and kept.width(part) == 0}
+        return gone if len(gone) < len(parts) else gone - {0}
+
+    def rebuild(self, builder, call, args, kwargs):
+        given = tree.flatten((args, kwargs))
+        tensors = [tensor for tensor in given if tensor is not None]
+        return tensors[0] if len(tensors) == 1 < len(given) else builder.layer(call)(tensors)
+
+
+class Slicing(Rule):
+    """x[key] with integers, slices, new axes and an ellipsis."""
+
+    def follow(self, call):
+        steps = self._steps(call)
+        if steps is None:
+            call.freeze(call.inputs, "it is indexed by a tensor or an array")
+            return
+        edge, axes = call.inputs[0], []
+        for axis, chosen in steps:
+            channels = None if axis is None else edge.axes[axis]
+            if isinstance(chosen, int):
+                call.freeze_axis(channels, "one channel is picked by its number")
+                continue
+            axes.append(channels if channels is None else channels[chosen])
+            call.drop(channels, chosen)
+        call.output.axes = axes
+
+    def _steps(self, call):
+        """For each axis in turn (the input's axis, or None for a new one; an integer, a slice, or None)."""
+        key = call.argument(1, "key")
+        key = list(key) if isinstance(key, (tuple, list)) else [key]
+        if not all(_is_constant(part) for part in key):
+            return None
+        if Ellipsis not in key:
+            key.append(Ellipsis)
+        at = key.index(Ellipsis)
+        used = sum(part is not None for part in key) - 1
+        key[at : at + 1] = [slice(None)] * (len(call.inputs[0].shape) - used)
+        axis, steps = 0, []
+        for part in key:
+            steps.append((None if part is None else axis, part))
+            axis += part is not None
+        return steps
+
+    def rebuild(self, builder, call, args, kwargs):
+        steps, edge = self._steps(call), call.inputs[0]
+        if steps is None or not edge.followed:
+            return builder.layer(call)(*args, **kwargs)
+        key, gathers = [], []
+        for axis, chosen in steps:
+            channels = None if axis is None else edge.axes[axis]
+            if channels is None or isinstance(chosen, int):
+                key.append(chosen)
+                continue
+            positions = builder.kept.positions(channels, np.arange(len(channels))[chosen])
+            straight = (np.diff(positions) == 1).all()
+            key.append(slice(int(positions[0]), int(positions[-1]) + 1) if straight else slice(None))
+            if not straight:
+                gathers.append((sum(not isinstance(part, int) for part in key) - 1, positions))
+        tensor = builder.layer(call)(tree.flatten((args, kwargs))[0], tuple(key))
+        for axis, positions in gathers:
+            tensor = take(tensor, positions.tolist(), axis, f"{call.layer.name}_channels")
+        return tensor
+
+
+class Gathering(Rule):
+    """`take` with constant indices along one axis."""
+
+    def follow(self, call):
+        axis, chosen = constant_indices(call)
+        if chosen is None:
+            call.freeze(call.inputs, "it is indexed by a tensor or an array")
+            return
+        call.output.axes = list(call.inputs[0].axes)
+        channels = call.inputs[0].axes[axis]
+        if channels is not None:
+            call.output.axes[axis] = channels[chosen]
+            call.drop(channels, chosen)
+
+    def rebuild(self, builder, call, args, kwargs):
+        axis, chosen = constant_indices(call)
+        edge = call.inputs[0]
+        channels = None if axis is None else edge.axes[axis]
+        if channels is None:
+            return builder.layer(call)(*args, **kwargs)
+        stay = chosen[builder.kept.mask(channels)[chosen]]
+        if not builder.is_gathered(edge):
+            stay = builder.kept.positions(channels, chosen)
+        return builder.layer(call)(tree.flatten((args, kwargs))[0], stay.tolist())
+
+
+class Split(Rule):
+    """Sections of one axis, each an output of its own."""
+
+    def follow(self, call):
+        edge = call.inputs[0]
+        axis = call.layer.axis % len(edge.shape)
+        stops = np.cumsum([output.shape[axis] for output in call.outputs])
+        for output, stop in zip(call.outputs, stops, strict=True):
+            output.axes = list(edge.axes)
+            output.axes[axis] = edge.axes[axis] and edge.axes[axis][stop - output.shape[axis] : stop]
+
+    def config(self, call, kept):
+        config, axis = call.layer.get_config(), call.layer.axis
+        if call.inputs[0].axes[axis] is None:
+            return config
+        stops = np.cumsum([kept.width(output.axes[axis]) for output in call.outputs])
+        return {**config, "indices_or_sections": tuple(int(stop) for stop in stops[:-1])}
+
+
+def take(tensor, positions, axis, name):
+    """Pick positions of an axis, by an operation with a chosen name: a made-up one could be taken already."""
+    return numpy_operations.Take(axis=axis, name=name)(tensor, positions)
+
+
+def gathers(call):
+    """Whether a call picks features of a flat tensor by constant indices."""
+    return isinstance(call.layer, numpy_operations.Take) and constant_indices(call)[0] == 1
+
+
+def constant_indices(call):
+    """The axis and the indices of a `take`; None, None where they are not constants along one axis."""
+    indices = call.argument(1, "indices")
+    if call.layer.axis is None or any(isinstance(v, (Edge, keras.Variable)) for v in tree.flatten(indices)):
+        return None, None
+    indices = np.asarray(indices)
+    return (call.layer.axis % len(call.inputs[0].shape), indices) if indices.ndim == 1 else (None, None)
+
+
+def _is_constant(part):
+    if isinstance(part, slice):
+        return all(bound is None or isinstance(bound, (int, np.integer)) for bound in (part.start, part.stop, part.step))
+    return part is None or part is Ellipsis or (isinstance(part, int) and not isinstance(part, bool))
+
+
+def _agree(call, parts):
+    """The channels of an axis that several tensors share without being added."""
+    present = [part for part in parts if part is not None]
+    for part in present[1:]:
+        call.graph.units.tie(present[0].units, part.units)
+    if len(present) < len(parts):
+        call.freeze_axis(present[0], "another input cannot shrink")
+    values = np.stack([part.values for part in present])
+    same = (values == values[0]).all(0) & (len(present) == len(parts))
+    return present[0].with_values(np.where(same, values[0], np.nan))
+
+
+register_rule(keras.layers.Concatenate, Concatenation())
+register_rule(numpy_operations.Concatenate, Concatenation())
+register_rule(numpy_operations.GetItem, Slicing())
+register_rule(numpy_operations.Take, Gathering())
+register_rule(numpy_operations.Split, Split())
