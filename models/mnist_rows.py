@@ -12,7 +12,7 @@ import tf_terngrad as tt
 from models.lenet import lenet
 from models.mlp import mlp
 from models.training import Trainer
-from tf_terngrad.sparsity.costs import layer_costs
+from tf_terngrad.sparsity.report.costs import layer_costs
 from tf_terngrad.sparsity.penalties import zero_small
 
 BUILDERS = {"lenet": lenet, "mlp": mlp}

@@ -22,6 +22,9 @@ def randomize(model, seed=0):
             continue
         positive = any(part in name for part in ("variance", "gamma", "scale"))
         weight.assign(rng.uniform(0.5, 1.5, shape) if positive else rng.normal(0, 0.2, shape))
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
     return model
 
 
@@ -56,7 +59,7 @@ def varies(array):
 
 def snapshot(model):
     """What a model is: configuration and weights."""
-    return model.to_json(), [(weight.path, np.array(weight)) for weight in model.weights]
+    return model.to_json(), [(weight.path, np.array(weight.numpy())) for weight in model.weights]
 
 
 def ports(model):

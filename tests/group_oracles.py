@@ -8,8 +8,7 @@ def members(found):
     for structure in found:
         for member in range(structure.size):
             yield [
-                (piece.variable, (*[slice(None)] * piece.axis, piece.indices[member]))
-                for piece in structure.penalized
+                (piece.variable, (*[slice(None)] * piece.axis, piece.indices[member])) for piece in structure.penalized
             ]
 
 

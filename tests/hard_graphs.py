@@ -92,7 +92,7 @@ def shared_head_on_a_pyramid():
     inputs = image()
     a = conv(inputs, 8)
     b = conv(a, 8, strides=2)
-    shared = keras.Sequential([layers.Conv2D(8, 3, padding="same", activation="relu"), layers.Conv2D(2, 1)])
+    shared = keras.Sequential([keras.Input((None, None, 8)), layers.Conv2D(8, 3, activation="relu"), layers.Conv2D(2, 1)])
     return inputs, [shared(a), shared(b)]
 
 
@@ -143,7 +143,7 @@ def grouped_and_depthwise():
 def group_normalization_after_groups():
     inputs = image()
     x = layers.GroupNormalization(2)(layers.Conv2D(8, 3, groups=2)(conv(inputs)))
-    return inputs, head(layers.GroupNormalization(8)(conv(x, 8)))
+    return inputs, head(ops.relu(layers.GroupNormalization(8)(conv(x, 8))))
 
 
 @model
@@ -260,9 +260,9 @@ def masked_text():
 @model
 def einsums():
     inputs = keras.Input((5, 6))
-    heads = layers.EinsumDense("abc,cde->abde", (None, 2, 4), bias_axes="de")(inputs)
-    turned = layers.EinsumDense("abde,de->aebd", (4, None, 2), activation="relu")(heads)
-    x = layers.EinsumDense("aebd,edf->abf", (None, 8), bias_axes="f", activation="sigmoid")(turned)
+    heads = layers.EinsumDense("abc,cde->abde", (5, 2, 4), bias_axes="de")(inputs)
+    turned = layers.EinsumDense("abde,de->aebd", (4, 5, 2), activation="relu")(heads)
+    x = layers.EinsumDense("aebd,edf->abf", (5, 8), bias_axes="f", activation="sigmoid")(turned)
     x = layers.EinsumDense("...x,xy->...y", 8, bias_axes="y", activation="softplus")(x)
     return inputs, layers.EinsumDense("abc,cd->ad", 3)(layers.EinsumDense("ab...,bc->ac...", 4)(x))
 

@@ -27,7 +27,7 @@ def test_any_zeros_leave_the_outputs_alone(choices, seed):
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         if rng.random() < 0.5 and len(weight.shape) > 1:
-            array, axis = np.array(weight), rng.integers(-2, 0)
+            array, axis = np.array(weight.numpy()), rng.integers(-2, 0)
             np.moveaxis(array, axis, 0)[rng.random(array.shape[axis]) < 0.5] = 0
             weight.assign(array)
     zero_members(model, random_members(seed, fraction=0.2))

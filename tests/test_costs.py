@@ -6,9 +6,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_terngrad.sparsity import multiply_adds
-from tf_terngrad.sparsity.costs import layer_costs
-from tf_terngrad.sparsity.multiply_adds import register_cost
+from tf_terngrad.sparsity.report import multiply_adds
+from tf_terngrad.sparsity.report.costs import layer_costs
+from tf_terngrad.sparsity.report.multiply_adds import register_cost
 
 layers = keras.layers
 

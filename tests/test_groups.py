@@ -17,7 +17,9 @@ from tf_terngrad.sparsity.structures import Slice, Structure, structures
 def random_structures(rng):
     """Structures that overlap in every way: on one axis, on crossing axes, and twice at one place."""
     variables = [
-        keras.Variable(rng.normal(size=rng.integers(4, 9, rng.integers(1, 5))), dtype=rng.choice(["float32", "float64"]))
+        keras.Variable(
+            rng.normal(size=rng.integers(4, 9, rng.integers(1, 5))), dtype=rng.choice(["float32", "float64"])
+        )
         for _ in range(rng.integers(1, 4))
     ]
     found = []

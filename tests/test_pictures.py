@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_terngrad.sparsity.pictures import kept_parts, weight_matrix, weight_picture
+from tf_terngrad.sparsity.report.pictures import kept_parts, weight_matrix, weight_picture
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 WHITE, SAND = [255, 255, 255], [246, 229, 209]

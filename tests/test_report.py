@@ -8,8 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from tf_terngrad.sparsity import report_text
-from tf_terngrad.sparsity.report import compare
+from tf_terngrad.sparsity.report import compare, wording
 
 layers = keras.layers
 KEPT = ((20, 8), (50, 16), (500, 64))
@@ -100,7 +99,7 @@ def test_the_picture_is_a_picture(pair, tmp_path):
 
 
 def test_what_left_is_sand_in_the_picture_before(pair):
-    from tf_terngrad.sparsity.report_figure import picture_pair
+    from tf_terngrad.sparsity.report.figure import picture_pair
 
     (_, before, after) = by_name(compare(*pair))["conv1"].matrices[0]
     first, second = picture_pair(before, after, 100)
@@ -191,7 +190,7 @@ def test_models_of_no_weights_and_no_change_are_drawn_too(tmp_path):
     ],
 )
 def test_a_change_is_said_in_words(before, after, unit, expected):
-    assert report_text.change(before, after, unit).replace("\N{MULTIPLICATION SIGN}", "x") == expected
+    assert wording.change(before, after, unit).replace("\N{MULTIPLICATION SIGN}", "x") == expected
 
 
 @pytest.mark.parametrize(
@@ -242,7 +241,7 @@ def test_a_path_that_cannot_be_written_is_named_and_nothing_is_left(method, tmp_
 
 
 def test_drawing_leaves_matplotlib_as_it_was(pair):
-    from tf_terngrad.sparsity.report_figure import figure, rendered
+    from tf_terngrad.sparsity.report.figure import figure, rendered
 
     before = dict(matplotlib.rcParams)
     assert matplotlib.image.imread(io.BytesIO(rendered(figure(compare(*pair)), "png"))).ndim == 3

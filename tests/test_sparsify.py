@@ -248,3 +248,65 @@ def test_a_proximal_step_without_an_optimizer_says_what_is_missing():
     sparsify(model, strength=STRENGTH)
     with pytest.raises(ValueError, match=r"compile model 'functional.*', or .*optimizer of your own loop"):
         optimizer.apply([keras.ops.zeros_like(v) for v in model.trainable_variables], model.trainable_variables)
+
+
+def names(**arguments):
+    return [s.name for s in sparsify(network(), strength=1.0, **arguments).structures]
+
+
+def test_kinds_and_names_choose():
+    everything = ["start", "hidden", "sum branch"]
+    assert names() == everything
+    assert names(kinds=["unit"]) == names(include=["hidden"]) == names(include=["h*"]) == ["hidden"]
+    assert names(exclude=["s*"]) == names(kinds=("unit", "filter"), exclude=("start",)) == ["hidden"]
+    assert names(include=["*"], exclude=["* branch"]) == everything[:2]
+    assert sparsify(network(), strength=1.0).groups == 3 + 6 + 1
+
+
+def test_every_printed_name_chooses_its_structure():
+    image = keras.Input((6,))
+    wide = layers.Dense(8, name="wide")(image)
+    model = keras.Model(image, layers.Dense(1)(layers.Concatenate()([wide[:, :4] * wide[:, 4:], wide[:, :4]])))
+    for structure in structures(model):
+        assert [s.name for s in sparsify(model, strength=1.0, include=[structure.name]).structures] == [structure.name]
+
+
+class Subclass(keras.Model):
+    def call(self, inputs):
+        return inputs
+
+
+def unbuilt():
+    return keras.Sequential([layers.Dense(2)])
+
+
+REFUSED = {
+    "no strength": (network, {}, ValueError, "either strength or ratio"),
+    "both": (network, {"strength": 1.0, "ratio": 0.2}, ValueError, "either strength or ratio"),
+    "negative": (network, {"strength": -1.0}, ValueError, "sparsify: `strength`.*Received: strength=-1.0"),
+    "NaN": (network, {"strength": float("nan")}, ValueError, "strength=nan"),
+    "no number": (network, {"strength": "1e-3"}, ValueError, "strength='1e-3'"),
+    "ratio of one": (network, {"ratio": 1.0}, ValueError, "sparsify: `ratio`.*below 1"),
+    "negative ratio": (network, {"ratio": -0.1}, ValueError, "sparsify: `ratio`.*-0.1"),
+    "NaN ratio": (network, {"ratio": float("nan")}, ValueError, "ratio=nan"),
+    "threshold": (network, {"strength": 1.0, "threshold": -1}, ValueError, "threshold=-1"),
+    "kind": (network, {"strength": 1.0, "kinds": ["filters"]}, ValueError, "Expected kinds among.*'filters'"),
+    "kind as text": (network, {"strength": 1.0, "kinds": "unit"}, ValueError, "kinds to be a list"),
+    "method": (network, {"strength": 1.0, "method": "prox"}, ValueError, "method='prox'"),
+    "name": (network, {"strength": 1.0, "include": ["hiden"]}, ValueError, r"'hiden'.*start \(filter\), hidden"),
+    "excluded name": (network, {"strength": 1.0, "exclude": ["hiden*"]}, ValueError, "matches 'hiden"),
+    "nothing left": (network, {"strength": 1.0, "exclude": ["*"]}, ValueError, "No structure is left.*Frozen: out"),
+    "optimizer": (network, {"strength": 1.0, "optimizer": "sgd"}, TypeError, "optimizer='sgd'"),
+    "no model": (lambda: "lenet", {"strength": 1.0}, TypeError, "Expected a Keras model"),
+    "unbuilt": (unbuilt, {"strength": 1.0}, ValueError, "not built"),
+    "subclass": (Subclass, {"strength": 1.0}, ValueError, "subclass"),
+}
+
+
+@pytest.mark.parametrize("make, arguments, error, sentence", REFUSED.values(), ids=REFUSED)
+def test_mistakes_are_refused_before_anything_is_put_on_the_model(make, arguments, error, sentence):
+    model = make()
+    with pytest.raises(error, match=sentence):
+        sparsify(model, **arguments)
+    if make is network:
+        assert all(variable.constraint is None and variable.regularizer is None for variable in model.weights)

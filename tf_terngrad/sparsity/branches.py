@@ -21,16 +21,14 @@ class Branch:
 def find_branches(model, graph):
     """The branches of a model that add nothing when all their weights are zero.
 
-    A branch is the longer side of a sum of two, where the other side is the shortcut: all that only it uses, back to
-    where both sides meet.
+    A branch is a term of a sum that is longer than the shortest term, the shortcut: all that only it uses, back to
+    where the terms meet.
     """
     users = {}
     for call in graph.calls:
         for edge in call.inputs:
             users.setdefault(id(edge), []).append(call)
-    candidates = [
-        branch for index, call in enumerate(graph.calls) if (branch := _longer_side(graph, users, index, call))
-    ]
+    candidates = [branch for index in range(len(graph.calls)) for branch in _longer_terms(graph, users, index)]
     if not candidates:
         return []
     blank = frozenset(id(weight.variable) for branch in candidates for weight in branch.weights)
@@ -38,16 +36,16 @@ def find_branches(model, graph):
     return [branch for branch in candidates if blanked[branch.index].inputs[branch.position].is_zero]
 
 
-def _longer_side(graph, users, index, call):
-    is_sum = isinstance(rule_for(call.layer), Sum) and len(call.inputs) == 2
+def _longer_terms(graph, users, index):
+    call = graph.calls[index]
+    is_sum = isinstance(rule_for(call.layer), Sum) and len(call.inputs) > 1
     if not is_sum or any(edge.shape != call.output.shape for edge in call.inputs):
-        return None
-    sides = [_used_only_for(graph, users, edge, index) for edge in call.inputs]
-    position = int(len(sides[1]) > len(sides[0]))
-    weights = _own_weights(graph, sides[position])
-    if len(sides[0]) == len(sides[1]) or not weights:
-        return None
-    return Branch(call.path, index, position, tuple(weights))
+        return
+    terms = [_used_only_for(graph, users, edge, index) for edge in call.inputs]
+    for position, term in enumerate(terms):
+        weights = _own_weights(graph, term)
+        if weights and len(term) > min(map(len, terms)):
+            yield Branch(call.path, index, position, tuple(weights))
 
 
 def _used_only_for(graph, users, edge, index):

@@ -7,7 +7,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_terngrad.sparsity import hooks, penalties, pictures
+from tf_terngrad.sparsity import hooks, penalties
+from tf_terngrad.sparsity.report import pictures
 from tf_terngrad.sparsity.structures import structures
 
 

@@ -205,17 +205,21 @@ def _freeze_sums_of_constants(model, graph):
     blank = frozenset(key for key, weight in graph.weights.items() if weight.role != "statistic")
     for key, reading in Graph(model, tolerance=0.0, blank=blank).readings.items():
         if reading.kernel is None:
-            graph.freeze(graph.readings[key].channels.units[~reading.constant], "summed, though it is not zero")
+            reason = f"{graph.sites[key[0]].path}: it sums what is not zero even if all weights are"
+            graph.freeze(graph.readings[key].channels.units[~reading.constant], reason)
 
 
 def _branch_structures(model, graph):
     """Each residual branch whose weights, all zero, make it add nothing: one structure of one member."""
-    for branch in find_branches(model, graph):
+    branches = find_branches(model, graph)
+    for branch in branches:
         slices = tuple(
             Slice(weight.variable, 0, np.arange(weight.variable.shape[0])[None], weight.path, weight.role)
             for weight in branch.weights
         )
-        yield Structure(f"{branch.path} branch", "branch", 1, slices)
+        alone = sum(other.index == branch.index for other in branches) == 1
+        name = f"{branch.path} branch" if alone else f"{branch.path} branch {branch.position}"
+        yield Structure(name, "branch", 1, slices)
 
 
 def _reasons(graph):

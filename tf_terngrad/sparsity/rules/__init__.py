@@ -1,16 +1,22 @@
 """How each family of layers ties its dimensions: a registry by layer type, open through `register_rule`."""
 
-from tf_terngrad.sparsity.rules.base import Frozen, Rule, is_graph, register_rule, rule_for
+from tf_terngrad.sparsity.rules.applications import Scale
+from tf_terngrad.sparsity.rules.base import Rule, is_graph, register_rule, rule_for
 from tf_terngrad.sparsity.rules.compositions import NestedModel
+from tf_terngrad.sparsity.rules.contraction import Contraction
 from tf_terngrad.sparsity.rules.convolution import Convolution
 from tf_terngrad.sparsity.rules.dense import Dense
 from tf_terngrad.sparsity.rules.elementwise import Elementwise, Passing
+from tf_terngrad.sparsity.rules.frozen import Frozen
 from tf_terngrad.sparsity.rules.normalization import BatchNormalization
 from tf_terngrad.sparsity.rules.pooling import Spatial
+from tf_terngrad.sparsity.rules.selection import Concatenation
 from tf_terngrad.sparsity.rules.shape import Reshape
 
 __all__ = [
     "BatchNormalization",
+    "Concatenation",
+    "Contraction",
     "Convolution",
     "Dense",
     "Elementwise",
@@ -19,6 +25,7 @@ __all__ = [
     "Passing",
     "Reshape",
     "Rule",
+    "Scale",
     "Spatial",
     "is_graph",
     "register_rule",

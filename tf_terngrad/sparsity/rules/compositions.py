@@ -76,13 +76,14 @@ class Residual(Rule):
         graph, layer, edge = call.graph, call.layer, call.inputs[0]
         branch = graph.apply(layer.branch, (id(layer), "branch"), f"{call.path}/", (edge,))
         addition = keras.layers.Add(name=layer.name, dtype=layer.dtype_policy)
+        addition.build([edge.shape, edge.shape])
         return graph.apply(addition, (id(layer), "sum"), call.path.removesuffix(layer.name), ([edge, *branch],))
 
     def layer(self, builder, call, name=None):
         parts = [builder.call_at((id(call.layer), part)) for part in ("branch", "sum")]
         inputs = builder.input(call.inputs[0], f"{call.layer.name}_input")
         branch = builder.layer(parts[0])(inputs)
-        return keras.Model(inputs, builder.layer(parts[1])([inputs, branch]), name=name or call.layer.name)
+        return keras.Model(inputs, builder.layer(parts[1], "sum")([inputs, branch]), name=name or call.layer.name)
 
     def rebuild(self, builder, call, args, kwargs):
         (tensor,) = tree.flatten((args, kwargs))

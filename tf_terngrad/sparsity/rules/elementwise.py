@@ -8,7 +8,7 @@ from keras.src.ops import nn as nn_operations
 from keras.src.ops import numpy as numpy_operations
 
 from tf_terngrad.sparsity.channels import Edge
-from tf_terngrad.sparsity.rules.base import Frozen, Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
 
 _ACROSS_CHANNELS = ("softmax", "log_softmax", "sparsemax", "glu")
 _ACTIVATIONS = {
@@ -231,7 +231,7 @@ for _name in ("Average", "Maximum", "Minimum"):
 for _name in (
     "Absolute Abs Arctan Cbrt Ceil Clip Cos Cosh Divide DivideNoNan TrueDivide Exp Exp2 Expm1 Floor FloorDivide Log "
     "Log10 Log1p Log2 Logaddexp Maximum Minimum Mod Negative Power Reciprocal Round Sign Sin Sinh Square Sqrt Tan Tanh "
-    "Trunc Where"
+    "Trunc Where Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot LogicalXor"
 ).split():
     register_rule(getattr(numpy_operations, _name), Elementwise())
 for _name in (
@@ -249,8 +249,6 @@ for _type in (keras.layers.Subtract, numpy_operations.Subtract):
     register_rule(_type, Sum(first_stays=True))
 for _type in (keras.layers.Softmax, nn_operations.Softmax, nn_operations.LogSoftmax):
     register_rule(_type, AcrossChannels())
-for _type in (nn_operations.Glu, nn_operations.Sparsemax):
-    register_rule(_type, Frozen("it runs across channels"))
 register_rule(keras.layers.Rescaling, Rescaling())
 register_rule(keras.layers.PReLU, ParametricReLU())
 register_rule(keras.layers.Activation, Activation())

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tf_terngrad.sparsity.rules.base import Frozen, Rule, register_rule
+from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
 
 class BatchNormalization(Rule):
@@ -117,4 +117,3 @@ register_rule(keras.layers.GroupNormalization, GroupNormalization())
 register_rule(keras.layers.Normalization, Normalization())
 for _type in (keras.layers.LayerNormalization, keras.layers.UnitNormalization, keras.layers.RMSNormalization):
     register_rule(_type, AcrossChannels())
-register_rule(keras.layers.SpectralNormalization, Frozen("its norm runs across channels"))

@@ -52,11 +52,11 @@ class Slicing(Rule):
         edge, axes = call.inputs[0], []
         for axis, chosen in steps:
             channels = None if axis is None else edge.axes[axis]
-            if isinstance(chosen, int):
-                call.freeze_axis(channels, "one channel is picked by its number")
-                continue
-            axes.append(channels if channels is None else channels[chosen])
             call.drop(channels, chosen)
+            if not isinstance(chosen, int):
+                axes.append(channels if channels is None else channels[chosen])
+            elif channels is not None:
+                call.freeze_axis(channels[[chosen]], "picked by its number")
         call.output.axes = axes
 
     def _steps(self, call):
@@ -83,10 +83,13 @@ class Slicing(Rule):
         key, gathers = [], []
         for axis, chosen in steps:
             channels = None if axis is None else edge.axes[axis]
-            if channels is None or isinstance(chosen, int):
+            if channels is None:
                 key.append(chosen)
                 continue
-            positions = builder.kept.positions(channels, np.arange(len(channels))[chosen])
+            positions = builder.kept.positions(channels, np.atleast_1d(np.arange(len(channels))[chosen]))
+            if isinstance(chosen, int):
+                key.append(int(positions[0]))
+                continue
             straight = (np.diff(positions) == 1).all()
             key.append(slice(int(positions[0]), int(positions[-1]) + 1) if straight else slice(None))
             if not straight:

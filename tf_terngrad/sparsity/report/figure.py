@@ -7,8 +7,8 @@ import textwrap
 import numpy as np
 from matplotlib.figure import Figure
 
-from tf_terngrad.sparsity import report_text
-from tf_terngrad.sparsity.pictures import brightness, kept_parts, matrix_picture
+from tf_terngrad.sparsity.report import wording
+from tf_terngrad.sparsity.report.pictures import brightness, kept_parts, matrix_picture
 
 BEFORE, AFTER = "#c3d3e3", "#0c447c"
 _BARS = 40
@@ -133,7 +133,7 @@ def _draw_widths(part, rows):
     axes.barh(places, 1, color=BEFORE, height=0.45)
     axes.barh(places, np.minimum(left, 1), color=AFTER, height=0.45)
     for place, row in enumerate(rows):
-        before, after = map(report_text.number, row.width)
+        before, after = map(wording.number, row.width)
         axes.text(1.01, place, f"{before} → {row.status or after}", va="center", fontsize=9)
     axes.set(xlim=(0, 1.15), ylim=(len(rows) - 0.4, -0.6))
     axes.set_yticks(places, [textwrap.shorten(row.name, 40) for row in rows], fontsize=9)
@@ -162,7 +162,7 @@ def _draw_pair(axes, title, before, after):
             axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest")
             axes.plot(*_outline(extent), color=INK, linewidth=0.6)
     axes.set(xlim=(-gap / 4, 2 * before.shape[1] + 1.5 * gap), ylim=(before.shape[0] * 1.02, -0.02 * before.shape[0]))
-    axes.set_title(f"{title}   {report_text.size(before.shape)} → {report_text.size(small)}", loc="left", fontsize=9)
+    axes.set_title(f"{title}   {wording.size(before.shape)} → {wording.size(small)}", loc="left", fontsize=9)
 
 
 def _draw_all_curves(part, groups):

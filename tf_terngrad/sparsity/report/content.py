@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from tf_terngrad.sparsity import report_text
+from tf_terngrad.sparsity.report import wording
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Metric:
     @property
     def texts(self):
         """Before, after, and how it changed."""
-        pair = tuple(report_text.number(value, self.unit) for value in (self.before, self.after))
-        return (*pair, report_text.change(self.before, self.after, self.unit))
+        pair = tuple(wording.number(value, self.unit) for value in (self.before, self.after))
+        return (*pair, wording.change(self.before, self.after, self.unit))
 
 
 @dataclasses.dataclass
@@ -99,8 +99,8 @@ class Report:
         layers = [_cells(row) for row in self.rows if row.matters]
         head = ["layer", "type", "width", "parameters", "multiply-adds", "kept"]
         parts = [
-            report_text.table([self.title, "before → after", ""], summary),
-            report_text.table(head, layers),
+            wording.table([self.title, "before → after", ""], summary),
+            wording.table(head, layers),
             "\n".join(f"- {note}" for note in self.notes),
         ]
         return "\n\n".join(part for part in parts if part)
@@ -114,7 +114,7 @@ class Report:
         Raises:
             OSError: the file cannot be written.
         """
-        from tf_terngrad.sparsity.report_page import page
+        from tf_terngrad.sparsity.report.page import page
 
         _write(path, page(self).encode())
 
@@ -127,15 +127,15 @@ class Report:
         Raises:
             OSError: the file cannot be written.
         """
-        from tf_terngrad.sparsity.report_figure import figure, rendered
+        from tf_terngrad.sparsity.report.figure import figure, rendered
 
         _write(path, rendered(figure(self), "png"))
 
 
 def _cells(row):
     """A row of the table in text."""
-    counts = [tuple(map(report_text.number, pair)) for pair in (row.width, row.parameters, row.multiply_adds)]
-    left = row.status or report_text.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
+    counts = [tuple(map(wording.number, pair)) for pair in (row.width, row.parameters, row.multiply_adds)]
+    left = row.status or wording.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
     return [row.name, row.type, *counts, left]
 
 

@@ -6,8 +6,8 @@ from html import escape
 
 from matplotlib.image import imsave
 
-from tf_terngrad.sparsity import report_text
-from tf_terngrad.sparsity.report_figure import curve_groups, curve_image, most_changed, picture_pair
+from tf_terngrad.sparsity.report import wording
+from tf_terngrad.sparsity.report.figure import curve_groups, curve_image, most_changed, picture_pair
 
 _PICTURES, _PIXELS = 16, 320
 
@@ -115,7 +115,7 @@ def _layer(row):
     before, after = row.width
     filled = min(1, after / before) if before else 1
     width = f'<span class="gone">{row.status}</span>' if row.status else f"{before:,} → {after:,}"
-    kept = report_text.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
+    kept = wording.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
     return (
         f"<tr><td>{escape(row.name)}<small>{escape(row.type)}</small></td>"
         f'<td class="w">{width}<span class="bar"><i style="width:{100 * filled:.1f}%"></i></span></td>'
@@ -125,7 +125,7 @@ def _layer(row):
 
 
 def _numbers(title, pair):
-    before, after = map(report_text.number, pair)
+    before, after = map(wording.number, pair)
     return f'<td class="n" data-title="{title}"><small>{before} →</small> {after}</td>'
 
 
@@ -146,7 +146,7 @@ def _weights(report):
 
 
 def _pair(title, before, after):
-    sizes = " → ".join(report_text.size(shape) for shape in (before.shape, (0, 0) if after is None else after.shape))
+    sizes = " → ".join(wording.size(shape) for shape in (before.shape, (0, 0) if after is None else after.shape))
     # Both images share one scale; flat and tall matrices are stretched to be seen.
     ratio = min(max(before.shape[0] / before.shape[1], 0.45), 0.8)
     images = []

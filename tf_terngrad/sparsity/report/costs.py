@@ -11,7 +11,7 @@ import keras
 from keras import tree
 
 from tf_terngrad.sparsity.graph import check_model
-from tf_terngrad.sparsity.multiply_adds import cost_rule
+from tf_terngrad.sparsity.report.multiply_adds import cost_rule
 from tf_terngrad.sparsity.rules import is_graph
 
 

@@ -1,0 +1,20 @@
+"""Layers whose width stays, for a reason worth telling. What no rule knows is frozen too, as unknown."""
+
+import keras
+from keras.src.ops import nn as nn_operations
+
+from tf_terngrad.sparsity.rules.base import Frozen, register_rule
+
+_REASONS = {
+    "recurrent layers keep their widths": "RNN LSTM GRU SimpleRNN Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D",
+    "attention layers keep their widths": "Attention AdditiveAttention MultiHeadAttention GroupQueryAttention",
+    "its norm runs across channels": "SpectralNormalization",
+    "any feature may mask a step": "Masking",
+    "it runs Python code that cannot be followed": "Lambda",
+}
+
+for _reason, _names in _REASONS.items():
+    for _name in _names.split():
+        register_rule(getattr(keras.layers, _name), Frozen(_reason))
+for _type in (nn_operations.Glu, nn_operations.Sparsemax):
+    register_rule(_type, Frozen("it runs across channels"))

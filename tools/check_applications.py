@@ -1,0 +1,157 @@
+"""Compacts the convolutional models of keras.applications, a third of their structures zero, and checks the outputs.
+
+python tools/check_applications.py                     # all of them, several minutes
+python tools/check_applications.py ResNet50 VGG16
+
+The models have small inputs and random weights, biases and batch-norm statistics; nothing is downloaded. Prints a line
+for each; ends with an error if the compact model's outputs or widths are wrong, or if the model itself was changed.
+"""
+
+import collections
+import dataclasses
+import gc
+import sys
+import time
+
+import keras
+import numpy as np
+from absl import app, flags
+
+import tf_terngrad as tt
+
+FLAGS = flags.FLAGS
+flags.DEFINE_float("share", 1 / 3, "The share of each structure's members to zero.", lower_bound=0, upper_bound=1)
+flags.DEFINE_integer("seed", 0, "Seed of the weights and of what is zeroed.")
+
+LEAST_SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
+TOLERANCE = 1e-4
+
+
+def model_names():
+    """The builders of keras.applications, all of which are convolutional."""
+    return sorted(name for name in dir(keras.applications) if name[0].isupper())
+
+
+def build(name, seed=0):
+    """A model with random biases, scales, shifts and slopes, and the statistics that its signals have, shaken."""
+    keras.backend.clear_session()
+    keras.utils.set_random_seed(seed)
+    size = LEAST_SIZES.get(name, 32)
+    options = {"weights": None, "input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
+    model = getattr(keras.applications, name)(**options)
+    rng = np.random.default_rng(seed)
+    for weight in model.trainable_weights:
+        if len(weight.shape) == 1:
+            center = 1.0 if weight.name == "gamma" else 0.0
+            weight.assign(center + rng.uniform(-0.4, 0.4, weight.shape))
+    _measure_statistics(model, rng)
+    return model
+
+
+def _measure_statistics(model, rng):
+    """Set batch-norm statistics to those of random images, so that signals neither fade nor saturate, then shake them."""
+    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    momenta = [layer.momentum for layer in norms]
+    for layer in norms:
+        layer.momentum = 0.0
+    model(images(model, rng, 8), training=True)
+    for layer, momentum in zip(norms, momenta, strict=True):
+        layer.momentum = momentum
+        layer.moving_variance.assign((layer.moving_variance + 1e-3) * rng.uniform(0.8, 1.2, layer.moving_mean.shape))
+
+
+def images(model, rng, batch=2):
+    """Random images with values as after each model's own preprocessing, or raw where it is inside the model."""
+    raw = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
+    values = rng.uniform(-1, 1, (batch, *model.input_shape[1:])).astype("float32")
+    return 127.5 * (values + 1) if raw else values
+
+
+@dataclasses.dataclass
+class Check:
+    """What was seen of a model."""
+
+    name: str
+    structures: int
+    members: int
+    zeroed: int
+    frozen: collections.Counter
+    weights: tuple
+    difference: float
+    spread: float
+    seconds: float
+    broken: list
+
+    def __str__(self):
+        why = "; ".join(f"{count} {reason}" for reason, count in self.frozen.most_common()) or "nothing"
+        result = "ok" if not self.broken else f"BROKEN: {', '.join(self.broken)}"
+        return (
+            f"{self.name:18} {self.structures:4}  {self.members:6} -> {self.members - self.zeroed:<6} "
+            f"{self.weights[0] / 1e6:6.1f}M -> {self.weights[1] / 1e6:5.1f}M  {self.difference:.0e}  {self.spread:.0e}  "
+            f"{self.seconds:5.1f} s  {result:3} frozen: {why}"
+        )
+
+
+def check(name, share=1 / 3, seed=0):
+    """Zero a share of a model's structures, compact it, and compare."""
+    model = build(name, seed)
+    rng = np.random.default_rng(seed)
+    start = time.perf_counter()
+    found = tt.structures(model)
+    seconds = time.perf_counter() - start
+    expected = {weight.path: list(weight.shape) for weight in model.weights}
+    members = zeroed = 0
+    for structure in (structure for structure in found if structure.kind != "branch"):
+        dead = rng.choice(structure.size, int(structure.size * share), replace=False)
+        structure.zero(dead)
+        members, zeroed = members + structure.size, zeroed + len(dead)
+        for piece in structure.slices:
+            expected[piece.variable.path][piece.axis] -= piece.indices.shape[1] * len(dead)
+    before = [np.array(weight.numpy()) for weight in model.weights]
+    start = time.perf_counter()
+    small = tt.compact(model)
+    seconds += time.perf_counter() - start
+    inputs = images(model, rng)
+    outputs, compacted = (np.asarray(m(inputs, training=False), np.float64) for m in (model, small))
+    scale = np.abs(outputs).max()
+    difference, spread = np.abs(outputs - compacted).max() / scale, np.ptp(outputs, axis=0).max() / scale
+    laws = {
+        "outputs differ": not difference <= TOLERANCE,
+        "outputs do not depend on the image": not spread > 100 * TOLERANCE,
+        "widths": {w.path: list(w.shape) for w in small.weights} != expected,
+        "the model was changed": not all((a == b.numpy()).all() for a, b in zip(before, model.weights, strict=True)),
+        "compacting again changes something": tt.compact(small, dry_run=True).changes,
+    }
+    counts = model.count_params(), small.count_params()
+    broken = [law for law, is_broken in laws.items() if is_broken]
+    return Check(name, len(found), members, zeroed, _reasons(found), counts, difference, spread, seconds, broken)
+
+
+def _reasons(found):
+    """How many channels are frozen for each reason, without the layers' names and the model's own outputs."""
+    reasons = collections.Counter()
+    for frozen in found.frozen:
+        kinds = {reason.split(": ", 1)[-1] for reason in frozen.reasons} - {"the model's output"}
+        if kinds:
+            reasons[", ".join(sorted(kinds))] += frozen.size
+    return reasons
+
+
+def main(argv):
+    """Reads the command line: names of models, all by default."""
+    unknown = sorted(set(argv[1:]) - set(model_names()))
+    if unknown:
+        raise app.UsageError(f"keras.applications has no {', '.join(unknown)}. Known: {', '.join(model_names())}")
+    print(f"{'model':16} structures  members          weights          diff   spread  seconds")
+    broken = 0
+    for name in argv[1:] or model_names():
+        result = check(name, FLAGS.share, FLAGS.seed)
+        print(result, flush=True)
+        broken += bool(result.broken)
+        gc.collect()
+    if broken:
+        sys.exit(f"check_applications: {broken} models break a law")
+
+
+if __name__ == "__main__":
+    app.run(main)
