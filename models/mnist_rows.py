@@ -16,7 +16,7 @@ from tf_terngrad.sparsity.report.costs import layer_costs
 from tf_terngrad.sparsity.penalties import zero_small
 
 BUILDERS = {"lenet": lenet, "mlp": mlp}
-EPOCHS = {"lenet": (12, 36), "mlp": (20, 20)}
+EPOCHS = {"lenet": (10, 30), "mlp": (20, 20)}
 LEARNING_RATES = (0.05, 0.004)
 BATCH_SIZE = 128
 
@@ -63,8 +63,8 @@ class Row:
 
 ROWS = (
     Row("lenet-dense", "lenet"),
-    Row("lenet-sparse", "lenet", {"conv1": 0.007, "conv2": 0.0028, "dense1": 0.0008}),
-    Row("lenet-sparser", "lenet", {"conv1": 0.012, "conv2": 0.0035, "dense1": 0.002}),
+    Row("lenet-sparse", "lenet", {"conv1": 0.02, "conv2": 0.0022, "dense1": 0.0012}),
+    Row("lenet-sparser", "lenet", {"conv1": 0.02, "conv2": 0.003, "dense1": 0.0016}),
     Row("lenet-l1", "lenet", l1=1e-4),
     Row("mlp-dense", "mlp"),
     Row("mlp-sparse", "mlp", {"unit": 0.002, "input": 0.001}),

@@ -147,7 +147,7 @@ def test_release_restores_the_model_even_when_it_has_been_traced(method, argumen
     model, twin, (x, y) = compiled(network()), compiled(network()), data()
     attributes = set(vars(model))
     first, second = (sparsify(model, **arguments, method=method) for _ in range(2))
-    model.train_on_batch(x, y)
+    model.fit(x, y, verbose=0)
     model.evaluate(x, y, verbose=0)
     for sparsity in (first, second):
         sparsity.release()

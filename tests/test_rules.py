@@ -61,7 +61,7 @@ def make(name):
 def entering(name):
     """An input, and from it a tensor that the layer can take, whose channels can shrink."""
     augments = name in IMAGE_LAYERS or name.startswith(("Rand", "AugMix"))
-    rank = 4 if augments else {"1D": 3, "2D": 4, "3D": 5}.get(name[-2:], 2 if name == "RepeatVector" else 3)
+    rank = 4 if augments else {"1D": 3, "2D": 4, "3D": 5}.get(re.sub(r".*([123]D).*", r"\1", name), 2 if name == "RepeatVector" else 3)
     rank += name.startswith("ConvLSTM")
     inputs = keras.Input((6,) * (rank - 2) + (3,))
     return inputs, layers.Dense(3 if augments else 4, "sigmoid")(inputs)

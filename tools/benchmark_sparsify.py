@@ -1,6 +1,6 @@
 """The cost of `sparsify` in a training step, as a ratio to the plain step, both measured in turns in one run.
 
-    python tools/benchmark_sparsify.py --rounds=40
+python tools/benchmark_sparsify.py --rounds=40
 """
 
 import functools

@@ -61,10 +61,11 @@ def _measure_statistics(model, rng):
 
 
 def images(model, rng, batch=2):
-    """Random images with values as after each model's own preprocessing, or raw where it is inside the model."""
-    raw = any(isinstance(layer, keras.layers.Rescaling) for layer in model.layers)
-    values = rng.uniform(-1, 1, (batch, *model.input_shape[1:])).astype("float32")
-    return 127.5 * (values + 1) if raw else values
+    """Random images, each of a colour and noise, with values as after each model's own preprocessing, or raw where it is inside the model."""
+    raw = any(isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)) for layer in model.layers)
+    height, width, colours = model.input_shape[1:]
+    values = rng.uniform(-0.7, 0.7, (batch, 1, 1, colours)) + rng.uniform(-0.3, 0.3, (batch, height, width, colours))
+    return (127.5 * (values + 1) if raw else values).astype("float32")
 
 
 @dataclasses.dataclass
@@ -99,14 +100,14 @@ def check(name, share=1 / 3, seed=0):
     start = time.perf_counter()
     found = tt.structures(model)
     seconds = time.perf_counter() - start
-    expected = {weight.path: list(weight.shape) for weight in model.weights}
+    expected = {id(weight): list(weight.shape) for weight in model.weights}
     members = zeroed = 0
     for structure in (structure for structure in found if structure.kind != "branch"):
         dead = rng.choice(structure.size, int(structure.size * share), replace=False)
         structure.zero(dead)
         members, zeroed = members + structure.size, zeroed + len(dead)
         for piece in structure.slices:
-            expected[piece.variable.path][piece.axis] -= piece.indices.shape[1] * len(dead)
+            expected[id(piece.variable)][piece.axis] -= piece.indices.shape[1] * len(dead)
     before = [np.array(weight.numpy()) for weight in model.weights]
     start = time.perf_counter()
     small = tt.compact(model)
@@ -118,7 +119,7 @@ def check(name, share=1 / 3, seed=0):
     laws = {
         "outputs differ": not difference <= TOLERANCE,
         "outputs do not depend on the image": not spread > 100 * TOLERANCE,
-        "widths": {w.path: list(w.shape) for w in small.weights} != expected,
+        "widths": [list(w.shape) for w in small.weights] != list(expected.values()),
         "the model was changed": not all((a == b.numpy()).all() for a, b in zip(before, model.weights, strict=True)),
         "compacting again changes something": tt.compact(small, dry_run=True).changes,
     }

@@ -10,9 +10,9 @@ import pathlib
 import sys
 import zipfile
 
-import keras
 import numpy as np
 from absl import app, flags
+from common import first_line, load_model
 
 from tf_terngrad import tflite
 
@@ -21,29 +21,6 @@ flags.DEFINE_enum("quantize", "none", ["none", "float16", "dynamic", "int8"], "H
 flags.DEFINE_string("calibration", None, "A .npz or .npy of representative inputs; int8 needs it.")
 flags.DEFINE_string("evaluation", None, "A .npz of inputs and, under the name y, their labels: reports accuracy.")
 flags.DEFINE_integer("batch_size", 1, "Examples that one run of the file takes; 0 leaves it free.", lower_bound=0)
-
-
-def load_model(path):
-    """Loads a Keras model for inference.
-
-    Args:
-        path: Of a .keras or .h5 file.
-
-    Returns:
-        The model.
-
-    Raises:
-        FileNotFoundError: No such file.
-        ValueError: The file is not whole, or Keras cannot load it.
-    """
-    if not pathlib.Path(path).is_file():
-        raise FileNotFoundError(f"Expected a saved Keras model. Received: {path}, which does not exist or is no file.")
-    if path.endswith(".keras") and not zipfile.is_zipfile(path):
-        raise ValueError(f"{path} is not a whole .keras file: it is truncated, or something else.")
-    try:
-        return keras.models.load_model(path, compile=False)
-    except Exception as error:  # Keras raises whatever the code of a layer raises
-        raise ValueError(f"Keras cannot load {path}: {first_line(error)}") from error
 
 
 def load_arrays(path):
@@ -80,11 +57,6 @@ def evaluation_pair(path):
         raise ValueError(f"{path}: expected inputs and an array y of labels. Received: {sorted(arrays)}.")
     labels = arrays.pop("y")
     return only_or_all(arrays), labels
-
-
-def first_line(error):
-    """The first line of an error's message, or its type where there is no message."""
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def run(source, target):

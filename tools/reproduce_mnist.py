@@ -29,7 +29,9 @@ def main(_):
     tables = []
     for network in [NETWORK.value] if NETWORK.value else ["lenet", "mlp"]:
         results = [
-            mnist_rows.measure(row, [mnist_rows.train(row, seed, images, folder) for seed in range(SEEDS.value)], images)
+            mnist_rows.measure(
+                row, [mnist_rows.train(row, seed, images, folder) for seed in range(SEEDS.value)], images
+            )
             for row in mnist_rows.ROWS
             if row.network == network
         ]

@@ -1,5 +1,6 @@
 """The smaller ordinary model."""
 
+import dataclasses
 import math
 import numbers
 import warnings
@@ -8,7 +9,7 @@ import keras
 import numpy as np
 
 from tf_terngrad.sparsity.graph import Graph, check_model
-from tf_terngrad.sparsity.plan import make_plan
+from tf_terngrad.sparsity.plan import make_plan, named_units
 from tf_terngrad.sparsity.rebuild import Builder
 from tf_terngrad.sparsity.structures import from_graph
 
@@ -26,7 +27,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
         tolerance: weights of at most this magnitude count as zero when deciding what leaves; weights that stay are
             kept as they are. With 0.0 the outputs are the same to rounding.
         round_to: keep widths at multiples of this, with dead members if need be; 8 suits most accelerators.
-        keep: names of layers or structures whose members all stay.
+        keep: names of layers whose outputs all stay, or of structures whose members all stay.
         dry_run: return a `Plan` to print instead of a model.
 
     Returns:
@@ -43,39 +44,40 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
     >>> compact(model).get_layer("hidden").units
     1
     """
-    _check(model, tolerance, round_to, keep)
-    keep = (keep,) if isinstance(keep, str) else tuple(keep)
-    graph = Graph(model, tolerance=tolerance)
-    keep = _known(graph, (keep,) if isinstance(keep, str) else tuple(keep))
-    plan = make_plan(graph, keep, round_to)
-    if dry_run:
-        return plan
-    for sentence in plan.warnings:
-        warnings.warn(sentence, stacklevel=2)
-    small = Builder(graph, plan).build()
-    while plan.changes:  # a branch that has left may have frozen or tied what now can leave
+    _check(model, tolerance, round_to)
+    plans, small = [], model
+    names = [keep] if isinstance(keep, str) else list(keep)
+    while True:  # a branch that has left may have frozen or tied what can leave now
         graph = Graph(small, tolerance=tolerance)
-        plan = make_plan(graph, keep, round_to)
-        small = Builder(graph, plan).build() if plan.changes else small
+        layers = _born_in(graph, names) if small is model else []
+        plan = make_plan(graph, names, round_to)
+        names += layers
+        if plans and not plan.changes:
+            break
+        plans.append(plan)
+        if dry_run and not plan.changes:
+            break
+        small = Builder(graph, plan).build()
+    if dry_run:
+        return dataclasses.replace(plans[0], then=tuple(plans[1:]))
+    for sentence in dict.fromkeys(sentence for plan in plans for sentence in plan.warnings):
+        warnings.warn(sentence, stacklevel=2)
     return small
 
 
-def _known(graph, keep):
-    """The paths of the layers to keep, for names of layers or of structures."""
-    structures = [structure for structure, _ in from_graph(graph)[0]]
-    paths = set()
-    for name in keep:
-        named = [structure for structure in structures if structure.name == name]
-        if not named and name not in {call.path for call in graph.calls}:
-            raise ValueError(
-                f"keep: the model has no layer or structure named {name!r}. Structures: "
-                f"{', '.join(structure.name for structure in structures) or 'none'}."
-            )
-        paths.update(named[0].born or {name} if named else {name})
-    return frozenset(paths)
+def _born_in(graph, names):
+    """The layers of the structures that have these names, for positions in names change as others leave."""
+    found, _ = from_graph(graph)
+    layers = []
+    for name in names:
+        if named_units(graph, found, name) is None:
+            known = ", ".join(structure.name for structure, _ in found) or "none"
+            raise ValueError(f"keep: the model has no layer or structure named {name!r}. Structures: {known}.")
+        layers += [path for structure, _ in found if structure.name == name for path in structure.born]
+    return [path for path in layers if path not in names]
 
 
-def _check(model, tolerance, round_to, keep):
+def _check(model, tolerance, round_to):
     check_model(model)
     if not isinstance(tolerance, numbers.Real) or not 0 <= tolerance < math.inf:
         raise ValueError(f"Expected a finite tolerance of at least 0. Received: tolerance={tolerance!r}")

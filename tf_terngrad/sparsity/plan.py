@@ -50,6 +50,7 @@ class Plan:
         removed: paths of the layers that leave altogether.
         frozen: what could not shrink, and why.
         warnings: sentences about chains that had to keep a dead channel.
+        then: the `Plan`s of what can only leave once all this has left.
     """
 
     kept: Kept
@@ -58,6 +59,7 @@ class Plan:
     removed: tuple
     frozen: tuple
     warnings: tuple
+    then: tuple = ()
 
     @property
     def changes(self):
@@ -65,11 +67,16 @@ class Plan:
         return bool(self.removed) or any(size != stay for _, _, size, stay in self.widths)
 
     def __str__(self):
-        width = max((len(name) for name, *_ in self.widths), default=0)
-        lines = [f"{name:<{width}}  {size:>5} -> {stay:<5} {kind}" for name, kind, size, stay in self.widths]
+        changed = [row for row in self.widths if row[2] != row[3]]
+        width = max((len(name) for name, *_ in changed), default=0)
+        lines = [f"{name:<{width}}  {size:>5} -> {stay:<5} {kind}" for name, kind, size, stay in changed]
         lines += [f"{path}: leaves" for path in self.removed]
-        lines += [str(frozen) for frozen in self.frozen]
-        return "\n".join([*lines, *self.warnings])
+        lines = lines or ["Nothing leaves."]
+        if len(changed) < len(self.widths):
+            lines.append(f"{len(self.widths) - len(changed)} of {len(self.widths)} structures keep all their members.")
+        for plan in self.then:
+            lines += ["Then:", str(dataclasses.replace(plan, frozen=()))]
+        return "\n".join([*lines, *map(str, self.frozen), *self.warnings])
 
 
 def make_plan(graph, keep=(), round_to=1):
@@ -97,14 +104,22 @@ def make_plan(graph, keep=(), round_to=1):
     return Plan(kept, sites, widths, tuple(removed), tuple(frozen), tuple(warnings))
 
 
-def _wanted(graph, found, keep):
-    """The units that stay whatever their weights: frozen ones and those of layers or structures kept by name."""
-    wanted = np.zeros(len(graph.units), bool)
-    for units, _ in graph.frozen:
-        wanted[graph.units.find(units)] = True
+def named_units(graph, found, name):
+    """The units of a structure, or of what leaves a layer or anything inside it; None if nothing has that name."""
     for structure, units in found:
-        if structure.name in keep or set(structure.born) & set(keep):
-            wanted[units] = True
+        if structure.name == name:
+            return units
+    calls = [call for call in graph.calls if f"{call.path}/".startswith(f"{name}/")]
+    units = [channels.units for call in calls for edge in call.outputs for channels in edge.followed]
+    return np.concatenate([np.zeros(0, np.int64), *units]) if calls else None
+
+
+def _wanted(graph, found, keep):
+    """The units that stay whatever their weights: frozen ones and those that are kept by name."""
+    wanted = np.zeros(len(graph.units), bool)
+    named = [units for name in keep if (units := named_units(graph, found, name)) is not None]
+    for units in [*named, *(units for units, _ in graph.frozen)]:
+        wanted[graph.units.find(units)] = True
     return wanted
 
 

@@ -155,8 +155,9 @@ class Builder:
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)
                 new.load_assets(folder)
-        if hasattr(new, "finalize_state"):
-            new.finalize_state()
+        for layer in new._flatten_layers() if isinstance(new, keras.layers.Layer) else ():
+            if isinstance(layer, keras.layers.Normalization):
+                layer.finalize_state()
 
     def _assign(self, layer, source, target):
         array = keras.ops.convert_to_numpy(source.value)
@@ -182,11 +183,11 @@ def _chain(first, last):
     while tensor is not first:
         layer, index, _ = tensor._keras_history
         arguments = layer._inbound_nodes[index].arguments
-        plain = len(arguments.args) == 1 and not arguments.kwargs and isinstance(arguments.args[0], keras.KerasTensor)
+        plain = len(arguments.args) == 1 and not any(value is not None for value in arguments.kwargs.values())
         if not plain or not isinstance(layer, keras.layers.Layer) or layer in layers:
             return None
         layers.insert(0, layer)
-        tensor = arguments.args[0]
+        (tensor,) = arguments.args
     return layers
 
 

@@ -111,21 +111,32 @@ class Structure:
         for piece in self.penalized:
             axis = "" if len(piece.variable.shape) == 1 or self.kind == "branch" else f"[{', '.join(_axis_marks(piece))}]"
             held.setdefault(piece.path, []).append(f"{piece.variable.name}{axis}")
-        where = "; ".join(f"{path}: {', '.join(names)}" for path, names in held.items())
+        where = _listed([f"{path}: {', '.join(names)}" for path, names in held.items()], "layers")
         plural = {"branch": "branches"}.get(self.kind, self.kind + "s") if self.size != 1 else self.kind
         return f"{self.name}: {self.size} {plural} — {where}"
 
 
 @dataclasses.dataclass(frozen=True)
 class Frozen:
-    """Channels that will stay, and why: the layer where they are born, how many, the reasons."""
+    """What will stay, and why: the layer where channels are born and how many, or a layer that nothing is known of.
+
+    Attributes:
+        name: the layer, with the positions if they are not all of its outputs.
+        size: how many channels; 0 for a layer whose inside is not known.
+        reasons: sentences, each after the layer that is the reason, if any.
+    """
 
     name: str
     size: int
     reasons: tuple
 
     def __str__(self):
-        return f"{self.name}: {self.size or ''} frozen — {'; '.join(self.reasons)}".replace(":  ", ": ")
+        layers = {}
+        for reason in self.reasons:
+            layer, _, why = reason.rpartition(": ")
+            layers.setdefault(why, []).append(layer)
+        told = "; ".join(f"{_listed(names, 'layers', ', ')}: {why}".removeprefix(": ") for why, names in layers.items())
+        return f"{self.name}: {f'{self.size} frozen' if self.size else 'frozen'} — {told}"
 
 
 class Structures(list):
@@ -275,6 +286,12 @@ def _entered_as(inputs, units):
 
 def _part(name, positions, size):
     return name if len(positions) == size else f"{name}[{_ranges(np.sort(positions))}]"
+
+
+def _listed(items, what, separator="; "):
+    """The items, or the first three and how many more."""
+    more = len(items) - 3
+    return separator.join(items) if more < 2 else f"{separator.join(items[:3])}{separator}and {more} more {what}"
 
 
 def _ranges(positions):
