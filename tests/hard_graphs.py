@@ -92,7 +92,9 @@ def shared_head_on_a_pyramid():
     inputs = image()
     a = conv(inputs, 8)
     b = conv(a, 8, strides=2)
-    shared = keras.Sequential([keras.Input((None, None, 8)), layers.Conv2D(8, 3, activation="relu"), layers.Conv2D(2, 1)])
+    shared = keras.Sequential(
+        [keras.Input((None, None, 8)), layers.Conv2D(8, 3, activation="relu"), layers.Conv2D(2, 1)]
+    )
     return inputs, [shared(a), shared(b)]
 
 
@@ -195,7 +197,9 @@ def time_distributed():
     inputs = keras.Input((3, 6, 6, 3))
     tower = keras.Sequential([keras.Input((6, 6, 3)), layers.Conv2D(8, 3, activation="sigmoid"), layers.Flatten()])
     x = layers.TimeDistributed(layers.Conv2D(4, 3, padding="same"))(inputs)
-    x = layers.TimeDistributed(layers.Conv2D(3, 1, use_bias=False))(layers.TimeDistributed(layers.BatchNormalization())(x))
+    x = layers.TimeDistributed(layers.Conv2D(3, 1, use_bias=False))(
+        layers.TimeDistributed(layers.BatchNormalization())(x)
+    )
     x = layers.TimeDistributed(layers.Dense(8, "relu"))(layers.TimeDistributed(tower)(x))
     return inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(x))
 

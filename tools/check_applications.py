@@ -40,16 +40,19 @@ def build(name, seed=0):
     options = {"weights": None, "input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
     model = getattr(keras.applications, name)(**options)
     rng = np.random.default_rng(seed)
+    normalized = any("Normalization" in type(layer).__name__ for layer in model._flatten_layers())
     for weight in model.trainable_weights:
         if len(weight.shape) == 1:
-            center = 1.0 if weight.name == "gamma" else 0.0
-            weight.assign(center + rng.uniform(-0.4, 0.4, weight.shape))
+            center, spread = (1.0, 0.4) if weight.name == "gamma" else (0.0, 0.1)
+            weight.assign(center + rng.uniform(-spread, spread, weight.shape))
+        elif not normalized:
+            weight.assign(weight * 3**0.5)  # or signals fade behind rectifiers and dead channels
     _measure_statistics(model, rng)
     return model
 
 
 def _measure_statistics(model, rng):
-    """Set batch-norm statistics to those of random images, so that signals neither fade nor saturate, then shake them."""
+    """Set batch-norm statistics to those of random images, so that no signal fades or saturates, and shake them."""
     norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
@@ -61,7 +64,7 @@ def _measure_statistics(model, rng):
 
 
 def images(model, rng, batch=2):
-    """Random images, each of a colour and noise, with values as after each model's own preprocessing, or raw where it is inside the model."""
+    """Random images, each of a colour and noise, in [-1, 1], or in [0, 255] where the model itself rescales them."""
     raw = any(isinstance(layer, (keras.layers.Rescaling, keras.layers.Normalization)) for layer in model.layers)
     height, width, colours = model.input_shape[1:]
     values = rng.uniform(-0.7, 0.7, (batch, 1, 1, colours)) + rng.uniform(-0.3, 0.3, (batch, height, width, colours))
@@ -86,9 +89,10 @@ class Check:
     def __str__(self):
         why = "; ".join(f"{count} {reason}" for reason, count in self.frozen.most_common()) or "nothing"
         result = "ok" if not self.broken else f"BROKEN: {', '.join(self.broken)}"
+        before, after = (count / 1e6 for count in self.weights)
         return (
             f"{self.name:18} {self.structures:4}  {self.members:6} -> {self.members - self.zeroed:<6} "
-            f"{self.weights[0] / 1e6:6.1f}M -> {self.weights[1] / 1e6:5.1f}M  {self.difference:.0e}  {self.spread:.0e}  "
+            f"{before:6.1f}M -> {after:5.1f}M  {self.difference:.0e}  {self.spread:.0e}  "
             f"{self.seconds:5.1f} s  {result:3} frozen: {why}"
         )
 

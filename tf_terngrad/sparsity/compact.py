@@ -84,7 +84,7 @@ def _check(model, tolerance, round_to):
     if not isinstance(round_to, numbers.Integral) or round_to < 1:
         raise ValueError(f"Expected round_to to be an integer of at least 1. Received: round_to={round_to!r}")
     for weight in model.weights:
-        if keras.backend.is_float_dtype(weight.dtype) and not np.isfinite(keras.ops.convert_to_numpy(weight.value)).all():
+        if keras.backend.is_float_dtype(weight.dtype) and not np.isfinite(weight.numpy()).all():
             raise ValueError(
                 f"Weight {weight.path!r} holds NaN or infinity: the model cannot be compacted. "
                 "Load a checkpoint from before the training diverged."

@@ -126,7 +126,7 @@ class Graph:
 
     def value(self, variable):
         """A variable as a NumPy array in float32; zero where the analysis asked for it."""
-        array = keras.ops.convert_to_numpy(variable.value).astype(np.float32, copy=False)
+        array = variable.numpy().astype(np.float32, copy=False)
         return np.zeros_like(array) if id(variable) in self._blank else array
 
     def _input(self, tensor):

@@ -84,7 +84,7 @@ class Builder:
         return keras.Input(batch_shape=shape, dtype=edge.dtype, name=name, **options)
 
     def model(self, model, edges, name=None, gather=False):
-        """The smaller twin of a model whose inputs are these edges; `gather`: the inputs themselves keep their width."""
+        """The smaller twin of a model with these edges as inputs; `gather`: the inputs themselves keep their width."""
         functional = getattr(model, "_functional", None) or model
         pairs = list(zip(functional.inputs, edges, strict=True))
         inputs = [self._model_input(tensor, edge, keep_shape=gather) for tensor, edge in pairs]
@@ -160,7 +160,7 @@ class Builder:
                 layer.finalize_state()
 
     def _assign(self, layer, source, target):
-        array = keras.ops.convert_to_numpy(source.value)
+        array = source.numpy()
         array = self.kept.shrink(self._graph.weights.get(id(source)), array)
         if tuple(target.shape) != array.shape:
             raise RuntimeError(

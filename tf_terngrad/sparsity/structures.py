@@ -33,13 +33,13 @@ class Slice:
 
     def squared_sums(self):
         """The sum of squares of each member, shape (size,), in float64."""
-        array = keras.ops.convert_to_numpy(self.variable.value).astype(np.float64)
+        array = self.variable.numpy().astype(np.float64)
         others = tuple(axis for axis in range(array.ndim) if axis != self.axis)
         return np.square(array).sum(others)[self.indices].sum(1)
 
     def zero(self, members):
         """Set the slices of these members to zero."""
-        array = np.array(keras.ops.convert_to_numpy(self.variable.value))
+        array = np.array(self.variable.numpy())
         np.moveaxis(array, self.axis, 0)[self.indices[members].ravel()] = 0
         self.variable.assign(array)
 
@@ -109,8 +109,8 @@ class Structure:
     def __str__(self):
         held = {}
         for piece in self.penalized:
-            axis = "" if len(piece.variable.shape) == 1 or self.kind == "branch" else f"[{', '.join(_axis_marks(piece))}]"
-            held.setdefault(piece.path, []).append(f"{piece.variable.name}{axis}")
+            whole = len(piece.variable.shape) == 1 or self.kind == "branch"
+            held.setdefault(piece.path, []).append(piece.variable.name + ("" if whole else _axis_marks(piece)))
         where = _listed([f"{path}: {', '.join(names)}" for path, names in held.items()], "layers")
         plural = {"branch": "branches"}.get(self.kind, self.kind + "s") if self.size != 1 else self.kind
         return f"{self.name}: {self.size} {plural} — {where}"
@@ -183,7 +183,7 @@ def from_graph(graph):
     positions = _positions(graph)
     inputs = _input_positions(graph)
     grouped = {}
-    for unit, lies in positions.items():
+    for unit, lies in sorted(positions.items(), key=lambda item: item[0]):
         signature = tuple((key, axis, len(indices)) for key, axis, indices in lies)
         grouped.setdefault((signature, reasons.get(unit, ())), []).append(unit)
     found, frozen = [], []
@@ -210,7 +210,7 @@ def from_graph(graph):
 
 
 def _freeze_sums_of_constants(model, graph):
-    """Freeze what an unweighed sum would still add when all its weights are zero, such as sigmoid(0) in a dot product."""
+    """Freeze what an unweighed sum still adds when all its weights are zero, such as sigmoid(0) in a dot product."""
     if all(reading.kernel is not None for reading in graph.readings.values()):
         return
     blank = frozenset(key for key, weight in graph.weights.items() if weight.role != "statistic")
@@ -301,7 +301,8 @@ def _ranges(positions):
 
 
 def _axis_marks(piece):
-    """A picture of the slice: `:` for whole axes, `i` for the member's position, `i×9` for nine of them."""
+    """A picture of the slice: `:` for whole axes, `i` for the member's position, `9i` for nine of them."""
     count = piece.indices.shape[1]
-    mark = "i" if count == 1 else f"i×{count}"
-    return [mark if axis == piece.axis else ":" for axis in range(len(piece.variable.shape))]
+    mark = "i" if count == 1 else f"{count}i"
+    marks = (mark if axis == piece.axis else ":" for axis in range(len(piece.variable.shape)))
+    return f"[{', '.join(marks)}]"

@@ -219,28 +219,34 @@ def _constants(call):
     return (v for v in tree.flatten((call.args, call.kwargs)) if v is not None and not _is_edge(v))
 
 
-for _name in ("ReLU", "LeakyReLU", "ELU"):
-    register_rule(getattr(keras.layers, _name), Elementwise())
-for _name in (
-    "Dropout SpatialDropout1D SpatialDropout2D SpatialDropout3D AlphaDropout GaussianDropout GaussianNoise Identity "
-    "ActivityRegularization"
-).split():
-    register_rule(getattr(keras.layers, _name), Passing())
-for _name in ("Average", "Maximum", "Minimum"):
-    register_rule(getattr(keras.layers, _name), Elementwise())
-for _name in (
-    "Absolute Abs Arctan Cbrt Ceil Clip Cos Cosh Divide DivideNoNan TrueDivide Exp Exp2 Expm1 Floor FloorDivide Log "
-    "Log10 Log1p Log2 Logaddexp Maximum Minimum Mod Negative Power Reciprocal Round Sign Sin Sinh Square Sqrt Tan Tanh "
-    "Trunc Where Equal NotEqual Greater GreaterEqual Less LessEqual LogicalAnd LogicalOr LogicalNot LogicalXor"
-).split():
-    register_rule(getattr(numpy_operations, _name), Elementwise())
-for _name in (
-    "Relu Relu6 Sigmoid SparseSigmoid Softplus Softsign SoftShrink SparsePlus Silu Squareplus LogSigmoid LeakyRelu "
-    "HardSigmoid HardSilu Elu Selu Gelu Celu TanhShrink HardTanh HardShrink Threshold"
-).split():
-    register_rule(getattr(nn_operations, _name), Elementwise())
-for _name in ("Cast", "StopGradient", "SaturateCast"):
-    register_rule(getattr(core_operations, _name), Elementwise())
+_BY_NAME = [
+    (keras.layers, Elementwise(), [
+        "ReLU", "LeakyReLU", "ELU", "Average", "Maximum", "Minimum",
+    ]),
+    (keras.layers, Passing(), [
+        "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout",
+        "GaussianDropout", "GaussianNoise", "Identity", "ActivityRegularization",
+    ]),
+    (numpy_operations, Elementwise(), [
+        "Absolute", "Abs", "Arctan", "Cbrt", "Ceil", "Clip", "Cos", "Cosh", "Divide", "DivideNoNan",
+        "TrueDivide", "Exp", "Exp2", "Expm1", "Floor", "FloorDivide", "Log", "Log10", "Log1p", "Log2",
+        "Logaddexp", "Maximum", "Minimum", "Mod", "Negative", "Power", "Reciprocal", "Round", "Sign", "Sin",
+        "Sinh", "Square", "Sqrt", "Tan", "Tanh", "Trunc", "Where", "Equal", "NotEqual", "Greater",
+        "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "LogicalXor",
+    ]),
+    (nn_operations, Elementwise(), [
+        "Relu", "Relu6", "Sigmoid", "SparseSigmoid", "Softplus", "Softsign", "SoftShrink", "SparsePlus",
+        "Silu", "Squareplus", "LogSigmoid", "LeakyRelu", "HardSigmoid", "HardSilu", "Elu", "Selu", "Gelu",
+        "Celu", "TanhShrink", "HardTanh", "HardShrink", "Threshold",
+    ]),
+    (core_operations, Elementwise(), [
+        "Cast", "StopGradient", "SaturateCast",
+    ]),
+]  # fmt: skip
+
+for _module, _rule, _names in _BY_NAME:
+    for _name in _names:
+        register_rule(getattr(_module, _name), _rule)
 for _type in (keras.layers.Multiply, numpy_operations.Multiply):
     register_rule(_type, Product())
 for _type in (keras.layers.Add, numpy_operations.Add):

@@ -67,7 +67,14 @@ def _channel_axis(layer, rank):
 
 
 for _rank in ("1D", "2D", "3D"):
-    for _name in ("MaxPooling", "AveragePooling", "AdaptiveMaxPooling", "AdaptiveAveragePooling", "UpSampling", "Cropping"):
+    for _name in (
+        "MaxPooling",
+        "AveragePooling",
+        "AdaptiveMaxPooling",
+        "AdaptiveAveragePooling",
+        "UpSampling",
+        "Cropping",
+    ):
         register_rule(getattr(keras.layers, _name + _rank), Spatial())
     register_rule(getattr(keras.layers, "ZeroPadding" + _rank), Spatial(borders=True))
     for _name in ("GlobalMaxPooling", "GlobalAveragePooling"):

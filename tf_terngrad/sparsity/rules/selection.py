@@ -166,7 +166,9 @@ def constant_indices(call):
 
 def _is_constant(part):
     if isinstance(part, slice):
-        return all(bound is None or isinstance(bound, (int, np.integer)) for bound in (part.start, part.stop, part.step))
+        return all(
+            bound is None or isinstance(bound, (int, np.integer)) for bound in (part.start, part.stop, part.step)
+        )
     return part is None or part is Ellipsis or (isinstance(part, int) and not isinstance(part, bool))
 
 

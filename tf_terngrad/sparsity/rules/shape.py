@@ -4,7 +4,6 @@ import keras
 import numpy as np
 from keras.src.ops import numpy as numpy_operations
 
-from tf_terngrad.sparsity.channels import Channels
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
 

@@ -1,0 +1,152 @@
+"""The laws that compaction keeps on every model, and what tests need to try them."""
+
+import keras
+import numpy as np
+from keras import layers, ops
+
+from tf_terngrad.sparsity.compact import compact
+from tf_terngrad.sparsity.structures import structures
+
+TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
+
+
+def randomize(model, seed=0):
+    """Non-zero biases, shifts, scales, means, variances and slopes everywhere, mild enough for signals to survive."""
+    rng = np.random.default_rng(seed)
+    for weight in model.weights:
+        name, shape = weight.name, tuple(weight.shape)
+        if not keras.backend.is_float_dtype(weight.dtype) or "kernel" in name or "embeddings" in name or not shape:
+            continue
+        positive = any(part in name for part in ("variance", "gamma", "scale"))
+        weight.assign(rng.uniform(0.5, 1.5, shape) if positive else rng.normal(0, 0.2, shape))
+    for layer in model._flatten_layers():
+        if isinstance(layer, layers.Normalization):
+            layer.finalize_state()
+    return model
+
+
+def fresh_inputs(model, seed=0, batch=4):
+    """Random inputs of a model, in the structure it takes."""
+    rng = np.random.default_rng(seed)
+
+    def draw(tensor):
+        shape = (batch, *(size or 6 for size in tensor.shape[1:]))
+        if keras.backend.is_float_dtype(tensor.dtype):
+            return ops.convert_to_tensor(rng.normal(size=shape), tensor.dtype)
+        return ops.convert_to_tensor(rng.integers(0, 5, shape), tensor.dtype)
+
+    functional = getattr(model, "_functional", None) or model
+    return keras.tree.map_structure(draw, functional._inputs_struct)
+
+
+def outputs_of(model, inputs):
+    """The outputs as arrays in float64."""
+    return [np.asarray(ops.convert_to_numpy(y), np.float64) for y in keras.tree.flatten(model(inputs, training=False))]
+
+
+def difference(expected, got):
+    """max |difference| relative to the scale of the expected output."""
+    return float(np.abs(expected - got).max() / max(np.abs(expected).max(), 1e-12)) if expected.size else 0.0
+
+
+def varies(array):
+    """Whether an output depends on the example."""
+    return np.abs(array - array[:1]).max() > 1e-3 * np.abs(array).max()
+
+
+def snapshot(model):
+    """What a model is: configuration and weights."""
+    return model.to_json(), [(weight.path, np.array(weight.numpy())) for weight in model.weights]
+
+
+def ports(model):
+    """Names, shapes and types of what enters and leaves."""
+    model = getattr(model, "_functional", None) or model
+    return (
+        [(tensor._keras_history.operation.name, tuple(tensor.shape), tensor.dtype) for tensor in model.inputs],
+        [
+            (name, tuple(tensor.shape), tensor.dtype)
+            for name, tensor in zip(model.output_names, model.outputs, strict=True)
+        ],
+        keras.tree.map_structure(lambda tensor: tensor.dtype, (model._inputs_struct, model._outputs_struct)),
+    )
+
+
+def shapes(model):
+    """The shape of each weight."""
+    return [tuple(weight.shape) for weight in model.weights]
+
+
+def check_laws(model, must_vary=True, **options):
+    """Compact a model and assert: same outputs, untouched, idempotent, names, shapes and types stay, stock Keras."""
+    before = snapshot(model)
+    small = compact(model, **options)
+    after = snapshot(model)
+    assert before[0] == after[0]
+    for (path, old), (_, new) in zip(before[1], after[1], strict=True):
+        np.testing.assert_array_equal(old, new, err_msg=path)
+    inputs = fresh_inputs(model, seed=1)
+    for expected, got in zip(outputs_of(model, inputs), outputs_of(small, inputs), strict=True):
+        assert expected.shape == got.shape
+        assert np.isfinite(expected).all()
+        assert varies(expected) or not must_vary, "the outputs do not depend on the inputs: the test shows nothing"
+        assert difference(expected, got) <= TOLERANCE[keras.mixed_precision.dtype_policy().compute_dtype]
+    assert ports(model) == ports(small)
+    again = compact(small, **options)
+    assert shapes(again) == shapes(small)
+    assert len(again.layers) == len(small.layers)
+    assert "tf_terngrad" not in small.to_json()
+    return small
+
+
+def zero_members(model, chosen):
+    """Zero members of each structure; `chosen(structure)` gives their indices. Returns the number for each name."""
+    counts = {}
+    for structure in structures(model):
+        if structure.kind != "branch":
+            members = np.asarray(chosen(structure), np.int64)
+            structure.zero(members)
+            counts[structure.name] = len(members)
+    return counts
+
+
+def random_members(seed, fraction=1 / 3):
+    """A function that picks a share of the members of a structure, never all."""
+    rng = np.random.default_rng(seed)
+    return lambda structure: rng.choice(structure.size, int(structure.size * fraction), replace=False)
+
+
+def expected_shapes(model, found, dead):
+    """The shape of each weight once the dead members of each structure have left, by arithmetic on the slices."""
+    sizes = {id(weight): list(weight.shape) for weight in model.weights}
+    for structure in found:
+        for piece in structure.slices:
+            sizes[id(piece.variable)][piece.axis] -= piece.indices.shape[1] * dead.get(structure.name, 0)
+    return [tuple(size) for size in sizes.values()]
+
+
+def check_widths(model, chosen):
+    """Zero whole members and assert the laws and that exactly these have left. The model must have no idle members."""
+    found = [structure for structure in structures(model) if structure.kind != "branch"]
+    assert shapes(compact(model)) == shapes(model), "something is idle before anything is zero"
+    dead = zero_members(model, chosen)
+    small = check_laws(model)
+    assert shapes(small) == expected_shapes(model, found, dead)
+    return small
+
+
+def sequential(*parts, seed=0):
+    """A Sequential model with non-zero biases."""
+    return randomize(keras.Sequential([*parts]), seed)
+
+
+def zero(weight, axis, indices):
+    """Zero positions of one axis of a weight, and nothing else of their structure."""
+    array = np.array(weight.numpy())
+    np.moveaxis(array, axis, 0)[indices] = 0
+    weight.assign(array)
+
+
+def structure(model, name):
+    """The structure of that name."""
+    return next(found for found in structures(model) if found.name == name)
