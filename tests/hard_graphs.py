@@ -23,8 +23,8 @@ def conv(x, width=8, kernel=3, **options):
     return layers.Conv2D(width, kernel, padding=options.pop("padding", "same"), **options)(x)
 
 
-def normalized(x, activation="relu"):
-    return layers.Activation(activation)(layers.BatchNormalization()(x))
+def normalized(x):
+    return layers.ReLU()(layers.BatchNormalization()(x))
 
 
 def head(x, width=3):
@@ -128,8 +128,7 @@ def channel_shuffle():
     inputs = image()
     x = layers.Conv2D(8, 3, groups=2, padding="same")(conv(inputs))
     x = layers.Reshape((8, 8, 2, 4))(x)
-    x = layers.Permute((1, 2, 4, 3))(x)
-    x = layers.Reshape((8, 8, 8))(x)
+    x = layers.Reshape((8, 8, 8))(layers.Permute((1, 2, 4, 3))(x))
     return inputs, head(layers.Conv2D(8, 3, groups=2)(x))
 
 
@@ -201,7 +200,7 @@ def time_distributed():
         layers.TimeDistributed(layers.BatchNormalization())(x)
     )
     x = layers.TimeDistributed(layers.Dense(8, "relu"))(layers.TimeDistributed(tower)(x))
-    return inputs, layers.Dense(2)(layers.GlobalAveragePooling1D()(x))
+    return inputs, head(ops.mean(x, axis=1))
 
 
 @model
@@ -290,8 +289,7 @@ def arguments_by_name():
     inputs = image()
     x = ops.transpose(conv(inputs), axes=(0, 1, 2, 3))
     x = ops.reshape(x, newshape=(-1, 64, 8))
-    x = ops.mean(x, axis=1, keepdims=True) + ops.max(x, axis=(1,), keepdims=True)
-    x = ops.squeeze(x, axis=1)
+    x = ops.squeeze(ops.mean(x, axis=1, keepdims=True) + ops.max(x, axis=(1,), keepdims=True), axis=1)
     x = ops.take(ops.concatenate([x, ops.expand_dims(x[:, 0], axis=-1)], axis=-1), indices=[0, 5, 5, -1], axis=-1)
     return inputs, layers.Dense(2)(layers.Activation(activation="relu")(inputs=x))
 

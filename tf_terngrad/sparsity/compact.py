@@ -49,7 +49,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
     names = [keep] if isinstance(keep, str) else list(keep)
     while True:  # a branch that has left may have frozen or tied what can leave now
         graph = Graph(small, tolerance=tolerance)
-        layers = _born_in(graph, names) if small is model else []
+        layers = _born_in(graph, names) if names and small is model else []
         plan = make_plan(graph, names, round_to)
         names += layers
         if plans and not plan.changes:
