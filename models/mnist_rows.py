@@ -9,13 +9,11 @@ import keras
 import numpy as np
 
 import tf_terngrad as tt
-from models.lenet import lenet
-from models.mlp import mlp
+from models import NETWORKS
 from models.training import Trainer
 from tf_terngrad.sparsity.penalties import zero_small
 from tf_terngrad.sparsity.report.costs import layer_costs
 
-BUILDERS = {"lenet": lenet, "mlp": mlp}
 EPOCHS = {"lenet": (10, 30), "mlp": (20, 20)}
 LEARNING_RATES = (0.05, 0.004)
 BATCH_SIZE = 128
@@ -94,7 +92,7 @@ def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
         return keras.models.load_model(final, compile=False)
     folder.mkdir(parents=True, exist_ok=True)
     keras.utils.set_random_seed(seed)
-    model = BUILDERS[row.network](data[0][0].shape[1:], 10)
+    model = NETWORKS[row.network](data[0][0].shape[1:], 10)
     row.penalize(model)
     first, further = EPOCHS[row.network]
     Trainer(folder, *data, BATCH_SIZE, seed, _momentum).fit(model, "sparse", first, LEARNING_RATES[0])

@@ -52,6 +52,7 @@ def test_the_readme_names_only_what_exists():
     for name in re.findall(r"tt\.((?:\w+\.)?\w+)", README):
         value = tt
         for part in name.split("."):
+            assert hasattr(value, part), f"the README names tt.{name}, which does not exist"
             value = getattr(value, part)
 
 
