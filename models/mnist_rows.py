@@ -43,12 +43,14 @@ class Row:
         network: "lenet" or "mlp".
         strengths: the group lasso's strength by kind or by name of a layer; empty: a dense twin.
         l1: the strength of a plain l1 penalty on every kernel, instead.
+        taught: whether the second stage learns from the answers of the dense twin too.
     """
 
     name: str
     network: str
     strengths: Mapping[str, float] = dataclasses.field(default_factory=dict)
     l1: float = 0.0
+    taught: bool = False
 
     def penalize(self, model: keras.Model) -> None:
         """Put the penalties of the row on a new model."""
@@ -70,6 +72,7 @@ ROWS = (
     Row("mlp-sparse", "mlp", {"unit": 0.0004, "input": 0.0008}),
     Row("mlp-sparser", "mlp", {"unit": 0.0006, "input": 0.001}),
 )
+DENSE = {row.network: row for row in ROWS if row.name.endswith("-dense")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +89,7 @@ class Result:
 
 def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
     """The row's final model for a seed, kept in the folder; trained if it is not there yet."""
+    teacher = train(DENSE[row.network], seed, data, folder) if row.taught else None
     folder = folder / row.name / f"seed{seed}"
     final = folder / "final.keras"
     if final.exists():
@@ -97,7 +101,7 @@ def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
     first, further = EPOCHS[row.network]
     Trainer(folder, *data, BATCH_SIZE, seed, _momentum).fit(model, "sparse", first, LEARNING_RATES[0])
     small = model if row.l1 else tt.compact(model, tolerance=TOLERANCES[row.network])
-    Trainer(folder, *data, BATCH_SIZE, seed, _adamw).fit(small, "further", further, LEARNING_RATES[1])
+    Trainer(folder, *data, BATCH_SIZE, seed, _adamw).fit(small, "further", further, LEARNING_RATES[1], teacher=teacher)
     small.save(final)
     return small
 

@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.checkpoint import EpochCheckpoint
+from models.distillation import Distillation, accuracy, label_loss
 
 EVALUATION_BATCH = 1000
 
@@ -67,6 +68,7 @@ class Trainer:
         epochs: int,
         learning_rate: float,
         callbacks: tuple[keras.callbacks.Callback, ...] = (),
+        teacher: keras.Model | None = None,
     ) -> dict[str, list[float]]:
         """Compile and train, going on after the last epoch that the stage's checkpoint holds.
 
@@ -76,6 +78,8 @@ class Trainer:
             epochs: how many, counted from the very first.
             learning_rate: at the start; it falls to 0 along a cosine.
             callbacks: further Keras callbacks.
+            teacher: a trained model of the same data, whose softened answers the model learns beside the labels
+                (`models.distillation`); None: the labels alone.
 
         Returns:
             The curves, one value an epoch, by name.
@@ -84,9 +88,14 @@ class Trainer:
             ValueError: the model does not fit the data, or the checkpoint is of another model.
         """
         self._check_fits(model)
+        train, test, loss, metric = self.train, self.test, label_loss(), "accuracy"
+        if teacher is not None:
+            self._check_fits(teacher)
+            loss, metric = Distillation(), accuracy
+            train, test = ((images, loss.targets(teacher, images, labels)) for images, labels in (train, test))
         steps = -(-len(self.train[0]) // self.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
-        model.compile(self.optimizer(schedule), _loss(), metrics=["accuracy"])
+        model.compile(self.optimizer(schedule), loss, metrics=[metric])
         model.optimizer.build(model.trainable_variables)
         checkpoint = EpochCheckpoint(Path(self.folder) / f"{stage}.npz")
         checkpoint.restore(model)
@@ -94,8 +103,8 @@ class Trainer:
         print(f"\n{stage}: {epochs} epochs{done}, {model.count_params():,} parameters", flush=True)
         if checkpoint.epochs < epochs:
             model.fit(
-                batches(*self.train, self.batch_size, self.seed, checkpoint.epochs, epochs),
-                validation_data=tf.data.Dataset.from_tensor_slices(self.test).batch(EVALUATION_BATCH),
+                batches(*train, self.batch_size, self.seed, checkpoint.epochs, epochs),
+                validation_data=tf.data.Dataset.from_tensor_slices(test).batch(EVALUATION_BATCH),
                 steps_per_epoch=steps,
                 initial_epoch=checkpoint.epochs,
                 epochs=epochs,
@@ -103,12 +112,14 @@ class Trainer:
                 callbacks=[*callbacks, checkpoint],
                 verbose=1 if sys.stdout.isatty() else 2,
             )
+        if teacher is not None:
+            model.compile(model.optimizer, label_loss(), metrics=["accuracy"])  # what a file of the model can name
         return checkpoint.curves
 
     def first_loss(self, model: keras.Model) -> keras.KerasTensor:
         """The loss of the first batch of the first epoch, a scalar tensor."""
         images, labels = next(iter(batches(*self.train, self.batch_size, self.seed, 0, 1)))
-        return _loss()(labels, model(images, training=True))
+        return label_loss()(labels, model(images, training=True))
 
     def test_error(self, model: keras.Model) -> float:
         """The share of the test images that the model gets wrong, 0 to 1."""
@@ -125,10 +136,6 @@ class Trainer:
             )
 
 
-def _loss() -> keras.losses.Loss:
-    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-
-
 def batches(
     images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, start: int, stop: int
 ) -> tf.data.Dataset:
@@ -136,7 +143,7 @@ def batches(
 
     Args:
         images: of shape (count, ...).
-        labels: of shape (count,).
+        labels: of shape (count,), or (count, columns).
         batch_size: examples in a batch; the last one of an epoch may be smaller.
         seed: of the order.
         start: number of the first epoch.

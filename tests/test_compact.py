@@ -207,6 +207,24 @@ def test_features_that_nobody_reads_leave_by_a_gather_in_front():
     assert len(smaller.layers) == len(small.layers)
 
 
+def test_pixels_that_nobody_reads_leave_behind_the_flatten():
+    inputs, other = keras.Input((3, 4, 2), name="image"), keras.Input((3, 4, 2), name="other")
+    flatten = layers.Flatten("channels_first", name="flat")
+    towers = [layers.Dense(4, "relu", name=name)(flatten(x)) for name, x in (("a", inputs), ("b", other))]
+    towers.append(layers.Dense(4, "relu", name="c")(layers.Flatten(name="again")(inputs)))
+    model = randomize(keras.Model([inputs, other], layers.Dense(2)(layers.Add()(towers))))
+    assert {s.name for s in tt.structures(model) if s.kind == "input"} == {"flat", "again"}
+    for name in "abc":
+        zero(model.get_layer(name).kernel, 0, [0, 7, 20])
+    small = check_laws(model)
+    assert small.input_shape == [(None, 3, 4, 2)] * 2
+    # one gather for each Flatten layer: of the two towers behind the shared one, only the first can lose pixels
+    assert sorted(small.get_layer(name).kernel.shape[0] for name in "ab") == [21, 24]
+    assert small.get_layer("c").kernel.shape[0] == 21
+    zero(small.get_layer("c").kernel, 0, range(20))
+    assert check_laws(small).get_layer("c").kernel.shape[0] == 1
+
+
 def test_two_gathers_and_a_reader_of_everything():
     inputs = keras.Input((8,))
     x = ops.take(inputs, [0, 3, 3, 5], axis=1)

@@ -35,6 +35,7 @@ class Graph:
         readings: `Reading` by (id of the kernel, axis), or by a key of its own where there is no kernel.
         frozen: list of (units, reason).
         inputs, outputs: the model's edges.
+        features: the edges that hold the model's input as flat features, any of which can leave through a gather.
     """
 
     def __init__(self, model, tolerance=None, blank=frozenset()):
@@ -45,7 +46,11 @@ class Graph:
         self.weights, self.readings, self.frozen = {}, {}, []
         self._blank = blank
         self._ports = {}
-        self.inputs = [self._input(tensor) for tensor in model.inputs]
+        self.features = []
+        self.inputs = [Edge.like(tensor) for tensor in model.inputs]
+        for edge, tensor in zip(self.inputs, model.inputs, strict=True):
+            if not tensor.sparse:
+                self.flat_features(edge)
         self.outputs = self.run(model, self.inputs, "")
         for edge in self.outputs:
             for channels in edge.followed:
@@ -119,8 +124,15 @@ class Graph:
         axis %= len(variable.shape)
         return weight.axes[axis] if weight and axis in weight.axes else self.units.new(count)
 
+    def flat_features(self, edge):
+        """Follow each feature of the model's input where it is flat, unless another edge has the same name."""
+        flat = len(edge.shape) == 2 and edge.shape[1] and keras.backend.is_float_dtype(edge.dtype)
+        if flat and edge.name not in {other.name for other in self.features}:
+            edge.axes[1] = Channels.of(self.units.new(edge.shape[1]))
+            self.features.append(edge)
+
     def is_gathered(self, edge):
-        """Whether a model input is only read through `take`: the features that are not taken have left already."""
+        """Whether features are only read through `take`: those that are not taken have left already."""
         users = [call for call in self.calls if any(edge is used for used in call.inputs)]
         return bool(users) and all(gathers(call) for call in users)
 
@@ -128,13 +140,6 @@ class Graph:
         """A variable as a NumPy array in float32; zero where the analysis asked for it."""
         array = variable.numpy().astype(np.float32, copy=False)
         return np.zeros_like(array) if id(variable) in self._blank else array
-
-    def _input(self, tensor):
-        """The edge of a model input: flat features can leave, through a gather in front."""
-        edge = Edge.like(tensor)
-        if len(edge.shape) == 2 and edge.shape[1] and keras.backend.is_float_dtype(edge.dtype) and not tensor.sparse:
-            edge.axes[1] = Channels.of(self.units.new(edge.shape[1]))
-        return edge
 
     def _check(self, call, before):
         """A rule accounts for every channel: passed on, read, dropped on purpose or frozen. What it forgets, stays."""

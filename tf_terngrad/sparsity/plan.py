@@ -180,7 +180,7 @@ def _keep_one(graph, needed, sites):
                 if not needed[units].any():
                     needed[units[0]] = True
                     warnings[f"{call.path}: every channel is dead; one is kept, for a layer cannot be empty."] = None
-    for edge in graph.inputs:
+    for edge in graph.features:
         for channels in edge.followed if not graph.is_gathered(edge) else ():
             if not needed[channels.units].any():
                 needed[graph.units.find(channels.units[:1])] = True

@@ -42,8 +42,8 @@ class Builder:
         return self._graph.sites[site]
 
     def is_gathered(self, edge):
-        """Whether a tensor is a model input that keeps its width, for only `take` reads it."""
-        return any(edge is given for given in self._graph.inputs) and self._graph.is_gathered(edge)
+        """Whether a tensor holds features of the model's input and keeps its width, for only `take` reads it."""
+        return any(edge is flat for flat in self._graph.features) and self._graph.is_gathered(edge)
 
     def layer(self, call, name=None):
         """The smaller twin of the call's layer, the same in all its calls; `name` if not the layer's own."""
@@ -72,6 +72,14 @@ class Builder:
         self._copies.append((old, new))
         return new
 
+    def gather(self, tensor, edge):
+        """Pick the features of the model's input that somebody reads; any other tensor stays as it is."""
+        if any(edge is flat for flat in self._graph.features) and not self._graph.is_gathered(edge):
+            mask = self.kept.mask(edge.axes[1])
+            if not mask.all():
+                tensor = take(tensor, np.flatnonzero(mask).tolist(), 1, f"{edge.name}_features")
+        return tensor
+
     def alone(self, call, tensor):
         """The only term that is left of a sum; a name stays where it is the model's output."""
         if any(edge is output for edge in call.outputs for output in self._graph.outputs):
@@ -88,7 +96,7 @@ class Builder:
         functional = getattr(model, "_functional", None) or model
         pairs = list(zip(functional.inputs, edges, strict=True))
         inputs = [self._model_input(tensor, edge, keep_shape=gather) for tensor, edge in pairs]
-        entering = [self._gather(t, edge) for t, edge in zip(inputs, edges, strict=True)] if gather else inputs
+        entering = [self.gather(t, edge) for t, edge in zip(inputs, edges, strict=True)] if gather else inputs
 
         def rebuild(node, args, kwargs):
             if id(node) not in self.sites:
@@ -115,14 +123,6 @@ class Builder:
         if not keep_shape and len(edge.axes) == len(own.axes):
             own.axes = edge.axes
         return self.input(own, layer.name, sparse=tensor.sparse, optional=layer.optional)
-
-    def _gather(self, tensor, edge):
-        """Pick the features of the model's input that somebody reads."""
-        for axis, channels in enumerate(edge.axes):
-            if channels is not None and self.kept.width(channels) < len(channels) and not self._graph.is_gathered(edge):
-                positions = np.flatnonzero(self.kept.mask(channels)).tolist()
-                tensor = take(tensor, positions, axis, f"{edge.name}_features")
-        return tensor
 
     def _constants_to_fold(self):
         """For each layer, what the constants that leave its input add to its bias."""

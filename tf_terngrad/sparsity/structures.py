@@ -258,9 +258,9 @@ def _positions(graph):
 
 
 def _input_positions(graph):
-    """For each unit of the model's flat inputs: the input's name and the positions."""
+    """For each unit of the model's flat features: the name of their tensor and the positions."""
     positions = {}
-    for edge in graph.inputs:
+    for edge in graph.features:
         for channels in edge.followed:
             for position, unit in enumerate(graph.units.find(channels.units).tolist()):
                 positions.setdefault(unit, (edge.name, len(channels), []))[2].append(position)

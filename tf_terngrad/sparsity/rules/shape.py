@@ -38,7 +38,7 @@ class Reshape(Rule):
 
 
 class Flatten(Rule):
-    """All axes but the batch become one, in channels_last order."""
+    """All axes but the batch become one, in channels_last order; behind it, pixels of a model's input can leave."""
 
     def follow(self, call):
         edge = call.inputs[0]
@@ -47,6 +47,11 @@ class Flatten(Rule):
             order.append(order.pop(1))
         shape = tuple(edge.shape[axis] for axis in order)
         call.output.axes = reshape(call, shape, [edge.axes[axis] for axis in order], call.output.shape)
+        if not edge.followed and any(edge is given for given in call.graph.inputs):
+            call.graph.flat_features(call.output)
+
+    def rebuild(self, builder, call, args, kwargs):
+        return builder.gather(super().rebuild(builder, call, args, kwargs), call.output)
 
 
 class Insertion(Rule):

@@ -1,0 +1,45 @@
+"""Knowledge distillation: a small network learns from the answers of a large one as well as from the labels."""
+
+import keras
+import numpy as np
+
+
+class Distillation(keras.losses.Loss):
+    """The labels' cross-entropy, mixed with the one to a teacher's softened answers (Hinton et al., 2015).
+
+        (1 - share) CE(label, softmax z) + share T^2 CE(softmax(t / T), softmax(z / T))
+
+    for logits z and the teacher's logits t. The factor T^2 keeps the gradients of both parts of one size.
+
+    Args:
+        temperature: T; above 1 it shows which wrong classes the teacher finds likely.
+        share: of the teacher's part, 0 to 1.
+    """
+
+    def __init__(self, temperature: float = 4.0, share: float = 0.9):
+        super().__init__(name="distillation")
+        self.temperature = temperature
+        self.share = share
+
+    def targets(self, teacher: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+        """The label and behind it the teacher's logits, for each image, of shape (count, 1 + classes)."""
+        logits = teacher.predict(images, batch_size=1000, verbose=0)
+        return np.concatenate([labels[:, None].astype(logits.dtype), logits], axis=-1)
+
+    def call(self, targets, logits):
+        """The loss of each example."""
+        labels, teacher = targets[:, 0], targets[:, 1:]
+        soft = keras.ops.softmax(teacher / self.temperature)
+        towards_teacher = keras.losses.categorical_crossentropy(soft, logits / self.temperature, from_logits=True)
+        towards_label = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+        return (1 - self.share) * towards_label + self.share * self.temperature**2 * towards_teacher
+
+
+def label_loss() -> keras.losses.Loss:
+    """The cross-entropy between labels and logits."""
+    return keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def accuracy(targets, logits):
+    """Which examples' largest logit is the label's, for `Distillation`'s targets."""
+    return keras.metrics.sparse_categorical_accuracy(targets[:, 0], logits)

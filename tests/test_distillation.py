@@ -1,0 +1,61 @@
+import keras
+import numpy as np
+import pytest
+
+from models.distillation import Distillation, accuracy
+from models.training import Trainer
+
+RANDOM = np.random.default_rng(5)
+IMAGES, LABELS = RANDOM.normal(size=(60, 6)).astype("float32"), RANDOM.integers(0, 3, 60)
+
+
+def linear(seed):
+    keras.utils.set_random_seed(seed)
+    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+
+
+def log_softmax(logits):
+    return logits - np.log(np.exp(logits).sum(-1, keepdims=True))
+
+
+@pytest.mark.parametrize(("temperature", "share"), [(4.0, 0.9), (1.0, 0.5), (2.0, 0.0)])
+def test_the_loss_is_hintons_formula(temperature, share):
+    logits, teacher = RANDOM.normal(size=(2, 5, 3)).astype("float32")
+    labels = np.array([0, 2, 1, 1, 0])
+    soft = np.exp(log_softmax(teacher / temperature))
+    towards_teacher = -(soft * log_softmax(logits / temperature)).sum(-1)
+    towards_label = -log_softmax(logits)[np.arange(5), labels]
+    expected = np.mean((1 - share) * towards_label + share * temperature**2 * towards_teacher)
+    targets = np.concatenate([labels[:, None], teacher], axis=1).astype("float32")
+    found = Distillation(temperature, share)(targets, logits)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(found), expected, rtol=1e-5)
+
+
+def test_targets_hold_labels_and_the_teachers_logits():
+    teacher = linear(0)
+    targets = Distillation().targets(teacher, IMAGES, LABELS)
+    np.testing.assert_array_equal(targets[:, 0], LABELS)
+    np.testing.assert_allclose(targets[:, 1:], teacher(IMAGES), rtol=1e-5)
+    right = keras.ops.convert_to_numpy(accuracy(targets, keras.ops.one_hot(LABELS, 3)))
+    assert right.all()
+
+
+def test_a_student_comes_close_to_its_teacher_and_is_saved_as_stock_keras(tmp_path):
+    teacher, student = linear(0), linear(1)
+    labels = keras.ops.convert_to_numpy(teacher(IMAGES)).argmax(-1)
+    trainer = Trainer(tmp_path, (IMAGES, labels), (IMAGES, labels), batch_size=10, optimizer=keras.optimizers.Adam)
+    before = trainer.test_error(student)
+    curves = trainer.fit(student, "student", 60, learning_rate=0.1, teacher=teacher)
+    assert trainer.test_error(student) <= 0.1 < before
+    assert curves["val_accuracy"][-1] == pytest.approx(1 - trainer.test_error(student), abs=1e-6)
+    student.save(tmp_path / "student.keras")
+    loaded = keras.models.load_model(tmp_path / "student.keras")
+    np.testing.assert_array_equal(loaded(IMAGES), student(IMAGES))
+    loaded.evaluate(IMAGES, labels, verbose=0)
+
+
+def test_a_teacher_of_other_classes_is_refused(tmp_path):
+    other = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    trainer = Trainer(tmp_path, (IMAGES, LABELS), (IMAGES, LABELS))
+    with pytest.raises(ValueError, match="does not fit the data"):
+        trainer.fit(linear(0), "student", 1, 0.1, teacher=other)
