@@ -35,6 +35,7 @@ RUN = [
     flags.DEFINE_enum("method", "proximal", ["proximal", "subgradient"], "How structures are shrunk."),
     flags.DEFINE_float("tolerance", 0.0, "Weights up to this magnitude count as zero.", lower_bound=0),
     flags.DEFINE_bool("baseline", False, "Train a dense twin for as many epochs, and compare with it."),
+    flags.DEFINE_bool("distill", False, "The dense twin teaches the compact model in further training; needs --baseline."),
     flags.DEFINE_enum("optimizer", "momentum", sorted(OPTIMIZERS), "Optimizer; the momentum is 0.9."),
     flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate; it falls to 0 along a cosine.", lower_bound=0),
     flags.DEFINE_integer("epochs", 30, "Epochs of training.", lower_bound=1),
@@ -48,6 +49,9 @@ RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in the output fo
 flags.mark_flags_as_mutual_exclusive(["strength", "ratio"])
 for flag in ("strength", "tolerance", "learning_rate"):
     flags.register_validator(flag, lambda value: value is None or math.isfinite(value), "expected a finite number")
+flags.register_multi_flags_validator(
+    ["distill", "baseline"], lambda given: given["baseline"] or not given["distill"], "--distill needs --baseline"
+)
 flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, "expected a share between 0 and 1")
 
 
@@ -85,6 +89,7 @@ def dense(config: dict, folder: Path, trainer: Trainer) -> None:
 
 def sparse(config: dict, folder: Path, trainer: Trainer) -> None:
     """Train with structured sparsity, take out what is dead, train the rest further, compare before and after."""
+    twin = dense_twin(config, trainer) if config["baseline"] else None
     model = build(config, trainer)
     sparsity = tt.sparsify(model, strength=config["strength"], ratio=config["ratio"], method=config["method"])
     if config["ratio"] is not None:
@@ -94,17 +99,26 @@ def sparse(config: dict, folder: Path, trainer: Trainer) -> None:
     sparsity.release()
     model.save(folder / "model.keras")
     small = tt.compact(model, tolerance=config["tolerance"])
-    more_curves = trainer.fit(small, "compact", config["finetune_epochs"], config["learning_rate"] / 10)
+    teacher = twin if config["distill"] else None
+    rate = config["learning_rate"] / 10
+    more_curves = trainer.fit(small, "compact", config["finetune_epochs"], rate, teacher=teacher)
     small.save(folder / "compact.keras")
-    twin, notes = model, [str(frozen) for frozen in tt.structures(model).frozen]
-    if config["baseline"]:
+    notes = [str(frozen) for frozen in tt.structures(model).frozen]
+    if twin:
         notes += ["The test error before is that of a dense twin, trained for as many epochs with the same seed."]
-        twin = build(config, trainer)
-        trainer.fit(twin, "baseline", config["epochs"] + config["finetune_epochs"], config["learning_rate"])
-    metrics = measure(folder, trainer, twin, small)
+    if teacher:
+        notes += ["The dense twin taught the compact model, beside the labels."]
+    metrics = measure(folder, trainer, twin or model, small)
     report = tt.compare(model, small, metrics=metrics, history=[curves, more_curves], notes=notes)
     report.to_html(folder / "report.html")
     print(f"\n{report}\n\nThe whole report: {folder / 'report.html'}")
+
+
+def dense_twin(config: dict, trainer: Trainer) -> keras.Model:
+    """The same network trained as usual, for as many epochs in all."""
+    twin = build(config, trainer)
+    trainer.fit(twin, "baseline", config["epochs"] + config["finetune_epochs"], config["learning_rate"])
+    return twin
 
 
 def measure(folder: Path, trainer: Trainer, before: keras.Model, after: keras.Model) -> dict[str, tuple]:

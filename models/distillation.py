@@ -5,9 +5,9 @@ import numpy as np
 
 
 class Distillation(keras.losses.Loss):
-    """The labels' cross-entropy, mixed with the one to a teacher's softened answers (Hinton et al., 2015).
+    """The labels' cross-entropy, mixed with the divergence from a teacher's softened answers (Hinton et al., 2015).
 
-        (1 - share) CE(label, softmax z) + share T^2 CE(softmax(t / T), softmax(z / T))
+        (1 - share) CE(label, softmax z) + share T^2 KL(softmax(t / T), softmax(z / T))
 
     for logits z and the teacher's logits t. The factor T^2 keeps the gradients of both parts of one size.
 
@@ -30,7 +30,8 @@ class Distillation(keras.losses.Loss):
         """The loss of each example."""
         labels, teacher = targets[:, 0], targets[:, 1:]
         soft = keras.ops.softmax(teacher / self.temperature)
-        towards_teacher = keras.losses.categorical_crossentropy(soft, logits / self.temperature, from_logits=True)
+        log_ratio = keras.ops.log_softmax(teacher / self.temperature) - keras.ops.log_softmax(logits / self.temperature)
+        towards_teacher = keras.ops.sum(soft * log_ratio, axis=-1)
         towards_label = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         return (1 - self.share) * towards_label + self.share * self.temperature**2 * towards_teacher
 

@@ -65,12 +65,12 @@ class Row:
 
 ROWS = (
     Row("lenet-dense", "lenet"),
-    Row("lenet-sparse", "lenet", {"conv1": 0.02, "conv2": 0.0022, "dense1": 0.0012}),
-    Row("lenet-sparser", "lenet", {"conv1": 0.02, "conv2": 0.003, "dense1": 0.0016}),
+    Row("lenet-sparse", "lenet", {"conv1": 0.02, "conv2": 0.0029, "dense1": 0.0015}, taught=True),
+    Row("lenet-sparser", "lenet", {"conv1": 0.02, "conv2": 0.0034, "dense1": 0.0018}, taught=True),
     Row("lenet-l1", "lenet", l1=1e-4),
     Row("mlp-dense", "mlp"),
-    Row("mlp-sparse", "mlp", {"unit": 0.0004, "input": 0.0008}),
-    Row("mlp-sparser", "mlp", {"unit": 0.0006, "input": 0.001}),
+    Row("mlp-sparse", "mlp", {"unit": 0.0004, "input": 0.001}, taught=True),
+    Row("mlp-sparser", "mlp", {"unit": 0.0006, "input": 0.002}, taught=True),
 )
 DENSE = {row.network: row for row in ROWS if row.name.endswith("-dense")}
 

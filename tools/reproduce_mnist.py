@@ -2,9 +2,9 @@
 
     python tools/reproduce_mnist.py --data_dir=DIR --output=runs/mnist
 
-Every row trains on the 60,000 images in two stages, for every seed: sparse training, then what is left further. The
-dense twins go through the same two stages with nothing taken out. Checkpoints in the output folder are gone on with;
-the tables, in Markdown, are printed and kept there as results.md.
+Every row trains on the 60,000 images in two stages, for every seed: sparse training, then what is left further, taught
+by its dense twin beside the labels. The dense twins go through the same two stages, untaught, with nothing taken out.
+Checkpoints in the output folder are gone on with; the tables, in Markdown, are printed and kept there as results.md.
 """
 
 import sys
@@ -19,12 +19,15 @@ from models import datasets, mnist_rows
 DATA = flags.DEFINE_string("data_dir", None, "Folder with mnist.npz; without it MNIST is downloaded.")
 OUTPUT = flags.DEFINE_string("output", "runs/mnist", "Folder for checkpoints and models.")
 SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
+HELD_OUT = flags.DEFINE_integer(
+    "held_out", 0, "Train without the last so many training images and measure on them: to choose strengths.", 0, 59_999
+)
 NETWORK = flags.DEFINE_enum("network", None, ["lenet", "mlp"], "Only this network.")
 
 
 def main(_):
     """Train what is not trained yet, then print the tables."""
-    images = datasets.load("mnist", DATA.value)
+    images = hold_out(datasets.load("mnist", DATA.value), HELD_OUT.value)
     folder = Path(OUTPUT.value)
     tables = []
     for network in [NETWORK.value] if NETWORK.value else ["lenet", "mlp"]:
@@ -38,6 +41,12 @@ def main(_):
         tables.append(mnist_rows.table(network, results, folder))
         print(f"\n{tables[-1]}", flush=True)
     (folder / "results.md").write_text("\n\n".join(tables) + "\n", encoding="utf-8")
+
+
+def hold_out(data, count):
+    """The data with its last training images in the place of the test images; all of it for a count of 0."""
+    images, labels = data[0]
+    return ((images[:-count], labels[:-count]), (images[-count:], labels[-count:])) if count else data
 
 
 if __name__ == "__main__":
