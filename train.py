@@ -35,7 +35,9 @@ RUN = [
     flags.DEFINE_enum("method", "proximal", ["proximal", "subgradient"], "How structures are shrunk."),
     flags.DEFINE_float("tolerance", 0.0, "Weights up to this magnitude count as zero.", lower_bound=0),
     flags.DEFINE_bool("baseline", False, "Train a dense twin for as many epochs, and compare with it."),
-    flags.DEFINE_bool("distill", False, "The dense twin teaches the compact model in further training; needs --baseline."),
+    flags.DEFINE_bool(
+        "distill", False, "The dense twin teaches the compact model in further training; needs --baseline."
+    ),
     flags.DEFINE_enum("optimizer", "momentum", sorted(OPTIMIZERS), "Optimizer; the momentum is 0.9."),
     flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate; it falls to 0 along a cosine.", lower_bound=0),
     flags.DEFINE_integer("epochs", 30, "Epochs of training.", lower_bound=1),

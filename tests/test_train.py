@@ -16,7 +16,8 @@ from models.training import Trainer, batches
 
 RANDOM = np.random.default_rng(11)
 CHECKOUT = Path(__file__).parents[1]
-SHORT = ("--model=mlp", "--epochs=4", "--finetune_epochs=1", "--ratio=0.3", "--learning_rate=0.1")
+TAUGHT = ("--baseline", "--distill")
+SHORT = ("--model=mlp", "--epochs=4", "--finetune_epochs=1", "--ratio=0.3", "--learning_rate=0.1", *TAUGHT)
 IMAGES, LABELS = RANDOM.normal(size=(50, 6)).astype("float32"), RANDOM.integers(0, 3, 50)
 
 
@@ -201,7 +202,7 @@ def test_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path):
         ):
             np.testing.assert_array_equal(mine, theirs)
     left = {str(path.relative_to(tmp_path / "unbroken")) for path in (tmp_path / "unbroken").rglob("*.*")}
-    stages = {f"checkpoints/{stage}.{kind}" for stage in ("model", "compact") for kind in ("npz", "csv")}
+    stages = {f"checkpoints/{stage}.{kind}" for stage in ("baseline", "model", "compact") for kind in ("npz", "csv")}
     files = {"config.json", "model.keras", "compact.keras", "model.tflite", "before.tflite", "report.html"}
     assert stages | files <= left
 
@@ -211,6 +212,7 @@ def test_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path):
     [
         (("--strength=nan",), "expected a finite number"),
         (("--strength=1", "--ratio=0.5"), "At most one of"),
+        (("--strength=1", "--distill"), "--distill needs --baseline"),
         (("--dataset=mnist", "--data_dir=nowhere"), "No mnist.npz in data_dir"),
     ],
 )
