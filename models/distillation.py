@@ -1,7 +1,7 @@
 """Knowledge distillation: a small network learns from the answers of a large one as well as from the labels."""
 
 import keras
-import numpy as np
+import tensorflow as tf
 
 
 class Distillation(keras.losses.Loss):
@@ -21,11 +21,6 @@ class Distillation(keras.losses.Loss):
         self.temperature = temperature
         self.share = share
 
-    def targets(self, teacher: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
-        """The label and behind it the teacher's logits, for each image, of shape (count, 1 + classes)."""
-        logits = teacher.predict(images, batch_size=1000, verbose=0)
-        return np.concatenate([labels[:, None].astype(logits.dtype), logits], axis=-1)
-
     def call(self, targets, logits):
         """The loss of each example."""
         labels, teacher = targets[:, 0], targets[:, 1:]
@@ -34,6 +29,41 @@ class Distillation(keras.losses.Loss):
         towards_teacher = keras.ops.sum(soft * log_ratio, axis=-1)
         towards_label = keras.losses.sparse_categorical_crossentropy(labels, logits, from_logits=True)
         return (1 - self.share) * towards_label + self.share * self.temperature**2 * towards_teacher
+
+
+class Lesson:
+    """What a teacher makes of a batch: the targets of `Distillation`, the label and behind it the teacher's logits.
+
+    Args:
+        teacher: from images to logits.
+    """
+
+    def __init__(self, teacher: keras.Model):
+        self._teacher = teacher
+
+    def __call__(self, images, labels):
+        """The images, and targets of shape (batch, 1 + classes)."""
+        logits = self._teacher(images, training=False)
+        return images, tf.concat([tf.cast(labels, logits.dtype)[:, None], logits], axis=1)
+
+    def shifted(self, images, labels, seed):
+        """The same for the images, each moved by up to one pixel: the teacher's answers say what that changes."""
+        return self(shift(images, seed), labels)
+
+
+def shift(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Each image of shape (height, width, channels) moved by -1, 0 or 1 pixels along both axes, zeros moving in.
+
+    Args:
+        images: of shape (batch, height, width, channels).
+        seed: three integers; the same ones give the same moves.
+    """
+    _, height, width, _ = images.shape
+    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
+    moved = [padded[:, top : top + height, left : left + width] for top in range(3) for left in range(3)]
+    seed = tf.random.experimental.stateless_fold_in(tf.cast(seed[:2], tf.int64), tf.cast(seed[2], tf.int64))
+    chosen = tf.random.stateless_uniform(tf.shape(images)[:1], seed, 0, len(moved), tf.int32)
+    return tf.gather(tf.stack(moved, axis=1), chosen, axis=1, batch_dims=1)
 
 
 def label_loss() -> keras.losses.Loss:

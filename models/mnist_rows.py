@@ -1,6 +1,7 @@
 """The rows of the results on MNIST: what each trains, and how it is measured."""
 
 import dataclasses
+import functools
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
@@ -44,6 +45,7 @@ class Row:
         strengths: the group lasso's strength by kind or by name of a layer; empty: a dense twin.
         l1: the strength of a plain l1 penalty on every kernel, instead.
         taught: whether the second stage learns from the answers of the dense twin too.
+        decay: AdamW's weight decay in the second stage; Keras's own by default.
     """
 
     name: str
@@ -51,6 +53,14 @@ class Row:
     strengths: Mapping[str, float] = dataclasses.field(default_factory=dict)
     l1: float = 0.0
     taught: bool = False
+    decay: float = 0.004
+
+    @property
+    def dense_twin(self) -> "Row":
+        """The row that goes through the same stages with nothing taken out."""
+        return next(
+            row for row in ROWS if (row.network, row.decay, row.strengths, row.l1) == (self.network, self.decay, {}, 0)
+        )
 
     def penalize(self, model: keras.Model) -> None:
         """Put the penalties of the row on a new model."""
@@ -63,16 +73,24 @@ class Row:
                 variable.constraint = lambda value: zero_small(value, 1e-4)
 
 
+LENET = {"conv1": 0.02, "conv2": 0.0029, "dense1": 0.0015}
+LENET_SPARSER = {"conv1": 0.02, "conv2": 0.0034, "dense1": 0.0018}
+MLP = {"unit": 0.0004, "input": 0.001}
+MLP_SPARSER = {"unit": 0.0006, "input": 0.002}
+
 ROWS = (
     Row("lenet-dense", "lenet"),
-    Row("lenet-sparse", "lenet", {"conv1": 0.02, "conv2": 0.0029, "dense1": 0.0015}, taught=True),
-    Row("lenet-sparser", "lenet", {"conv1": 0.02, "conv2": 0.0034, "dense1": 0.0018}, taught=True),
+    Row("lenet-sparse", "lenet", LENET, taught=True),
+    Row("lenet-sparser", "lenet", LENET_SPARSER, taught=True),
+    Row("lenet-sparse-untaught", "lenet", LENET),
     Row("lenet-l1", "lenet", l1=1e-4),
+    Row("lenet-dense-decayed", "lenet", decay=0.3),
+    Row("lenet-sparse-decayed", "lenet", LENET, taught=True, decay=0.3),
     Row("mlp-dense", "mlp"),
-    Row("mlp-sparse", "mlp", {"unit": 0.0004, "input": 0.001}, taught=True),
-    Row("mlp-sparser", "mlp", {"unit": 0.0006, "input": 0.002}, taught=True),
+    Row("mlp-sparse", "mlp", MLP, taught=True),
+    Row("mlp-sparser", "mlp", MLP_SPARSER, taught=True),
+    Row("mlp-sparse-untaught", "mlp", MLP),
 )
-DENSE = {row.network: row for row in ROWS if row.name.endswith("-dense")}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,7 +107,7 @@ class Result:
 
 def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
     """The row's final model for a seed, kept in the folder; trained if it is not there yet."""
-    teacher = train(DENSE[row.network], seed, data, folder) if row.taught else None
+    teacher = train(row.dense_twin, seed, data, folder) if row.taught else None
     folder = folder / row.name / f"seed{seed}"
     final = folder / "final.keras"
     if final.exists():
@@ -101,7 +119,8 @@ def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
     first, further = EPOCHS[row.network]
     Trainer(folder, *data, BATCH_SIZE, seed, _momentum).fit(model, "sparse", first, LEARNING_RATES[0])
     small = model if row.l1 else tt.compact(model, tolerance=TOLERANCES[row.network])
-    Trainer(folder, *data, BATCH_SIZE, seed, _adamw).fit(small, "further", further, LEARNING_RATES[1], teacher=teacher)
+    trainer = Trainer(folder, *data, BATCH_SIZE, seed, functools.partial(_adamw, decay=row.decay))
+    trainer.fit(small, "further", further, LEARNING_RATES[1], teacher=teacher)
     small.save(final)
     return small
 
@@ -155,6 +174,5 @@ def _momentum(rate):
     return keras.optimizers.SGD(rate, momentum=0.9, nesterov=True, weight_decay=5e-3)
 
 
-def _adamw(rate):
-    """A strong decay of the weights is what makes a small network generalize."""
-    return keras.optimizers.AdamW(rate, weight_decay=0.3)
+def _adamw(rate, decay):
+    return keras.optimizers.AdamW(rate, weight_decay=decay)

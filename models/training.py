@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.checkpoint import EpochCheckpoint
-from models.distillation import Distillation, accuracy, label_loss
+from models.distillation import Distillation, Lesson, accuracy, label_loss
 
 EVALUATION_BATCH = 1000
 
@@ -78,8 +78,8 @@ class Trainer:
             epochs: how many, counted from the very first.
             learning_rate: at the start; it falls to 0 along a cosine.
             callbacks: further Keras callbacks.
-            teacher: a trained model of the same data, whose softened answers the model learns beside the labels
-                (`models.distillation`); None: the labels alone.
+            teacher: a trained model of the same data, whose softened answers the model learns beside the labels, on
+                images that are shifted by up to a pixel (`models.distillation`); None: the images and labels alone.
 
         Returns:
             The curves, one value an epoch, by name.
@@ -88,11 +88,12 @@ class Trainer:
             ValueError: the model does not fit the data, or the checkpoint is of another model.
         """
         self._check_fits(model)
-        train, test, loss, metric = self.train, self.test, label_loss(), "accuracy"
+        loss, metric, prepare = label_loss(), "accuracy", None
+        validation = tf.data.Dataset.from_tensor_slices(self.test).batch(EVALUATION_BATCH)
         if teacher is not None:
             self._check_fits(teacher)
-            loss, metric = Distillation(), accuracy
-            train, test = ((images, loss.targets(teacher, images, labels)) for images, labels in (train, test))
+            loss, metric, lesson = Distillation(), accuracy, Lesson(teacher)
+            prepare, validation = lesson.shifted, validation.map(lesson)
         steps = -(-len(self.train[0]) // self.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
         model.compile(self.optimizer(schedule), loss, metrics=[metric])
@@ -103,8 +104,8 @@ class Trainer:
         print(f"\n{stage}: {epochs} epochs{done}, {model.count_params():,} parameters", flush=True)
         if checkpoint.epochs < epochs:
             model.fit(
-                batches(*train, self.batch_size, self.seed, checkpoint.epochs, epochs),
-                validation_data=tf.data.Dataset.from_tensor_slices(test).batch(EVALUATION_BATCH),
+                batches(*self.train, self.batch_size, self.seed, checkpoint.epochs, epochs, prepare),
+                validation_data=validation,
                 steps_per_epoch=steps,
                 initial_epoch=checkpoint.epochs,
                 epochs=epochs,
@@ -137,23 +138,28 @@ class Trainer:
 
 
 def batches(
-    images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, start: int, stop: int
+    images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, start: int, stop: int, prepare=None
 ) -> tf.data.Dataset:
     """The batches of epochs start to stop - 1, each epoch in an order that depends on the seed and its number alone.
 
     Args:
         images: of shape (count, ...).
-        labels: of shape (count,), or (count, columns).
+        labels: of shape (count,).
         batch_size: examples in a batch; the last one of an epoch may be smaller.
         seed: of the order.
         start: number of the first epoch.
         stop: number after the last one.
+        prepare: function of the images and labels of a batch and a seed, what the batch becomes; None: it stays.
     """
     images, labels = tf.constant(images), tf.constant(labels)
 
     def one_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), seed=tf.stack([seed, epoch]))
         rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        return rows.map(lambda row: (tf.gather(images, row), tf.gather(labels, row)))
+        chosen = rows.map(lambda row: (tf.gather(images, row), tf.gather(labels, row)))
+        if prepare is None:
+            return chosen
+        numbered = chosen.enumerate()
+        return numbered.map(lambda step, batch: prepare(*batch, tf.stack([seed, epoch, step])), tf.data.AUTOTUNE)
 
     return tf.data.Dataset.range(start, stop).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)

@@ -2,16 +2,16 @@ import keras
 import numpy as np
 import pytest
 
-from models.distillation import Distillation, accuracy
+from models.distillation import Distillation, Lesson, accuracy, shift
 from models.training import Trainer
 
 RANDOM = np.random.default_rng(5)
-IMAGES, LABELS = RANDOM.normal(size=(60, 6)).astype("float32"), RANDOM.integers(0, 3, 60)
+IMAGES, LABELS = RANDOM.normal(size=(60, 3, 2, 1)).astype("float32"), RANDOM.integers(0, 3, 60)
 
 
 def linear(seed):
     keras.utils.set_random_seed(seed)
-    return keras.Sequential([keras.Input((6,)), keras.layers.Dense(3)])
+    return keras.Sequential([keras.Input((3, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(3)])
 
 
 def log_softmax(logits):
@@ -33,11 +33,28 @@ def test_the_loss_is_hintons_formula(temperature, share):
 
 def test_targets_hold_labels_and_the_teachers_logits():
     teacher = linear(0)
-    targets = Distillation().targets(teacher, IMAGES, LABELS)
+    images, targets = Lesson(teacher)(IMAGES, LABELS)
+    np.testing.assert_array_equal(images, IMAGES)
     np.testing.assert_array_equal(targets[:, 0], LABELS)
     np.testing.assert_allclose(targets[:, 1:], teacher(IMAGES), rtol=1e-5)
     right = keras.ops.convert_to_numpy(accuracy(targets, keras.ops.one_hot(LABELS, 3)))
     assert right.all()
+
+
+def test_images_move_by_a_pixel_at_most_every_way_and_the_same_way_again():
+    images = RANDOM.uniform(1, 2, (300, 4, 5, 2)).astype("float32")
+    moved = shift(images, [1, 2, 3]).numpy()
+    np.testing.assert_array_equal(moved, shift(images, [1, 2, 3]))
+    assert (moved != shift(images, [1, 2, 4]).numpy()).any()
+    assert (moved != shift(images, [1, 3, 3]).numpy()).any()
+    padded = np.pad(images, [(0, 0), (1, 1), (1, 1), (0, 0)])
+    ways = {
+        (top, left): [bool((moved[i] == padded[i, top : top + 4, left : left + 5]).all()) for i in range(300)]
+        for top in range(3)
+        for left in range(3)
+    }
+    assert np.sum(list(ways.values()), axis=0).tolist() == [1] * 300
+    assert all(15 <= sum(way) <= 55 for way in ways.values())
 
 
 def test_a_student_comes_close_to_its_teacher_and_is_saved_as_stock_keras(tmp_path):
@@ -55,7 +72,7 @@ def test_a_student_comes_close_to_its_teacher_and_is_saved_as_stock_keras(tmp_pa
 
 
 def test_a_teacher_of_other_classes_is_refused(tmp_path):
-    other = keras.Sequential([keras.Input((6,)), keras.layers.Dense(4)])
+    other = keras.Sequential([keras.Input((3, 2, 1)), keras.layers.Flatten(), keras.layers.Dense(4)])
     trainer = Trainer(tmp_path, (IMAGES, LABELS), (IMAGES, LABELS))
     with pytest.raises(ValueError, match="does not fit the data"):
         trainer.fit(linear(0), "student", 1, 0.1, teacher=other)
