@@ -1,6 +1,8 @@
 #!/usr/bin/env bash
-# Fills .venv with what setup.py asks for. Starts at once when nothing changed since the last run.
+# Fills .venv with what setup.py asks for and with Horovod, and builds the native codec. Starts at once when nothing
+# changed since the last run.
 # PYTHON: the interpreter to use (default: the first suitable one on the PATH). GPU=1: TensorFlow with CUDA.
+# HOROVOD=0: without Horovod, for a machine without a C++ compiler; all but distributed training works.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,17 +18,43 @@ find_python() {
     "$("${PYTHON:-python3}" --version 2>/dev/null || echo missing). Install one, or name it: make PYTHON=/path/to/python3.11"
 }
 
+requirement() { grep -o "\"$1[~=]=[^\"]*\"" setup.py | tr -d '"'; }
+
+pip_install() {
+  .venv/bin/python -m pip install -qq --disable-pip-version-check "$@" ||
+    fail "installing the requirements of setup.py failed (the message above says why); try again once it is mended."
+}
+
+unchanged() { [ "$(cat ".venv/.$1" 2>/dev/null)" = "$2" ]; }
+
+remember() { echo "$2" >".venv/.$1"; }
+
 python=$(find_python)
 export TF_TERNGRAD_GPU=${GPU:-0}
-stamp=.venv/.stamp
 wanted="$("$python" --version) GPU=$TF_TERNGRAD_GPU $(cat setup.py pyproject.toml | cksum)"
-[ "$(cat "$stamp" 2>/dev/null)" = "$wanted" ] && .venv/bin/python -c '' 2>/dev/null && exit 0
+if ! unchanged stamp "$wanted" || ! .venv/bin/python -c '' 2>/dev/null; then
+  "$python" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail "$python has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)."
+  echo "Setting up .venv with $("$python" --version); the first time takes a few minutes ..."
+  # From scratch: the CPU and the GPU build of TensorFlow share their files and must not be installed over each other.
+  "$python" -m venv --clear .venv
+  pip_install --editable '.[demo,test]'
+  # Alone: it asks for `tensorflow`, which would be installed over `tensorflow-cpu`.
+  pip_install --no-deps "$(requirement tf_keras)"
+  remember stamp "$wanted"
+fi
 
-"$python" -c 'import ensurepip, venv' 2>/dev/null ||
-  fail "$python has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)."
-echo "Setting up .venv with $("$python" --version); the first time takes a few minutes ..."
-# From scratch: the CPU and the GPU build of TensorFlow share their files and must not be installed over each other.
-"$python" -m venv --clear .venv
-.venv/bin/python -m pip install -qq --disable-pip-version-check --editable '.[demo,test]' ||
-  fail "installing the requirements of setup.py failed (the message above says why); try again once it is mended."
-echo "$wanted" >"$stamp"
+# After TensorFlow, whose headers it needs; without a compiler it says so, and the TensorFlow codec serves.
+wanted=$(cat setup.py tf_terngrad/ternary/cc/* | cksum)
+if ! unchanged codec "$wanted"; then
+  .venv/bin/python setup.py -q build_ext --inplace || fail "building the native codec failed (see above)."
+  remember codec "$wanted"
+fi
+
+[ "${HOROVOD:-1}" = 0 ] && exit 0
+wanted="$(cat tools/build_horovod.py tools/horovod_source.py | cksum) $(env | grep '^HOROVOD_' | sort || true)"
+unchanged horovod "$wanted" && exit 0
+.venv/bin/python tools/build_horovod.py >/dev/null ||
+  fail "Horovod, which trains on several machines, is not installed (the message above says why)." \
+    "Mend that and try again, or do without it: make HOROVOD=0"
+remember horovod "$wanted"

@@ -1,0 +1,247 @@
+"""Real Horovod workers for tests: N processes over Gloo that call a function and hand back what it returns.
+
+    def square_sum(x):
+        import horovod.tensorflow as hvd
+        return hvd.allreduce(x * hvd.rank(), op=hvd.Sum).numpy()
+
+    first, second = run_workers(square_sum, np.ones(3))
+
+The workers have called hvd.init() and stay for the next call, which takes some milliseconds. Starting others takes a
+second: they are forked from one process that has imported TensorFlow.
+"""
+
+import atexit
+import contextlib
+import ctypes
+import faulthandler
+import multiprocessing
+import os
+import pathlib
+import signal
+import sys
+import tempfile
+import time
+import traceback
+from multiprocessing import forkserver
+from multiprocessing.connection import Pipe, wait
+
+import cloudpickle
+
+SECONDS_FOR_THE_OTHERS = 3  # after one worker has failed; they mostly wait for it in an exchange
+PR_SET_PDEATHSIG = 1  # of Linux's prctl
+SHOWN = 6000  # characters of a worker's output
+
+
+class WorkersFailed(AssertionError):
+    """A worker raised, died or did not answer; the message has what each of them said."""
+
+
+def run_workers(function, *arguments, workers=2, env=None, timeout=240):
+    """Calls `function(*arguments)` in each of N Horovod workers.
+
+    Args:
+        function: Any function, of a test's module too; it asks hvd.rank() who it is.
+        *arguments: The same for every worker.
+        workers: Their number.
+        env: A dict of environment variables; such workers are started for this one call. HOROVOD_* variables cost
+            nothing more; others may be read while TensorFlow is imported, so each worker imports it anew.
+        timeout: Seconds, the start included.
+
+    Returns:
+        A list of what each rank returned.
+
+    Raises:
+        WorkersFailed: Not every rank returned. All are killed.
+    """
+    if env is None:
+        return _kept(workers).run(function, *arguments, timeout=timeout)
+    with contextlib.closing(Workers(workers, env)) as fresh:
+        return fresh.run(function, *arguments, timeout=timeout)
+
+
+class Workers:
+    """N processes that wait for functions to call; `close` ends them.
+
+    Args:
+        size: Their number.
+        env: A dict of environment variables beside those of this process; no HOROVOD_* variable is inherited.
+    """
+
+    def __init__(self, size, env=None):
+        # Here, so that the other tests do without Horovod.
+        from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
+        from horovod.runner.http.http_server import RendezvousServer
+
+        self.size = size
+        self.closed = False
+        self._folder = tempfile.TemporaryDirectory(prefix="workers-")
+        self._rendezvous = RendezvousServer()
+        port = self._rendezvous.start()  # a free one
+        self._rendezvous.init(get_host_assignments(parse_hosts(f"localhost:{size}"), size))
+        self._processes, self._connections, self._shown = [], [], [0] * size
+        for rank in range(size):
+            self._start(rank, _environment(rank, size, port), env or {})
+
+    def _start(self, rank, horovods, others):
+        ours, theirs = Pipe()
+        forks = all(name.startswith("HOROVOD_") for name in others)
+        context = multiprocessing.get_context("forkserver" if forks else "spawn")
+        if forks:
+            context.set_forkserver_preload(["horovod.tensorflow"])
+        process = context.Process(target=_serve, args=(theirs, horovods | others, self._output(rank)), daemon=True)
+        process.start()
+        theirs.close()
+        self._processes.append(process)
+        self._connections.append(ours)
+
+    def run(self, function, *arguments, timeout=240):
+        """As `run_workers`."""
+        deadline = time.monotonic() + timeout
+        call = _pickled(function, arguments)
+        self._signal(signal.SIGCONT)
+        for connection in self._connections:
+            with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when its answer does not come
+                connection.send_bytes(call)
+        answers = self._answers(deadline)
+        if [kind for kind, _ in answers] != ["returned"] * self.size:
+            raise WorkersFailed(self._report(answers, timeout))
+        self._signal(signal.SIGSTOP)  # idle, they would go on to talk to each other a thousand times a second
+        self._shown = [self._output(rank).stat().st_size for rank in range(self.size)]
+        return [value for _, value in answers]
+
+    def _signal(self, number):
+        for process in self._processes:
+            if process.is_alive():
+                os.kill(process.pid, number)
+
+    def _answers(self, deadline):
+        """A pair (returned, value), (raised, traceback), (died, exit code) or (hung, None) of each rank."""
+        answers = [("hung", None)] * self.size
+        waiting = list(self._connections)
+        while waiting and (ready := wait(waiting, max(0, deadline - time.monotonic()))):
+            for connection in ready:
+                waiting.remove(connection)
+                rank = self._connections.index(connection)
+                try:
+                    answers[rank] = cloudpickle.loads(connection.recv_bytes())
+                except (EOFError, ConnectionResetError):
+                    self._processes[rank].join()
+                    answers[rank] = ("died", self._processes[rank].exitcode)
+                if answers[rank][0] != "returned":
+                    deadline = min(deadline, time.monotonic() + SECONDS_FOR_THE_OTHERS)
+        return answers
+
+    def _report(self, answers, timeout):
+        """What each rank did and said; the workers are ended, since nobody knows what they still wait for."""
+        self._signal(signal.SIGUSR1)  # a worker then writes where it is
+        time.sleep(0.3)
+        parts = []
+        for rank, (kind, content) in enumerate(answers):
+            said = self._output(rank).read_bytes()[self._shown[rank] :][-SHOWN:].decode(errors="replace")
+            told = {
+                "returned": "returned",
+                "raised": f"raised\n{content}",
+                "died": f"died with exit code {content}",
+                "hung": f"did not return (timeout: {timeout} s); each of its threads was at, innermost call first:",
+            }[kind]
+            parts.append(f"----- rank {rank} {told}\n{said}")
+        self.close()
+        return "\n" + "\n".join(parts)
+
+    def _output(self, rank):
+        return pathlib.Path(self._folder.name, f"{rank}.txt")
+
+    def close(self):
+        """Kills the processes."""
+        if self.closed:
+            return
+        self.closed = True
+        self._signal(signal.SIGKILL)
+        for process, connection in zip(self._processes, self._connections, strict=True):
+            process.join()
+            connection.close()
+        self._rendezvous.stop()
+        self._rendezvous._httpd.server_close()
+        self._folder.cleanup()
+
+
+_last = None
+
+
+def _kept(size):
+    """Workers that stay until another number of them is asked for: each holds 650 MB."""
+    global _last
+    if _last is None or _last.closed or _last.size != size:
+        _close_kept()
+        _last = Workers(size)
+    return _last
+
+
+@atexit.register  # after, so before, what multiprocessing registers: it would wait for the stopped workers
+def _close_kept():
+    if _last is not None:
+        _last.close()
+
+
+def _environment(rank, size, port):
+    """The variables that horovodrun sets for rank `rank` of `size` on this machine."""
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
+    of_the_job = {"RANK": rank, "SIZE": size, "LOCAL_RANK": rank, "LOCAL_SIZE": size, "CROSS_RANK": 0, "CROSS_SIZE": 1}
+    gloo = {"GLOO_RENDEZVOUS_ADDR": "127.0.0.1", "GLOO_RENDEZVOUS_PORT": port, "GLOO_IFACE": "lo"}
+    # The time between two calls, in which the workers are stopped, must not count as a partner that does not answer.
+    gloo["GLOO_TIMEOUT_SECONDS"] = 24 * 60 * 60
+    fixed = {"HOSTNAME": "localhost", "CONTROLLER": "gloo", "CPU_OPERATIONS": "gloo"}
+    horovod = {f"HOROVOD_{name}": str(value) for name, value in (of_the_job | gloo | fixed).items()}
+    return inherited | horovod
+
+
+def _pickled(function, arguments):
+    """A call as bytes; functions of a test's module travel as code, so that workers need not import the tests."""
+    module = sys.modules.get(getattr(function, "__module__", None))
+    if module is None or not module.__name__.startswith("test_"):
+        return cloudpickle.dumps((function, arguments))
+    cloudpickle.register_pickle_by_value(module)
+    try:
+        return cloudpickle.dumps((function, arguments))
+    finally:
+        cloudpickle.unregister_pickle_by_value(module)
+
+
+def _serve(connection, environment, output):
+    """What a worker does: calls one function after the other until the tests end."""
+    _end_with_the_tests()
+    os.environ.clear()
+    os.environ.update(environment)
+    with output.open("wb") as file:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+    sys.stdout.reconfigure(line_buffering=True)
+    faulthandler.register(signal.SIGUSR1)
+    with contextlib.suppress(EOFError):
+        _answer_calls(connection)
+
+
+def _end_with_the_tests():
+    """Lets no worker survive the tests, be it stopped or waiting: it is killed when the process that forked it ends."""
+    ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    # The server that forks ends when nobody holds this any more, and it hands it down to what it forks.
+    alive = forkserver._forkserver._forkserver_alive_fd
+    if alive is not None:
+        os.close(alive)
+
+
+def _answer_calls(connection):
+    import horovod.tensorflow as hvd
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    hvd.init()
+    while True:
+        call = connection.recv_bytes()
+        try:
+            function, arguments = cloudpickle.loads(call)
+            answer = cloudpickle.dumps(("returned", function(*arguments)))
+        except BaseException:
+            answer = cloudpickle.dumps(("raised", traceback.format_exc()))
+        connection.send_bytes(answer)
