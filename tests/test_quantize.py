@@ -1,0 +1,85 @@
+import hypothesis
+import numpy as np
+import pytest
+import tensorflow as tf
+from hypothesis import strategies as st
+
+import tf_terngrad as tt
+from tf_terngrad.ternary import quantize
+
+
+def gradient(*shape):
+    return tf.constant(np.random.default_rng(0).normal(size=shape), tf.float32)
+
+
+def test_codes_have_the_gradients_shape_and_the_scale_its_clipped_maximum():
+    given = gradient(30, 4, 5)
+    codes, scale = tt.ternarize(given, clip=1.0, seed=(1, 2))
+    assert (codes.shape, codes.dtype, scale.shape) == (given.shape, tf.int8, ())
+    assert set(np.unique(codes)) == {-1, 0, 1}
+    assert float(scale) == pytest.approx(given.numpy().std(), rel=1e-6)
+    assert (np.sign(given) * codes.numpy() >= 0).all()
+
+
+def test_a_shared_scale_is_used_and_given_back():
+    given = gradient(100_000)
+    codes, scale = tt.ternarize(given, clip=None, scale=20.0, seed=(1, 2))
+    assert float(scale) == 20.0
+    assert np.abs(codes.numpy()).mean() == pytest.approx(np.abs(given.numpy()).mean() / 20, rel=0.05)
+
+
+def test_what_is_clipped_becomes_one_for_sure():
+    codes, scale = tt.ternarize(tf.constant([1.0] * 99 + [100.0]), clip=0.1, seed=(3, 4))
+    assert float(scale) == pytest.approx(0.99, rel=0.02)
+    assert codes.numpy().tolist() == [1] * 100
+
+
+@hypothesis.given(st.lists(st.integers(-1, 1), max_size=1000), st.booleans())
+@hypothesis.settings(deadline=None, max_examples=100)
+def test_unpack_is_the_inverse_of_pack(codes, matrix):
+    shaped = tf.reshape(tf.constant(codes, tf.int8), (-1, 1) if matrix else (-1,))
+    wire = tt.pack(shaped)
+    assert (wire.dtype, len(wire)) == (tf.uint8, -(-len(codes) // 5))
+    assert tt.unpack(wire, len(codes)).numpy().tolist() == codes
+
+
+def test_a_tensor_can_be_the_seed_and_change_inside_a_graph():
+    ternarize = tf.function(lambda given, seed: tt.ternarize(given, seed=seed)[0])
+    given = gradient(1000)
+    first, second = (ternarize(given, tf.constant([7, step], tf.int64)) for step in (0, 1))
+    assert (first.numpy() != second.numpy()).any()
+    np.testing.assert_array_equal(first, tt.ternarize(given, seed=(7, 0))[0])
+
+
+@pytest.mark.parametrize("clip", [0, -1.0, float("nan"), float("inf"), "2.5"])
+def test_a_clip_that_is_not_positive_is_refused(clip):
+    with pytest.raises(ValueError, match="clip="):
+        tt.ternarize(gradient(3), clip=clip, seed=(1, 2))
+
+
+@pytest.mark.parametrize("levels", [0, 128, 1.0, True, None])
+def test_levels_that_digits_cannot_have_are_refused(levels):
+    with pytest.raises(ValueError, match="levels="):
+        tt.ternarize(gradient(3), seed=(1, 2), levels=levels)
+
+
+@pytest.mark.parametrize("seed", [(1,), (1, 2, 3, 4, 5), 7])
+def test_a_seed_of_another_size_is_refused(seed):
+    with pytest.raises(ValueError, match="two to four integers"):
+        tt.ternarize(gradient(3), seed=seed)
+
+
+def test_what_is_not_of_floats_is_refused():
+    with pytest.raises(TypeError, match="int32"):
+        tt.ternarize(tf.constant([1, 2]), seed=(1, 2))
+    with pytest.raises(TypeError, match="float32"):
+        tt.pack(gradient(3))
+    with pytest.raises(TypeError, match="int64"):
+        tt.unpack(tf.constant([1], tf.int64), 1)
+
+
+def test_lengths_that_miss_the_gradients_size_are_refused():
+    with pytest.raises((tf.errors.InvalidArgumentError, ValueError)):
+        quantize.scale(gradient(5), lengths=tf.constant([2, 2]))
+    thresholds, scales = quantize.scale(gradient(5), lengths=tf.constant([2, 3]))
+    assert thresholds.shape == scales.shape == (2,)

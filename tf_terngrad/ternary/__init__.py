@@ -1,0 +1,1 @@
+"""Send gradients as ternary digits."""
