@@ -1,4 +1,4 @@
-"""Structured sparsity that ships, for Keras 3: learn which structures a network does not need, take them out, convert.
+"""Structured sparsity that ships and gradients that travel as ternary digits, for TensorFlow and Keras 3.
 
 import tf_terngrad as tt
 
@@ -8,6 +8,8 @@ model.fit(..., callbacks=[tt.callbacks.SparsityMonitor()])
 small = tt.compact(model)
 print(tt.compare(model, small))
 tt.tflite.convert(small, "model.tflite")
+
+gradient = hvd.allreduce(gradient, compression=tt.TernGrad())
 """
 
 from tf_terngrad import tflite
@@ -18,22 +20,31 @@ from tf_terngrad.sparsity.report import compare, register_cost
 from tf_terngrad.sparsity.rules import Rule, register_rule
 from tf_terngrad.sparsity.sparsify import Sparsity, sparsify
 from tf_terngrad.sparsity.structures import Structure, structures
+from tf_terngrad.ternary import distributed
+from tf_terngrad.ternary.compressor import Compression, TernGrad
+from tf_terngrad.ternary.quantize import pack, ternarize, unpack
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Compression",
     "Rule",
     "Sparsity",
     "Structure",
+    "TernGrad",
     "callbacks",
     "compact",
     "compare",
+    "distributed",
     "layers",
+    "pack",
     "register_cost",
     "register_rule",
     "regularizers",
     "rules",
     "sparsify",
     "structures",
+    "ternarize",
     "tflite",
+    "unpack",
 ]

@@ -1,0 +1,243 @@
+"""TernGrad through Horovod's own doors, in real workers."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from workers import WorkersFailed, run_workers
+
+import tf_terngrad as tt
+from tf_terngrad.ternary import transport
+
+SETTINGS = {
+    "words": {"schedule": "words"},
+    "bytes": {"schedule": "bytes", "share_scales": False},
+    "shards": {"schedule": "shards", "levels": 3},
+    "auto": {"bucket_size": 500},
+}
+
+
+def gradients(rank):
+    """Each tensor has one magnitude: its digits, and so the averages, are exact."""
+    rng = np.random.default_rng(rank)
+    return [rng.choice([-1.0, 1.0], shape).astype("float32") * 2.0**i for i, shape in enumerate([(40, 50), (1500,)])]
+
+
+def expected(workers, op):
+    total = [sum(parts) for parts in zip(*map(gradients, range(workers)), strict=True)]
+    return total if op == "sum" else [part / workers for part in total]
+
+
+def through_every_door(settings):
+    """The results, by the door and the op."""
+    import horovod.tensorflow as hvd
+
+    compression = tt.TernGrad(clip=None, smallest=1, **settings)
+    mine = [tf.constant(part) for part in gradients(hvd.rank())]
+    variables = [tf.Variable(tf.zeros_like(part)) for part in mine]
+
+    def reduce(op, **factors):
+        return [hvd.allreduce(part, op=op, compression=compression, **factors) for part in mine]
+
+    def grouped(op):
+        return hvd.grouped_allreduce(mine, op=op, compression=compression)
+
+    def tape(**options):
+        with tf.GradientTape() as recorded:
+            loss = sum(tf.reduce_sum(v * g) for v, g in zip(variables, mine, strict=True))
+        return hvd.DistributedGradientTape(recorded, compression=compression, **options).gradient(loss, variables)
+
+    results = {
+        "eager average": reduce(hvd.Average),
+        "eager sum": reduce(hvd.Sum),
+        "graph average": tf.function(reduce)(hvd.Average),
+        "grouped average": grouped(hvd.Average),
+        "grouped graph sum": tf.function(grouped)(hvd.Sum),
+        "scaled average": reduce(hvd.Sum, prescale_factor=0.5, postscale_factor=2 / hvd.size()),
+        "tape average": tape(),
+        "tape graph average": tf.function(tape)(),
+        "tape predivided average": tape(gradient_predivide_factor=2.0),
+        "tape grouped average": tape(groups=1),
+        "tape sum": tape(op=hvd.Sum),
+    }
+    return {name: [part.numpy() for part in parts] for name, parts in results.items()}
+
+
+@pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+def test_every_door_gives_the_average_or_the_sum(settings):
+    results = run_workers(through_every_door, settings)
+    for found in results:
+        for name, parts in found.items():
+            for part, wanted in zip(parts, expected(2, name.split()[-1]), strict=True):
+                np.testing.assert_allclose(part, wanted, rtol=1e-6, err_msg=name)
+
+
+def train_with_tf_keras(options):
+    """The weights after some steps of a tf_keras model, in a graph and eagerly."""
+    import horovod.tensorflow.keras as hvd
+    import tf_keras
+
+    tf_keras.utils.set_random_seed(0)
+    model = tf_keras.Sequential([tf_keras.layers.Dense(64, activation="relu"), tf_keras.layers.Dense(1)])
+    model.build((None, 32))
+    optimizer = hvd.DistributedOptimizer(
+        tf_keras.optimizers.SGD(0.01), compression=tt.TernGrad(smallest=100), **options
+    )
+    rng = np.random.default_rng(hvd.rank())
+    x = rng.normal(size=(64, 32)).astype("float32")
+    for eager in (False, True):
+        model.compile(optimizer, "mse", run_eagerly=eager)
+        model.fit(x, x.sum(1), batch_size=16, epochs=2, verbose=0)
+    return [weight.numpy() for weight in model.weights], float(
+        np.mean((model.predict(x, verbose=0)[:, 0] - x.sum(1)) ** 2)
+    )
+
+
+@pytest.mark.parametrize("options", [{}, {"groups": 1}, {"backward_passes_per_step": 2}], ids=str)
+def test_horovods_keras_optimizer_trains_alike_on_all_workers(options):
+    (first, loss), (second, _) = run_workers(train_with_tf_keras, options)
+    for mine, theirs in zip(first, second, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert loss < 30
+
+
+def average_often(settings, rounds):
+    """The mean of many averages of one gaussian gradient for each worker."""
+    import horovod.tensorflow as hvd
+
+    mine = tf.constant(np.random.default_rng(hvd.rank()).normal(size=3000), tf.float32)
+    compression = tt.TernGrad(clip=None, **settings)
+    step = tf.function(lambda: hvd.allreduce(mine, compression=compression))
+    averages = [step().numpy() for _ in range(rounds)]
+    assert (averages[0] != averages[1]).any(), "a step in a graph must draw other digits than the one before"
+    return np.mean(averages, axis=0)
+
+
+def test_averages_in_a_graph_are_right_on_average():
+    first, second = run_workers(average_often, {}, 100)
+    np.testing.assert_array_equal(first, second)
+    each = [np.random.default_rng(rank).normal(size=3000) for rank in range(2)]
+    bound = 0.5 * np.abs(each).max() / np.sqrt(2 * 100)
+    assert np.abs(first - np.mean(each, axis=0)).max() < 5 * bound
+
+
+def refused(op):
+    import horovod.tensorflow as hvd
+
+    hvd.allreduce(tf.ones(2000) * (hvd.rank() + 1), op=getattr(hvd, op), compression=tt.TernGrad())
+
+
+@pytest.mark.parametrize("op", ["Min", "Max", "Product"])
+def test_ops_that_do_not_add_are_refused_everywhere(op):
+    with pytest.raises(WorkersFailed, match="digits can only be added") as failure:
+        run_workers(refused, op)
+    assert str(failure.value).count("digits can only be added") >= 2
+
+
+def test_adasum_is_refused():
+    """Horovod has it with MPI alone, which is not built here: its formula on the tokens of two workers."""
+    first, second = np.array([1.0, 0.0]), np.array([1.0, 1.0])
+    overlap = first @ second
+    combined = first * (1 - overlap / (2 * first @ first)) + second * (1 - overlap / (2 * second @ second))
+    context = (tf.zeros(2000), tf.constant(2.0))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="digits can only be added"):
+        tt.TernGrad().decompress(tf.constant(combined, tf.float32), context)
+    tt.TernGrad().decompress(tf.constant((first + second) / 2, tf.float32), context)
+
+
+def scatter():
+    import horovod.tensorflow as hvd
+
+    hvd.reducescatter(tf.ones(2000), compression=tt.TernGrad())
+
+
+def test_reducescatter_is_refused():
+    with pytest.raises(WorkersFailed, match="not reducescatter"):
+        run_workers(scatter)
+
+
+def pass_through():
+    import horovod.tensorflow as hvd
+
+    rank = hvd.rank()
+    given = [
+        tf.constant([rank, 5]),
+        tf.constant([0.1 * rank]),
+        tf.zeros((0,)),
+        tf.fill((2000,), rank),
+        tf.constant(3.0),
+    ]
+    return [hvd.allreduce(value, op=hvd.Sum, compression=tt.TernGrad()).numpy() for value in given]
+
+
+def test_integers_small_and_empty_tensors_travel_as_they_are():
+    for found in run_workers(pass_through):
+        np.testing.assert_array_equal(found[0], [1, 10])
+        np.testing.assert_allclose(found[1], [0.1])
+        assert found[2].shape == (0,)
+        np.testing.assert_array_equal(found[3], np.ones(2000))
+        assert found[4] == 6
+
+
+def not_finite(value):
+    import horovod.tensorflow as hvd
+
+    mine = tf.one_hot(7, 3000, on_value=value if hvd.rank() == 1 else 1.0)
+    return [hvd.allreduce(mine, compression=tt.TernGrad(**s)).numpy() for s in SETTINGS.values()]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_what_is_not_finite_on_one_worker_reaches_all(value):
+    for found in run_workers(not_finite, value):
+        assert all(np.isnan(average[7]) for average in found)
+
+
+@pytest.mark.parametrize(
+    "arguments, error, message",
+    [
+        ({"clip": 0}, ValueError, "clip=0"),
+        ({"clip": -2.5}, ValueError, "clip=-2.5"),
+        ({"clip": float("nan")}, ValueError, "clip=nan"),
+        ({"levels": 0}, ValueError, "levels=0"),
+        ({"bucket_size": 0}, ValueError, "bucket_size=0"),
+        ({"schedule": "ring"}, ValueError, "schedule='ring'"),
+        ({"share_scales": False, "schedule": "words"}, ValueError, "own need schedule='bytes'"),
+        ({"seed": 1.5}, TypeError, "seed=1.5"),
+        ({"smallest": None}, TypeError, "smallest=None"),
+    ],
+)
+def test_bad_arguments_are_refused_at_once(arguments, error, message):
+    with pytest.raises(error, match=message):
+        tt.TernGrad(**arguments)
+
+
+def test_equal_settings_are_equal_hash_alike_and_survive_serialization():
+    one = tt.TernGrad(clip=None, levels=3, schedule="shards", seed=7)
+    assert one == dataclasses.replace(one) != tt.TernGrad()
+    assert hash(one) == hash(dataclasses.replace(one))
+    assert keras.saving.deserialize_keras_object(keras.saving.serialize_keras_object(one)) == one
+    assert tt.TernGrad.from_config(one.get_config()) == one
+
+
+def test_compression_names_horovods_own_beside_terngrad():
+    assert isinstance(tt.Compression.terngrad, tt.TernGrad)
+    assert tt.Compression.none is transport.horovod().Compression.none
+    assert tt.Compression.fp16 is transport.horovod().Compression.fp16
+
+
+def test_without_horovods_init_an_exchange_is_refused():
+    with pytest.raises(RuntimeError, match="not initialized"):
+        tt.TernGrad().compress(tf.ones(2000))
+
+
+def test_without_horovod_the_error_says_how_to_build_it(monkeypatch):
+    def missing(name):
+        raise ImportError(f"No module named {name!r}")
+
+    transport.horovod.cache_clear()
+    monkeypatch.setattr(transport.importlib, "import_module", missing)
+    with pytest.raises(ModuleNotFoundError, match="build_horovod"):
+        _ = tt.Compression.fp16
+    transport.horovod.cache_clear()

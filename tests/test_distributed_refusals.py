@@ -1,0 +1,131 @@
+"""What a distributed optimizer refuses, and what its graph looks like."""
+
+import sys
+
+import horovod.tensorflow as hvd
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from distributed_training import BATCH, mine_of_all, network, trained
+from workers import run_workers
+
+from tf_terngrad.ternary import transport
+from tf_terngrad.ternary.compressor import TernGrad
+from tf_terngrad.ternary.distributed import DistributedOptimizer
+from tf_terngrad.ternary.distributed.averager import Averager
+from tf_terngrad.ternary.distributed.settings import Settings
+
+
+def ancestors(operation):
+    found, left = set(), [operation]
+    while left:
+        current = left.pop()
+        if current not in found:
+            found.add(current)
+            left += [tensor.op for tensor in current.inputs] + list(current.control_inputs)
+    return found
+
+
+def test_the_last_layers_do_not_wait_for_the_gradients_of_the_first():
+    def waits(compression, bucket_bytes):
+        model = network()
+        average = Averager(Settings(compression, bucket_bytes=bucket_bytes))
+        first, last = [], []
+
+        @tf.function
+        def step(x):
+            with tf.GradientTape() as tape:
+                target = tf.reduce_sum(model(x) ** 2)
+            gradients = tape.gradient(target, model.trainable_variables)
+            means = average(gradients, model.trainable_variables)
+            first.append(gradients[0].op)
+            last.append(means[-1].op)
+            return means
+
+        step.get_concrete_function(tf.TensorSpec((4, 6)))
+        return first[0] in ancestors(last[0])
+
+    def together():
+        compressions = (None, TernGrad(smallest=1))
+        return [[waits(compression, bucket_bytes) for bucket_bytes in (1, 2**20)] for compression in compressions]
+
+    assert run_workers(together) == [[[False, True]] * 2] * 2
+
+
+def variables_of(*shapes):
+    return [keras.Variable(np.zeros(shape, "float32"), name="weight") for shape in shapes]
+
+
+MISMATCHES = [
+    lambda rank: (variables_of([(2, 6), (3, 4)][rank]), DistributedOptimizer(keras.optimizers.SGD())),
+    lambda rank: (
+        variables_of((2, 6)),
+        DistributedOptimizer(keras.optimizers.SGD(), [None, TernGrad(smallest=99)][rank]),
+    ),
+    lambda rank: (variables_of(*[(2, 6)] * (2 - rank)), DistributedOptimizer(keras.optimizers.SGD())),
+]
+
+
+def test_gradients_that_are_not_alike_are_an_error_on_all_workers():
+    def together():
+        errors = []
+        for make in MISMATCHES:
+            model, optimizer = make(hvd.rank())
+            with pytest.raises(ValueError) as caught:
+                optimizer.apply([tf.zeros(variable.shape) for variable in model], model)
+            errors.append(str(caught.value))
+        return errors
+
+    first, second = run_workers(together)
+    assert first == second
+    shapes, settings, number = first
+    assert "workers [0] have weight: float32 (2, 6) as floats; workers [1] have weight: float32 (3, 4)" in shapes
+    assert "workers [0] have compression=None" in settings and "workers [1] have compression={'clip'" in settings
+    assert "workers [1] have nothing" in number
+
+
+def test_xla_is_refused():
+    def together():
+        messages = []
+        model = network()
+        with pytest.raises(ValueError, match="jit_compile=False") as caught:
+            trained(model, DistributedOptimizer(keras.optimizers.SGD()), mine_of_all(), BATCH, jit_compile=True)
+        messages.append(str(caught.value))
+        (weight,) = variables_of((3,))
+        optimizer = DistributedOptimizer(keras.optimizers.SGD())
+        with pytest.raises(ValueError, match="jit_compile=False") as caught:
+            tf.function(lambda: optimizer.apply([tf.ones((3,))], [weight]), jit_compile=True)()
+        return [*messages, str(caught.value)]
+
+    for messages in run_workers(together):
+        assert all("XLA" in message for message in messages)
+
+
+def refusals():
+    wrapped = DistributedOptimizer(keras.optimizers.SGD())
+    with pytest.raises(ValueError, match="distributed already"):
+        DistributedOptimizer(wrapped)
+    with pytest.raises(ValueError, match="distributed already"):
+        DistributedOptimizer(keras.optimizers.LossScaleOptimizer(wrapped))
+    (variable,) = variables_of((3,))
+    variable.overwrite_with_gradient = True
+    with pytest.raises(ValueError, match="float8"):
+        wrapped.apply([tf.zeros((3,))], [variable])
+
+
+def test_what_cannot_be_distributed_is_refused(monkeypatch):
+    run_workers(refusals)
+    for wrong in (keras.optimizers.SGD, "adam", None, object()):
+        with pytest.raises(TypeError, match="instance of a Keras 3 optimizer"):
+            DistributedOptimizer(wrong)
+    for wrong in (TernGrad, "terngrad"):
+        with pytest.raises(TypeError, match=r"such as TernGrad\(\)"):
+            DistributedOptimizer(keras.optimizers.SGD(), wrong)
+    with pytest.raises(RuntimeError, match="not initialized"):
+        DistributedOptimizer(keras.optimizers.SGD())
+    monkeypatch.setitem(sys.modules, "horovod.tensorflow", None)
+    transport.horovod.cache_clear()
+    with pytest.raises(ModuleNotFoundError, match="build_horovod"):
+        DistributedOptimizer(keras.optimizers.SGD())
+    transport.horovod.cache_clear()

@@ -1,0 +1,140 @@
+import dataclasses
+
+import numpy as np
+import pytest
+import tensorflow as tf
+import virtual_workers
+
+import tf_terngrad.ternary.exchange as exchange
+from tf_terngrad.ternary import cost
+from tf_terngrad.ternary.compressor import TernGrad
+from tf_terngrad.ternary.layout import digits_per_word
+
+SHAPES = [(300, 20), (7,), (0,), (3, 1111)]
+SETTINGS = {
+    "words": TernGrad(schedule="words"),
+    "bytes": TernGrad(schedule="bytes"),
+    "shards": TernGrad(schedule="shards"),
+    "auto": TernGrad(),
+    "private": TernGrad(share_scales=False),
+    "levels": TernGrad(schedule="shards", levels=3),
+    "buckets": TernGrad(schedule="words", bucket_size=100),
+    "many buckets": TernGrad(schedule="bytes", levels=2, bucket_size=1000, share_scales=False),
+}
+
+
+def gradients(worker, dtype="float32"):
+    rng = np.random.default_rng(worker)
+    return [tf.constant(rng.normal(size=shape) * 10.0**i, dtype) for i, shape in enumerate(SHAPES)]
+
+
+def averages(workers, settings, of=gradients, step=5):
+    return virtual_workers.run(
+        workers, lambda network: exchange.average(of(int(network.rank())), settings, network, step)
+    )
+
+
+@pytest.fixture(params=SETTINGS.values(), ids=SETTINGS.keys())
+def settings(request):
+    return request.param
+
+
+@pytest.mark.parametrize("workers", [1, 2, 3, 8])
+def test_every_worker_gets_the_same_bits_in_the_same_shapes(settings, workers):
+    first, *others = averages(workers, settings)
+    for mean, gradient in zip(first, gradients(0), strict=True):
+        assert (mean.shape, mean.dtype) == (gradient.shape, gradient.dtype)
+    for other in others:
+        for mine, theirs in zip(first, other, strict=True):
+            np.testing.assert_array_equal(mine, theirs)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float64"])
+def test_every_float_keeps_its_dtype(settings, dtype):
+    (means,) = {
+        tuple(mean.dtype.name for mean in means) for means in averages(2, settings, lambda w: gradients(w, dtype))
+    }
+    assert set(means) == {dtype}
+
+
+def test_the_average_is_right_on_average(settings):
+    """The mean of many exchanges of the same gradients comes as close as its variance lets it."""
+    unclipped, workers, rounds = dataclasses.replace(settings, clip=None), 3, 60
+    means = [averages(workers, unclipped, step=step)[0] for step in range(rounds)]
+    every = [gradients(worker) for worker in range(workers)]
+    for position in range(len(SHAPES)):
+        values = np.array([each[position] for each in every])
+        if values.size:
+            found = np.mean([mean[position].numpy() for mean in means], axis=0)
+            # a digit's standard deviation is at most half a step between levels
+            bound = 0.5 * np.abs(values).max() / settings.levels / np.sqrt(workers * rounds)
+            assert np.abs(found - values.mean(0)).max() < 5 * bound
+            assert np.abs(np.mean(found - values.mean(0))) < 5 * bound / np.sqrt(found.size)
+
+
+def test_schedules_that_share_scales_agree_to_the_bit():
+    first, *others = (averages(4, dataclasses.replace(TernGrad(), schedule=name))[0] for name in exchange.SCHEDULES)
+    for other in others:
+        for mine, theirs in zip(first, other, strict=True):
+            np.testing.assert_allclose(mine, theirs, rtol=1e-6)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_what_is_not_finite_in_one_worker_reaches_every_worker(settings, bad):
+    def of(worker):
+        first, *others = gradients(worker)
+        return [tf.tensor_scatter_nd_update(first, [[299, 19]], [bad]) if worker == 1 else first, *others]
+
+    for means in averages(3, settings, of):
+        assert np.isnan(means[0][299, 19])
+        assert np.isfinite(means[3]).all()
+
+
+def test_zero_gradients_stay_zero(settings):
+    for means in averages(2, settings, lambda worker: [tf.zeros((100,)), tf.zeros(())]):
+        assert not any(mean.numpy().any() for mean in means)
+
+
+def test_nothing_to_average_needs_no_network():
+    assert exchange.average([], TernGrad(), None, 0) == []
+
+
+def test_steps_and_seeds_draw_other_digits():
+    first = averages(2, TernGrad())[0][0].numpy()
+    assert (first == averages(2, TernGrad())[0][0].numpy()).all()
+    assert (first != averages(2, TernGrad(), step=6)[0][0].numpy()).any()
+    assert (first != averages(2, TernGrad(seed=1))[0][0].numpy()).any()
+
+
+@pytest.mark.parametrize("workers", [2, 4, 8])
+@pytest.mark.parametrize("levels", [1, 3])
+@pytest.mark.parametrize("schedule", exchange.SCHEDULES)
+def test_what_travels_is_what_the_cost_model_says(schedule, workers, levels):
+    size, sent = 100_000, {}
+
+    def send(network):
+        settings = TernGrad(schedule=schedule, levels=levels)
+        exchange.average([tf.random.normal((size,))], settings, network, 0)
+        sent[int(network.rank())] = network.sent()
+
+    virtual_workers.run(workers, send)
+    scales = 4 * 2 * (workers - 1) / workers
+    expected = cost.BYTES[schedule](size, workers, levels) + scales
+    # shards end where blocks do: the last one is shorter, the others longer
+    assert np.mean(list(sent.values())) == pytest.approx(expected, rel=0.02)
+
+
+def test_shards_cover_everything_once_and_end_with_blocks():
+    for workers in (1, 2, 5, 64):
+        for size in (0, 1, 319, 8640, 100_000, 5_000_000):
+            shards = exchange.shard_sizes(size, tf.constant(workers), 1).numpy()
+            assert len(shards) == workers
+            assert shards.sum() == size
+            assert all(
+                shard % 320 == 0 and shard % (8 * digits_per_word(workers)) == 0 for shard in shards[shards > 0][:-1]
+            )
+
+
+def test_buckets_cover_each_tensor_and_never_two():
+    lengths = exchange.bucket_lengths(tf.constant([5, 0, 6, 2]), 3).numpy().tolist()
+    assert lengths == [3, 2, 0, 3, 3, 2]

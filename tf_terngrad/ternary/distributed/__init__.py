@@ -1,0 +1,8 @@
+"""Training on several workers with Keras 3: one optimizer or tape that averages gradients, and the callbacks for it."""
+
+from tf_terngrad.ternary.distributed import callbacks
+from tf_terngrad.ternary.distributed.optimizer import DistributedOptimizer
+from tf_terngrad.ternary.distributed.tape import DistributedGradientTape
+from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
+
+__all__ = ["DistributedGradientTape", "DistributedOptimizer", "broadcast_variables", "callbacks", "check_replicas"]

@@ -1,0 +1,72 @@
+"""The average of gradients over Horovod's workers, with what must hold before anything is sent."""
+
+import itertools
+
+import tensorflow as tf
+from tensorflow.python.ops import control_flow_util
+
+from tf_terngrad.ternary import transport
+from tf_terngrad.ternary.distributed import agreement, gradients
+
+_COUNTER = itertools.count()
+
+
+class Averager:
+    """Averages gradients over the workers; every worker has one, made in the same order.
+
+    Args:
+        settings: `Settings`.
+
+    Raises:
+        ModuleNotFoundError, RuntimeError: Horovod is not installed, or not initialized.
+    """
+
+    def __init__(self, settings):
+        transport.initialized()
+        self.settings = settings
+        self._name = f"tf_terngrad.{next(_COUNTER)}"
+        self._agreed = set()
+
+    def __call__(self, values, variables) -> list:
+        """The averages of gradients, a list as `gradients.average` takes and gives it.
+
+        Raises:
+            ValueError: they are not alike on all workers; or XLA compiles this.
+        """
+        values, names = list(values), [name_of(variable) for variable in variables]
+        if transport.alone(self.settings.process_set):
+            return values
+        if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+            raise ValueError(
+                "XLA cannot compile an exchange between workers. Give jit_compile=False to model.compile or "
+                "tf.function; where there is a GPU, Keras turns XLA on unless told not to."
+            )
+        self._agree(values, names)
+        network = transport.HorovodTransport(self.settings.process_set)
+        return gradients.average(values, names, self.settings, network, self._name)
+
+    def everywhere(self, flag) -> tf.Tensor:
+        """Whether a boolean scalar is true on all workers."""
+        if transport.alone(self.settings.process_set):
+            return flag
+        network = transport.HorovodTransport(self.settings.process_set)
+        return network.maximum(tf.cast(~flag, tf.float32), f"{self._name}.everywhere") == 0
+
+    def _agree(self, values, names):
+        """Asks once: what concatenated vectors hold, Horovod cannot compare."""
+        lines = [str(self.settings), *(self._describe(value, name) for value, name in zip(values, names, strict=True))]
+        if tuple(lines) not in self._agreed:
+            agreement.require(lines, "The gradients", self.settings.process_set)
+            self._agreed.add(tuple(lines))
+
+    def _describe(self, gradient, name):
+        if gradient is None:
+            return agreement.entry(name, "no gradient")
+        shape = gradient.values.shape[1:] if isinstance(gradient, tf.IndexedSlices) else gradient.shape
+        return agreement.entry(name, f"{gradient.dtype.name} {tuple(shape)} as {self.settings.route(gradient, name)}")
+
+
+def name_of(variable) -> str:
+    """The path of a Keras variable, the name of another."""
+    name = getattr(variable, "path", None) or getattr(variable, "name", None) or "a tensor"
+    return name.removesuffix(":0")

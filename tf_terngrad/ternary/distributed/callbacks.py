@@ -1,0 +1,121 @@
+"""Keras callbacks for training on several workers."""
+
+import keras
+import numpy as np
+
+from tf_terngrad.ternary import transport
+from tf_terngrad.ternary.distributed.learning_rate import ScheduleLearningRate, WarmUpLearningRate
+from tf_terngrad.ternary.distributed.optimizer import is_distributed
+from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
+
+__all__ = ["AverageMetrics", "BroadcastVariables", "CheckReplicas", "ScheduleLearningRate", "WarmUpLearningRate"]
+
+
+class BroadcastVariables(keras.callbacks.Callback):
+    """Before the first batch, all workers get the state of one: what was loaded, or drawn at random, is one model then.
+
+    That is all of the model's variables (weights, BatchNorm statistics, the states of seed generators) and all of the
+    optimizer's (moments, iterations, learning rate).
+
+    Args:
+        root_rank: whose state.
+        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+
+    Raises:
+        ValueError: at the start of training: the model's optimizer does not average gradients, nor does the model have
+            a train_step of its own that could; or the models are not alike on all workers.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[tt.distributed.callbacks.BroadcastVariables()])
+    ```
+    """
+
+    def __init__(self, root_rank=0, process_set=None):
+        super().__init__()
+        self.root_rank = root_rank
+        self.process_set = process_set
+
+    def on_train_begin(self, logs=None):
+        """Builds the optimizer, and hands out the state."""
+        optimizer = self.model.optimizer
+        if type(self.model).train_step is keras.Model.train_step and not is_distributed(optimizer):
+            raise ValueError(
+                f"The workers would train apart: the optimizer {optimizer.name!r} of model {self.model.name!r} "
+                "averages no gradients. Expected tt.distributed.DistributedOptimizer(optimizer). A loaded model has an "
+                "ordinary optimizer: tt.distributed.DistributedOptimizer(model.optimizer) before training makes it "
+                "distributed."
+            )
+        if not optimizer.built:
+            optimizer.build(self.model.trainable_variables)
+        broadcast_variables([*self.model.variables, *optimizer.variables], self.root_rank, self.process_set)
+
+
+class AverageMetrics(keras.callbacks.Callback):
+    """At the end of an epoch, its logs become the averages over the workers: loss, metrics, and those of validation.
+
+    Put it before the callbacks that should see the averages: checkpoints, early stopping, schedules. All workers decide
+    the same then.
+
+    Args:
+        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+
+    Raises:
+        ValueError: at the end of an epoch: the workers' logs have different names.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[tt.distributed.callbacks.AverageMetrics(), keras.callbacks.EarlyStopping()])
+    ```
+    """
+
+    def __init__(self, process_set=None):
+        super().__init__()
+        self.process_set = process_set
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Averages."""
+        if logs is None or transport.alone(self.process_set):
+            return
+        everyones = transport.everyones({k: float(v) for k, v in logs.items()}, "tf_terngrad.metrics", self.process_set)
+        if any(set(others) != set(logs) for others in everyones):
+            raise ValueError(f"The workers' logs must have the same names. Received: {[sorted(o) for o in everyones]}")
+        for name in logs:
+            logs[name] = float(np.mean([others[name] for others in everyones]))
+
+
+class CheckReplicas(keras.callbacks.Callback):
+    """Every so many batches, checks that all workers have the same trainable weights, bit by bit; ends training if not.
+
+    What a check costs: a checksum of all weights, and an exchange of four bytes a variable.
+
+    Args:
+        every: batches from one check to the next.
+        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+
+    Raises:
+        ValueError: `every` is no positive integer.
+        RuntimeError: in training, on all workers: the weights differ; it names the first that does, and the workers.
+
+    Example:
+
+    ```python
+    model.fit(x, y, callbacks=[tt.distributed.callbacks.CheckReplicas(every=100)])
+    ```
+    """
+
+    def __init__(self, every=100, process_set=None):
+        super().__init__()
+        if not isinstance(every, int) or every < 1:
+            raise ValueError(f"Expected a positive number of batches. Received: every={every!r}")
+        self.every = every
+        self.process_set = process_set
+        self._batches = 0
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Checks, when it is time."""
+        self._batches += 1
+        if self._batches % self.every == 0:
+            check_replicas(self.model.trainable_variables, self.process_set)

@@ -1,0 +1,118 @@
+"""The averages of a step's gradients over all workers: fused into buckets, as digits or as floats.
+
+Buckets are filled from the last variable backwards, as backpropagation makes the gradients: a bucket travels while the
+gradients of the layers before it are still being computed.
+"""
+
+import dataclasses
+import math
+
+import tensorflow as tf
+
+from tf_terngrad.ternary import exchange
+
+
+@dataclasses.dataclass
+class Bucket:
+    """Gradients that travel together, by one route: their positions among all, and their bytes."""
+
+    route: str
+    positions: list
+    bytes: int = 0
+
+
+def average(gradients, names, settings, network, name="gradients"):
+    """The averages or sums of all workers' gradients, bit-identical on all of them.
+
+    Args:
+        gradients: list of tensors, `tf.IndexedSlices` and None, alike on all workers.
+        names: of their variables.
+        settings: `Settings`.
+        network: an `exchange.Transport`.
+        name: of the exchange, the same on all workers.
+
+    Returns:
+        The list of averages. Of `tf.IndexedSlices`, each index that any worker has is there once, in rising order.
+    """
+    results = [None] * len(gradients)
+    for number, bucket in enumerate(buckets(gradients, names, settings)):
+        parts = [gradients[position] for position in bucket.positions]
+        reduced = ROUTES[bucket.route](parts, settings, network, f"{name}.{number}")
+        for position, value in zip(bucket.positions, reduced, strict=True):
+            results[position] = value
+    return results
+
+
+def buckets(gradients, names, settings) -> list[Bucket]:
+    """Which gradients travel together, the last ones first; each bucket has one route and one type."""
+    found, filling = [], {}
+    for position in reversed(range(len(gradients))):
+        gradient = gradients[position]
+        if gradient is None:
+            continue
+        route = settings.route(gradient, names[position])
+        alone = isinstance(gradient, tf.IndexedSlices)
+        size = 0 if alone else (gradient.shape.num_elements() or 0) * gradient.dtype.size
+        bucket = filling.get((route, gradient.dtype))
+        if bucket is None or bucket.bytes + size > settings.bucket_bytes or alone:
+            bucket = filling[route, gradient.dtype] = Bucket(route, [])
+            found.append(bucket)
+        bucket.positions.append(position)
+        bucket.bytes += size
+    return found
+
+
+def by_digits(parts, settings, network, name, **changes):
+    """One exchange of digits; `changes` to the compression."""
+    compression = dataclasses.replace(settings.compression, **changes)
+    means = exchange.average(parts, compression, network, settings.compression.next_step(), name)
+    if settings.op == "average":
+        return means
+    return [mean * tf.cast(network.size(), mean.dtype) for mean in means]
+
+
+def by_floats(parts, settings, network, name):
+    """One allreduce."""
+    dtype, wire = parts[0].dtype, settings.wire(parts[0].dtype)
+    flat = tf.concat([tf.reshape(part, (-1,)) for part in parts], 0)
+    total = tf.cast(network.total(tf.cast(flat, wire), f"{name}.floats"), dtype)
+    if settings.op == "average":
+        total /= tf.cast(network.size(), dtype)
+    values = tf.split(total, [tf.size(part) for part in parts], num=len(parts))
+    return [
+        tf.ensure_shape(tf.reshape(value, tf.shape(part)), part.shape)
+        for value, part in zip(values, parts, strict=True)
+    ]
+
+
+def rows_by_digits(parts, settings, network, name):
+    """The rows that any worker has, as digits.
+
+    Each row has a scale of its own: with a shared one, the rows of zeros that stand for what a worker lacks would make
+    its standard deviation small, and clip the others too much.
+    """
+    width = max(math.prod(parts[0].values.shape[1:]), 1)
+    return _by_rows(by_digits, parts, settings, network, name, bucket_size=width)
+
+
+def rows_by_floats(parts, settings, network, name):
+    """The rows that any worker has, in one allreduce."""
+    return _by_rows(by_floats, parts, settings, network, name)
+
+
+def _by_rows(exchange_block, parts, settings, network, name, **changes):
+    (slices,) = parts
+    mine, _ = tf.unique(slices.indices)
+    indices = tf.sort(tf.unique(network.gather(mine, f"{name}.indices"))[0])
+    rows = tf.searchsorted(indices, slices.indices)
+    block = tf.math.unsorted_segment_sum(slices.values, rows, tf.size(indices))
+    (block,) = exchange_block([block], settings, network, name, **changes)
+    return [tf.IndexedSlices(block, indices, slices.dense_shape)]
+
+
+ROUTES = {
+    "digits": by_digits,
+    "floats": by_floats,
+    "rows of digits": rows_by_digits,
+    "rows of floats": rows_by_floats,
+}

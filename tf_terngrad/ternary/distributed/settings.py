@@ -1,0 +1,77 @@
+"""How gradients travel: what the optimizer and the tape are told."""
+
+import dataclasses
+import fnmatch
+
+import tensorflow as tf
+
+from tf_terngrad.ternary.compressor import Compression, TernGrad
+
+BUCKET_BYTES = 32 * 2**20
+OPERATIONS = ("average", "sum")
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """How gradients travel.
+
+    Args:
+        compression: None, Compression.none, Compression.fp16, or a `TernGrad`.
+        op: "average" or "sum", over the workers.
+        exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats.
+        process_set: the workers; None: all of them.
+        bucket_bytes: the most that is exchanged at once, as it is before compression; a larger tensor goes alone.
+
+    Raises:
+        TypeError, ValueError: an argument of another kind, or out of range.
+    """
+
+    compression: object = None
+    op: str = "average"
+    exclude: tuple = ()
+    process_set: object = None
+    bucket_bytes: int = BUCKET_BYTES
+
+    def __post_init__(self):
+        self._check_compression()
+        if self.op not in OPERATIONS:
+            raise ValueError(f"Expected one of {OPERATIONS}. Received: op={self.op!r}")
+        if isinstance(self.exclude, str) or not all(isinstance(pattern, str) for pattern in self.exclude):
+            raise TypeError(f"Expected a list of patterns, such as ['*/bias']. Received: exclude={self.exclude!r}")
+        if not isinstance(self.bucket_bytes, int) or self.bucket_bytes < 1:
+            raise ValueError(f"Expected a positive number of bytes. Received: bucket_bytes={self.bucket_bytes!r}")
+        object.__setattr__(self, "exclude", tuple(self.exclude))
+        if self.process_set is None and self.ternary:
+            object.__setattr__(self, "process_set", self.compression.process_set)
+
+    @property
+    def ternary(self) -> bool:
+        """Whether anything travels as digits."""
+        return isinstance(self.compression, TernGrad)
+
+    def route(self, gradient, name: str) -> str:
+        """How the gradient of a variable travels: a key of `gradients.ROUTES`."""
+        excluded = any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude)
+        if isinstance(gradient, tf.IndexedSlices):
+            return "rows of digits" if self.ternary and not excluded else "rows of floats"
+        return "digits" if self.ternary and not excluded and self.compression.compresses(gradient) else "floats"
+
+    def wire(self, dtype: tf.DType) -> tf.DType:
+        """The type in which floats of this type travel; Horovod adds no bfloat16."""
+        if not self.ternary and self.compression is not None and self.compression is Compression.fp16:
+            return tf.float16
+        return tf.float32 if dtype == tf.bfloat16 else dtype
+
+    def __str__(self):
+        """The settings but for the process set, which is the same if anything arrives at all."""
+        compression = self.compression.get_config() if self.ternary else self.compression
+        return f"compression={compression}, op={self.op}, exclude={self.exclude}, bucket_bytes={self.bucket_bytes}"
+
+    def _check_compression(self):
+        if self.compression is None or self.ternary:
+            return
+        if self.compression not in (Compression.none, Compression.fp16):
+            raise TypeError(
+                "Expected None, Compression.none, Compression.fp16 or a TernGrad, such as TernGrad(). "
+                f"Received: compression={self.compression!r}"
+            )

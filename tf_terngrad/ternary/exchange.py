@@ -1,0 +1,190 @@
+"""The exchange: each worker's gradients become digits, travel, and come back as the same average everywhere.
+
+Three schedules, one contract: every worker gets bit-identical averages.
+
+- "words": digits in base-(2NL+1) int64 words, summed by one allreduce; the scales are shared first.
+- "bytes": every worker's bytes to every other, by one allgather; each worker may keep scales of its own.
+- "shards": every worker sums the bytes of its own shard (an alltoall) and hands the sums on as words (an allgather).
+"""
+
+import dataclasses
+import functools
+import math
+from typing import Protocol
+
+import tensorflow as tf
+
+from tf_terngrad.ternary import codec, cost
+from tf_terngrad.ternary.layout import (
+    BYTE_STRIDE,
+    LARGEST_DIGITS,
+    WORD_STRIDE,
+    digits_per_byte,
+    digits_per_word,
+    outputs,
+)
+
+
+class Transport(Protocol):
+    """What the schedules need of a network. A name is the same on all workers, and unique within a step."""
+
+    def size(self) -> tf.Tensor:
+        """How many workers there are now, int32 scalar."""
+
+    def rank(self) -> tf.Tensor:
+        """Which of them this one is, int32 scalar."""
+
+    def maximum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """The greatest value of any worker, elementwise."""
+
+    def total(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """The sum over workers, elementwise."""
+
+    def gather(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """Every worker's tensor, one after the other along the first axis; lengths may differ."""
+
+    def scatter(self, tensor: tf.Tensor, counts: tf.Tensor, name: str) -> tf.Tensor:
+        """Hand counts[r] elements of a vector to worker r; what the workers handed to this one, in their order."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """What one exchange moves: a flat gradient, its buckets, and where it goes.
+
+    Attributes:
+        gradient: floats (size,).
+        lengths: int32 (buckets,), how many consecutive elements share a scale.
+        thresholds, scales: float32 (buckets,).
+        seed: int64 (4,): seed, step, tensor, worker.
+        levels: L; digits are in [-L, L].
+        shared: whether the scales are the same on all workers.
+        transport: the network.
+        name: of the exchange.
+    """
+
+    gradient: tf.Tensor
+    lengths: tf.Tensor
+    thresholds: tf.Tensor
+    scales: tf.Tensor
+    seed: tf.Tensor
+    levels: int
+    shared: bool
+    transport: Transport
+    name: str
+
+    @property
+    def parts(self):
+        """What the encoders take."""
+        return self.gradient, self.lengths, self.thresholds, self.scales, self.seed
+
+
+def average(gradients, settings, transport, step, name="terngrad"):
+    """The averages of the workers' gradients, exchanged as digits; one exchange for all of them.
+
+    Args:
+        gradients: list of tensors of one floating dtype, of the same shapes on all workers.
+        settings: a `TernGrad`: clip, levels, bucket_size, share_scales, schedule, seed.
+        transport: a `Transport`.
+        step: integer scalar; another one for each exchange gives fresh random bits.
+        name: of the exchange, the same on all workers.
+
+    Returns:
+        A list of tensors, bit-identical on all workers. NaN or infinity in a bucket of any worker makes that bucket
+        NaN on all of them.
+    """
+    if not gradients:
+        return []
+    flat = tf.concat([tf.reshape(gradient, (-1,)) for gradient in gradients], 0)
+    sizes = tf.stack([tf.size(gradient) for gradient in gradients])
+    lengths = bucket_lengths(sizes, settings.bucket_size)
+    thresholds, scales = codec.scale(flat, lengths, settings.clip)
+    if settings.share_scales:
+        scales = transport.maximum(scales, f"{name}.scales")
+    numbers = (settings.seed, step, 0, transport.rank())
+    seed = tf.stack([tf.cast(number, tf.int64) for number in numbers])
+    load = Load(flat, lengths, thresholds, scales, seed, settings.levels, settings.share_scales, transport, name)
+    mean = _scheduled(settings.schedule, load)
+    parts = tf.split(mean, sizes, num=len(gradients))
+    return [
+        tf.ensure_shape(tf.reshape(part, tf.shape(gradient)), gradient.shape)
+        for part, gradient in zip(parts, gradients, strict=True)
+    ]
+
+
+def _scheduled(schedule, load):
+    """The average by the schedule of this name, or by the cheapest one for the number of workers there are now."""
+    allowed = [name for name in SCHEDULES if load.shared or name == "bytes"]
+    size = load.gradient.shape[0]
+    if schedule != "auto" or size is None or len(allowed) == 1:
+        return SCHEDULES[allowed[0] if schedule == "auto" else schedule](load)
+    best = [cost.choose(size, workers, load.levels) for workers in range(1, cost.LARGEST + 1)]
+    used = list(dict.fromkeys(best))
+    if len(used) == 1:
+        return SCHEDULES[used[0]](load)
+    index = tf.gather([used.index(name) for name in best], tf.minimum(load.transport.size(), cost.LARGEST) - 1)
+    # in the graph, for all workers must choose alike when their number changes
+    return tf.switch_case(index, [functools.partial(SCHEDULES[name], load) for name in used])
+
+
+def by_words(load):
+    """One allreduce of words."""
+    workers = load.transport.size()
+    words = codec.encode_words(*load.parts, workers, load.levels)
+    return _mean(load, load.transport.total(words, f"{load.name}.words"), workers)
+
+
+def by_bytes(load):
+    """One allgather of bytes, and one of scales where each worker has its own."""
+    workers = load.transport.size()
+    data = codec.encode_bytes(*load.parts, load.levels)
+    rows = tf.reshape(load.transport.gather(data, f"{load.name}.bytes"), (workers, -1))
+    scales = tf.repeat(load.scales[None], workers, axis=0)
+    if not load.shared:
+        scales = tf.reshape(load.transport.gather(load.scales, f"{load.name}.scales"), (workers, -1))
+    return codec.mean_of_bytes(rows, load.lengths, scales, load.levels, load.gradient.dtype)
+
+
+def by_shards(load):
+    """An alltoall of bytes, each worker's sums of its shard as words, and an allgather of those.
+
+    A shard ends where blocks of bytes and blocks of words both end, so that the workers' words, one after the other,
+    are the words of the whole gradient.
+    """
+    workers, rank = load.transport.size(), load.transport.rank()
+    shards = shard_sizes(tf.size(load.gradient), workers, load.levels)
+    counts = outputs(shards, digits_per_byte(load.levels), BYTE_STRIDE)
+    data = codec.encode_bytes(*load.parts, load.levels)
+    received = load.transport.scatter(data, counts, f"{load.name}.bytes")
+    rows = tf.reshape(received, (workers, counts[rank]))
+    sums = codec.sum_bytes(rows, shards[rank], load.levels)
+    return _mean(load, load.transport.gather(sums, f"{load.name}.sums"), workers)
+
+
+def _mean(load, words, workers):
+    return codec.mean_of_words(words, load.lengths, load.scales, workers, load.levels, load.gradient.dtype)
+
+
+SCHEDULES = {"words": by_words, "bytes": by_bytes, "shards": by_shards}
+
+
+def bucket_lengths(sizes, bucket_size):
+    """The buckets of several tensors, one after the other: each tensor, or pieces of at most `bucket_size` of it.
+
+    >>> bucket_lengths(tf.constant([5, 2]), 3).numpy().tolist()
+    [3, 2, 2]
+    """
+    if bucket_size is None:
+        return sizes
+    counts = tf.maximum(-(-sizes // bucket_size), 1)
+    whole = tf.repeat(bucket_size, tf.reduce_sum(counts))
+    last = tf.cumsum(counts) - 1
+    return tf.tensor_scatter_nd_add(whole, last[:, None], sizes - counts * bucket_size)
+
+
+def shard_sizes(size, workers, levels):
+    """How many digits each worker sums, int32 (workers,): about as many each, in whole blocks of bytes and words."""
+    in_bytes = digits_per_byte(levels) * BYTE_STRIDE
+    blocks = [math.lcm(in_bytes, WORD_STRIDE * in_words) for in_words in range(1, LARGEST_DIGITS + 1)]
+    block = tf.gather(blocks, digits_per_word(workers, levels) - 1)
+    each = (size + workers * block - 1) // (workers * block) * block
+    return tf.clip_by_value(size - tf.range(workers) * each, 0, each)
