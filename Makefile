@@ -1,7 +1,8 @@
 # make demo   train, compact and convert LeNet on 5,000 real digits (no network after the set-up)
 # make test   the whole test suite
 # make lint   style; `make format` mends most of it
-# make setup  .venv only.  PYTHON=python3.12 chooses the interpreter, GPU=1 TensorFlow with CUDA.
+# make setup  .venv only.  PYTHON=python3.12 chooses the interpreter, GPU=1 TensorFlow with CUDA, HOROVOD=0 does
+#             without Horovod (which the tests need).
 
 PYTHON ?=
 GPU ?= 0
