@@ -2,6 +2,10 @@
 
     python train.py --model=lenet --dataset=digits --strength=0.008 --learning_rate=0.05 --output=runs/lenet
 
+On several workers, with gradients that travel as ternary digits:
+
+    horovodrun --gloo -np 2 python train.py --compression=terngrad --strength=0.008 --output=runs/lenet
+
 With neither --strength nor --ratio the training is dense. The output folder gets config.json, checkpoints/ with the
 curves beside them, model.keras and model.tflite. A sparse run also leaves compact.keras and report.html; its
 model.tflite is the compact model, and before.tflite what it is compared with.
@@ -18,6 +22,7 @@ import tf_terngrad as tt
 from models import NETWORKS, datasets
 from models.run_folder import open_run
 from models.training import Trainer
+from models.workers import COMPRESSIONS, this_worker
 
 OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
@@ -42,7 +47,8 @@ RUN = [
     flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate; it falls to 0 along a cosine.", lower_bound=0),
     flags.DEFINE_integer("epochs", 30, "Epochs of training.", lower_bound=1),
     flags.DEFINE_integer("finetune_epochs", 10, "Epochs of training the compact model further.", lower_bound=0),
-    flags.DEFINE_integer("batch_size", 64, "Examples in a batch.", lower_bound=1),
+    flags.DEFINE_integer("batch_size", 64, "Examples in a batch, of all workers together.", lower_bound=1),
+    flags.DEFINE_enum("compression", "none", sorted(COMPRESSIONS), "How gradients travel between workers."),
     flags.DEFINE_integer("seed", 0, "Of the initial weights and the order of the examples.", 0, 2**32 - 1),
 ]
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the run: new or empty; with --resume, its own.", required=True)
@@ -60,13 +66,14 @@ flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, 
 def main(_):
     """Train, compact, convert, measure."""
     config = {flag.name: flag.value for flag in RUN}
+    worker = this_worker(config["compression"])
     try:
         data = datasets.load(config["dataset"], config["data_dir"])
-        folder = open_run(OUTPUT.value, config, RESUME.value)
+        folder = worker.lead(open_run, OUTPUT.value, config, RESUME.value)
+        optimizer = OPTIMIZERS[config["optimizer"]]
+        trainer = Trainer(folder / "checkpoints", *data, config["batch_size"], config["seed"], optimizer, worker)
     except (ValueError, OSError, ModuleNotFoundError) as error:
-        sys.exit(f"train.py: {error}")
-    optimizer = OPTIMIZERS[config["optimizer"]]
-    trainer = Trainer(folder / "checkpoints", *data, config["batch_size"], config["seed"], optimizer)
+        sys.exit(f"train.py: {error}" if worker.leads else 1)
     if config["strength"] is None and config["ratio"] is None:
         dense(config, folder, trainer)
     else:
@@ -83,6 +90,8 @@ def dense(config: dict, folder: Path, trainer: Trainer) -> None:
     """Train as usual and convert."""
     model = build(config, trainer)
     trainer.fit(model, "model", config["epochs"], config["learning_rate"])
+    if not trainer.worker.leads:
+        return
     model.save(folder / "model.keras")
     print(f"\n{tt.tflite.convert(model, folder / 'model.tflite')}")
     print(tt.tflite.benchmark(folder / "model.tflite"))
@@ -96,14 +105,17 @@ def sparse(config: dict, folder: Path, trainer: Trainer) -> None:
     sparsity = tt.sparsify(model, strength=config["strength"], ratio=config["ratio"], method=config["method"])
     if config["ratio"] is not None:
         sparsity.calibrate(trainer.first_loss(model))  # from the initial weights: a resumed run finds the same strength
-    monitor = tt.callbacks.SparsityMonitor(log_dir=folder / "tensorboard")
+    monitor = tt.callbacks.SparsityMonitor(log_dir=folder / "tensorboard" if trainer.worker.leads else None)
     curves = trainer.fit(model, "model", config["epochs"], config["learning_rate"], (monitor,))
     sparsity.release()
-    model.save(folder / "model.keras")
+    if trainer.worker.leads:
+        model.save(folder / "model.keras")
     small = tt.compact(model, tolerance=config["tolerance"])
     teacher = twin if config["distill"] else None
     rate = config["learning_rate"] / 10
     more_curves = trainer.fit(small, "compact", config["finetune_epochs"], rate, teacher=teacher)
+    if not trainer.worker.leads:
+        return
     small.save(folder / "compact.keras")
     notes = [str(frozen) for frozen in tt.structures(model).frozen]
     if twin:

@@ -26,10 +26,14 @@ class EpochCheckpoint(keras.callbacks.Callback):
         self.epochs = 0
         self.curves: dict[str, list[float]] = {}
 
-    def restore(self, model: keras.Model) -> None:
-        """Set the model, its optimizer and the curves to what the file holds; without a file, change nothing."""
+    def restore(self, model: keras.Model) -> tuple[int, dict[str, list[float]]]:
+        """Set the model, its optimizer and the curves to what the file holds; without a file, change nothing.
+
+        Returns:
+            (epochs, curves): how many epochs are done, and their curves.
+        """
         if not self.path.exists():
-            return
+            return self.epochs, self.curves
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 header = json.loads(file["header"].item())
@@ -45,6 +49,7 @@ class EpochCheckpoint(keras.callbacks.Callback):
         for variable, value in zip(variables, values, strict=True):
             variable.assign(value)
         self.epochs, self.curves = header["epochs"], header["curves"]
+        return self.epochs, self.curves
 
     def on_epoch_end(self, epoch, logs=None):
         """Write the curves, then the file: a kill between the two repeats this epoch, and its row with it."""

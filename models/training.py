@@ -1,6 +1,7 @@
 """Training on one data set, every stage resumable."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import tensorflow as tf
 
 from models.checkpoint import EpochCheckpoint
 from models.distillation import Distillation, Lesson, accuracy, label_loss
+from models.workers import Worker
 
 EVALUATION_BATCH = 1000
 
@@ -26,12 +28,13 @@ class Trainer:
         folder: where the checkpoints and curves go, `<stage>.npz` and `<stage>.csv`.
         train: images (count, height, width, channels) and labels (count,) to train on.
         test: the same, to measure the error on.
-        batch_size: examples in a batch.
+        batch_size: examples in a batch, of all workers together: several train as one would.
         seed: of the order of the examples.
         optimizer: makes an optimizer from a learning-rate schedule.
+        worker: this process among those that train together.
 
     Raises:
-        ValueError: images or labels of shapes that do not fit together.
+        ValueError: images or labels of shapes that do not fit together, or a batch that cannot be shared out.
     """
 
     folder: Path
@@ -42,8 +45,14 @@ class Trainer:
     optimizer: Callable[[keras.optimizers.schedules.LearningRateSchedule], keras.optimizers.Optimizer] = (
         keras.optimizers.SGD
     )
+    worker: Worker = dataclasses.field(default_factory=Worker)
 
     def __post_init__(self):
+        if self.batch_size % self.worker.size:
+            raise ValueError(
+                f"Expected a batch that {self.worker.size} workers can share evenly. "
+                f"Received: batch_size={self.batch_size}"
+            )
         for part, (images, labels) in {"train": self.train, "test": self.test}.items():
             if len(images) == 0 or labels.shape != images.shape[:1]:
                 raise ValueError(
@@ -94,24 +103,25 @@ class Trainer:
             self._check_fits(teacher)
             loss, metric, lesson = Distillation(), accuracy, Lesson(teacher)
             prepare, validation = lesson.shifted, validation.map(lesson)
-        steps = -(-len(self.train[0]) // self.batch_size)
+        steps = self._steps()
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
-        model.compile(self.optimizer(schedule), loss, metrics=[metric])
+        model.compile(self.worker.optimizer(self.optimizer(schedule)), loss, metrics=[metric])
         model.optimizer.build(model.trainable_variables)
         checkpoint = EpochCheckpoint(Path(self.folder) / f"{stage}.npz")
-        checkpoint.restore(model)
-        done = f" ({checkpoint.epochs} done before)" if checkpoint.epochs else ""
-        print(f"\n{stage}: {epochs} epochs{done}, {model.count_params():,} parameters", flush=True)
+        self._restore(checkpoint, model)
+        if self.worker.leads:
+            done = f" ({checkpoint.epochs} done before)" if checkpoint.epochs else ""
+            print(f"\n{stage}: {epochs} epochs{done}, {model.count_params():,} parameters", flush=True)
         if checkpoint.epochs < epochs:
             model.fit(
-                batches(*self.train, self.batch_size, self.seed, checkpoint.epochs, epochs, prepare),
+                self._batches(checkpoint.epochs, epochs, prepare),
                 validation_data=validation,
                 steps_per_epoch=steps,
                 initial_epoch=checkpoint.epochs,
                 epochs=epochs,
                 shuffle=False,  # the batches come shuffled
-                callbacks=[*callbacks, checkpoint],
-                verbose=1 if sys.stdout.isatty() else 2,
+                callbacks=[*self.worker.callbacks, *callbacks, *([checkpoint] if self.worker.leads else [])],
+                verbose=0 if not self.worker.leads else 1 if sys.stdout.isatty() else 2,
             )
         if teacher is not None:
             model.compile(model.optimizer, label_loss(), metrics=["accuracy"])  # what a file of the model can name
@@ -128,6 +138,22 @@ class Trainer:
         logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
         return float(np.mean(logits.argmax(-1) != labels))
 
+    def _steps(self):
+        """Of an epoch. Several workers leave out a last, smaller batch: it may not do for all of them."""
+        steps = len(self.train[0]) / self.batch_size
+        return math.ceil(steps) if self.worker.size == 1 else int(steps)
+
+    def _batches(self, start, stop, prepare):
+        """This worker's part of each batch."""
+        return batches(
+            *self.train, self.batch_size, self.seed, start, stop, prepare, (self.worker.rank, self.worker.size)
+        )
+
+    def _restore(self, checkpoint, model):
+        """The leader reads the checkpoint; all go on from there."""
+        checkpoint.epochs, checkpoint.curves = self.worker.lead(checkpoint.restore, model)
+        self.worker.share([*model.variables, *model.optimizer.variables])
+
     def _check_fits(self, model: keras.Model) -> None:
         expected = ((None, *self.image_shape), (None, self.classes))
         if (model.input_shape, model.output_shape) != expected:
@@ -138,7 +164,14 @@ class Trainer:
 
 
 def batches(
-    images: np.ndarray, labels: np.ndarray, batch_size: int, seed: int, start: int, stop: int, prepare=None
+    images: np.ndarray,
+    labels: np.ndarray,
+    batch_size: int,
+    seed: int,
+    start: int,
+    stop: int,
+    prepare=None,
+    part: tuple[int, int] = (0, 1),
 ) -> tf.data.Dataset:
     """The batches of epochs start to stop - 1, each epoch in an order that depends on the seed and its number alone.
 
@@ -150,13 +183,15 @@ def batches(
         start: number of the first epoch.
         stop: number after the last one.
         prepare: function of the images and labels of a batch and a seed, what the batch becomes; None: it stays.
+        part: (k, n), every n-th example of each batch from the k-th on; a last, smaller batch is then left out.
     """
     images, labels = tf.constant(images), tf.constant(labels)
 
     def one_epoch(epoch):
         order = tf.random.experimental.stateless_shuffle(tf.range(len(labels)), seed=tf.stack([seed, epoch]))
-        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
-        chosen = rows.map(lambda row: (tf.gather(images, row), tf.gather(labels, row)))
+        rows = tf.data.Dataset.from_tensor_slices(order).batch(batch_size, drop_remainder=part[1] > 1)
+        mine = rows.map(lambda row: row[part[0] :: part[1]])
+        chosen = mine.map(lambda row: (tf.gather(images, row), tf.gather(labels, row)))
         if prepare is None:
             return chosen
         numbered = chosen.enumerate()

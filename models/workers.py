@@ -1,0 +1,98 @@
+"""One worker or several: what a training run must know of the others."""
+
+import os
+import sys
+from collections.abc import Callable
+
+import keras
+
+import tf_terngrad as tt
+
+COMPRESSIONS = {"none": lambda: None, "fp16": lambda: tt.Compression.fp16, "terngrad": tt.TernGrad}
+
+
+class Worker:
+    """The only worker there is.
+
+    Attributes:
+        rank, size: its number, from 0, and how many there are.
+    """
+
+    rank, size = 0, 1
+
+    @property
+    def leads(self) -> bool:
+        """Whether it is this worker that writes files and prints."""
+        return self.rank == 0
+
+    @property
+    def callbacks(self) -> tuple[keras.callbacks.Callback, ...]:
+        """What must watch the training of several workers."""
+        return ()
+
+    def optimizer(self, optimizer: keras.optimizers.Optimizer) -> keras.optimizers.Optimizer:
+        """The optimizer, averaging gradients over all workers."""
+        return optimizer
+
+    def share(self, variables: list[keras.Variable]) -> None:
+        """Give all workers the leader's values."""
+
+    def agree(self, value):
+        """The leader's value."""
+        return value
+
+    def lead(self, function: Callable, *arguments):
+        """What a function gives to the leader, who alone calls it; where it fails, all end with its message."""
+        result = error = None
+        if self.leads:
+            try:
+                result = function(*arguments)
+            except (ValueError, OSError) as caught:
+                error = caught
+        result, error = self.agree((result, error))
+        if error is not None:
+            raise error
+        return result
+
+
+class HorovodWorker(Worker):
+    """One of the workers that `horovodrun` has started.
+
+    Args:
+        compression: how gradients travel: a key of `COMPRESSIONS`.
+    """
+
+    def __init__(self, compression: str):
+        import horovod.tensorflow as hvd  # where there is one worker, Horovod need not be installed
+
+        hvd.init()
+        self._hvd = hvd
+        self._compression = COMPRESSIONS[compression]()
+        self.rank, self.size = hvd.rank(), hvd.size()
+
+    @property
+    def callbacks(self):
+        return (tt.distributed.callbacks.AverageMetrics(),) if self.size > 1 else ()
+
+    def optimizer(self, optimizer):
+        return tt.distributed.DistributedOptimizer(optimizer, compression=self._compression)
+
+    def share(self, variables):
+        tt.distributed.broadcast_variables(variables)
+
+    def agree(self, value):
+        return self._hvd.broadcast_object(value)
+
+
+def this_worker(compression: str) -> Worker:
+    """This process among the workers of its run: alone unless `horovodrun` started it.
+
+    Args:
+        compression: how gradients travel: a key of `COMPRESSIONS`.
+    """
+    if "HOROVOD_RANK" not in os.environ and "OMPI_COMM_WORLD_RANK" not in os.environ:
+        return Worker()
+    try:
+        return HorovodWorker(compression)
+    except ImportError as error:
+        sys.exit(f"Horovod started this process, but cannot be imported: {error}. Run `make setup`.")

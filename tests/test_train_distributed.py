@@ -1,0 +1,114 @@
+"""train.py on several workers, started by horovodrun as a user does."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import psutil
+import pytest
+from workers import run_workers
+
+from models.training import Trainer, batches
+from models.workers import Worker
+
+CHECKOUT = Path(__file__).parents[1]
+HOROVODRUN = Path(sys.executable).with_name("horovodrun")
+SPARSE = ("--model=lenet", "--strength=0.05", "--learning_rate=0.1", "--compression=terngrad", "--finetune_epochs=1")
+
+
+def start(*arguments, cwd):
+    command = [HOROVODRUN, "--gloo", "-np", "2", sys.executable, CHECKOUT / "train.py", *arguments]
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+
+def worker(run, rank):
+    """The process of a rank."""
+    for process in psutil.Process(run.pid).children(recursive=True):
+        if process.environ().get("HOROVOD_RANK") == str(rank) and "train.py" in " ".join(process.cmdline()[:3]):
+            return process
+    raise AssertionError(f"no process of rank {rank}")
+
+
+def test_a_killed_worker_ends_the_run_by_name_and_resume_ends_it_in_a_compact_file(tmp_path):
+    run = start(*SPARSE, "--epochs=6", "--output=run", cwd=tmp_path)
+    while not (tmp_path / "run/checkpoints/model.npz").exists():
+        assert run.poll() is None, run.communicate()[0]
+        time.sleep(0.1)
+    worker(run, 1).kill()
+    printed, _ = run.communicate(timeout=60)
+    assert run.returncode != 0
+    assert "Process 1 exit" in printed or "process 1" in printed.lower(), printed
+    assert not (tmp_path / "run/model.keras").exists()
+
+    resumed = start(*SPARSE, "--epochs=6", "--output=run", "--resume", cwd=tmp_path)
+    printed, _ = resumed.communicate(timeout=400)
+    assert resumed.returncode == 0, printed
+    assert "done before" in printed
+    assert "[1]<stdout>" not in printed, "one worker is to print, not all"
+    small = keras.models.load_model(tmp_path / "run/compact.keras")
+    dense = keras.models.load_model(tmp_path / "run/model.keras")
+    assert small.count_params() < dense.count_params()
+    sizes = [(tmp_path / "run" / name).stat().st_size for name in ("model.tflite", "before.tflite")]
+    assert sizes[0] < sizes[1]
+
+
+def test_a_bad_folder_ends_all_workers_with_one_message(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run/thesis.txt").write_text("mine")
+    printed, _ = (run := start(*SPARSE, "--output=run", cwd=tmp_path)).communicate(timeout=120)
+    assert run.returncode != 0
+    assert printed.count("files that are no run") == 1
+
+
+def sparse_training(folder, compression):
+    """The final weights of a short sparse training on random digits of two classes."""
+    import horovod.tensorflow as hvd
+
+    import tf_terngrad as tt
+    from models import lenet
+    from models.workers import HorovodWorker
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 256)
+    images = rng.normal(size=(256, 28, 28, 1)).astype("float32") + labels[:, None, None, None]
+    keras.utils.set_random_seed(hvd.rank())  # the leader's weights are to serve all
+    model = lenet(classes=2)
+    next(found for found in tt.structures(model) if found.name == "dense1").zero(range(100 * hvd.rank(), 400))
+    tt.sparsify(model, strength=0.05)
+    trainer = Trainer(folder, (images, labels), (images, labels), 64, worker=HorovodWorker(compression))
+    trainer.fit(model, "model", 3, 0.05)
+    small = tt.compact(model)
+    trainer.fit(small, "small", 1, 0.01)
+    return model.get_weights(), small.get_weights(), small.get_layer("dense1").units, trainer.test_error(small)
+
+
+@pytest.mark.parametrize("compression", ["none", "terngrad"])
+def test_all_workers_learn_and_remove_the_same(tmp_path, compression):
+    first, second = run_workers(sparse_training, tmp_path, compression)
+    for mine, theirs in zip([*first[0], *first[1]], [*second[0], *second[1]], strict=True):
+        np.testing.assert_array_equal(mine, theirs)
+    assert first[2:] == second[2:]
+    assert first[2] == 100, "the leader's dead units leave, and no others"
+    assert first[3] < 0.1
+
+
+def test_the_parts_of_a_batch_are_what_one_worker_would_see():
+    images, labels = np.arange(40.0), np.arange(40)
+    whole = list(batches(images, labels, 12, 3, 0, 2))
+    parts = [list(batches(images, labels, 12, 3, 0, 2, part=(k, 3))) for k in range(3)]
+    assert len(whole) == 8
+    full = [batch for batch in whole if len(batch[1]) == 12]
+    for batch, *shared in zip(full, *parts, strict=True):
+        assert sorted(np.concatenate([labels for _, labels in shared])) == sorted(batch[1].numpy())
+
+
+def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
+
+    worker = Worker()
+    worker.size = 3
+    data = (np.zeros((10, 4), "float32"), np.zeros(10, int))
+    with pytest.raises(ValueError, match="3 workers can share evenly"):
+        Trainer(tmp_path, data, data, 64, worker=worker)
