@@ -12,11 +12,11 @@ LARGEST = 1024
 FRAME = 1514 / 1448
 """Bytes on an Ethernet for each byte of data: a full frame has headers of 66 bytes."""
 
-COLLECTIVE = 2.5e-3
-"""Seconds until Horovod's workers have agreed on an exchange, whatever its size."""
+START = 0.5e-3
+"""Seconds to begin and to end an exchange, whatever its size."""
 
-HOST = 0.8e-9
-"""Seconds that a processor spends for a byte sent and received, while the link is at work."""
+COLLECTIVE = 1e-3
+"""Seconds until Horovod's workers have agreed on one of the collectives of an exchange: about a cycle of Horovod's."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Link:
     """
 
     rate: float = 1e9
-    delay: float = 1e-4
+    delay: float = 5e-5
 
 
 def float_bytes(size: int, workers: int, width: int = 4) -> float:
@@ -58,53 +58,67 @@ def shards_bytes(size: int, workers: int, levels: int = 1) -> float:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """A way to average the workers' gradients.
+    """A way to average gradients, and what it costs a core of a processor. Fitted to tools/benchmark_network.py.
 
     Attributes:
-        bytes: of (size, workers, levels), that each worker sends.
-        rounds: of (workers), how many messages follow one another.
-        collectives: how many of Horovod's exchanges it makes.
-        work: of (workers), a processor's seconds for each element, to encode, add and decode.
+        bytes: of (size, workers, levels): what each worker sends.
+        steps: of (workers): how many messages wait for one another.
+        collectives: how many Horovod has to agree on.
+        codec: seconds for each element, before and after its travel.
+        decode: the same, for each element of each worker.
+        travel: seconds for each byte sent, to copy and to add it while others travel.
     """
 
     bytes: Callable
-    rounds: Callable
+    steps: Callable
     collectives: int
-    work: Callable
+    codec: float
+    travel: float
+    decode: float = 0.0
 
 
 def _ring(workers):
     return 2 * (workers - 1)
 
 
+def _float32(size, workers, levels=1):
+    return float_bytes(size, workers)
+
+
+def _float16(size, workers, levels=1):
+    return float_bytes(size, workers, width=2)
+
+
 METHODS = {
-    "float32": Method(lambda n, w, _: float_bytes(n, w), _ring, 1, lambda w: 2e-9),
-    "float16": Method(lambda n, w, _: float_bytes(n, w, 2), _ring, 1, lambda w: 10e-9),
-    "words": Method(words_bytes, _ring, 2, lambda w: 2e-9),
-    "bytes": Method(bytes_bytes, lambda w: w - 1, 2, lambda w: (1 + 0.5 * w) * 1e-9),
-    "shards": Method(shards_bytes, lambda w: w, 3, lambda w: 2e-9),
+    "float32": Method(_float32, _ring, 1, codec=1.6e-9, travel=0.22e-9),
+    "float16": Method(_float16, _ring, 1, codec=8e-9, travel=3e-9),
+    "words": Method(words_bytes, _ring, 2, codec=1.5e-9, travel=0.7e-9),
+    "bytes": Method(bytes_bytes, lambda workers: workers - 1, 2, codec=0.9e-9, travel=0.25e-9, decode=0.1e-9),
+    "shards": Method(shards_bytes, lambda workers: workers, 3, codec=1.5e-9, travel=0.6e-9),
 }
 SCHEDULES = ("words", "bytes", "shards")
 BYTES = {name: method.bytes for name, method in METHODS.items()}
 
 
-def seconds(name, size: int, workers: int, levels: int = 1, link: Link = Link(), crowding: float = 1) -> float:
-    """The time of one exchange: agreeing on it, work of the processor, bytes over the rate, and the delay of each round.
+def seconds(name: str, size: int, workers: int, levels: int = 1, link: Link = Link(), cores: float = 1) -> float:
+    """The time of one exchange.
+
+        t = agreeing + codec / cores + max(8 bytes / rate, travelling) + steps delay
 
     Args:
-        name: of one of METHODS.
+        name: one of METHODS.
         size: how many elements.
         workers: N.
         levels: L.
         link: what connects the workers.
-        crowding: how many workers share a processor; a fast link then waits for it.
+        cores: of the processor that a worker has for it; less than one where workers share one.
     """
-    method = METHODS[name]
-    data = method.bytes(size, workers, levels)
-    crowding = max(crowding, 1)
-    work = size * method.work(workers) * crowding
-    wire = max(8 * data * FRAME / link.rate, HOST * data * crowding)
-    return method.collectives * COLLECTIVE + work + wire + method.rounds(workers) * link.delay
+    method, alone = METHODS[name], min(cores, 1)
+    sent = method.bytes(size, workers, levels)
+    agreeing = (START + method.collectives * COLLECTIVE) / alone
+    codec = size * (method.codec + workers * method.decode) / cores
+    travel = max(8 * FRAME * sent / link.rate, method.travel * sent / alone)
+    return agreeing + codec + travel + method.steps(workers) * link.delay
 
 
 @functools.cache
@@ -115,6 +129,23 @@ def choose(size: int, workers: int, levels: int = 1, link: Link = Link()) -> str
     ['bytes', 'shards', 'shards']
     """
     return min(SCHEDULES, key=lambda schedule: seconds(schedule, size, workers, levels, link))
+
+
+def step_seconds(name: str, compute: float, size: int, workers: int, **where) -> float:
+    """The time of a training step: the gradients of one worker's examples, and their exchange if there are others.
+
+        t = t_comp + t_comm
+
+    Args:
+        name: one of METHODS.
+        compute: t_comp, seconds.
+        size: how many elements the gradients have.
+        workers: N.
+        **where: levels, link and cores, as of `seconds`.
+
+    Paper: Wen et al., TernGrad, 2017.
+    """
+    return compute + (seconds(name, size, workers, **where) if workers > 1 else 0)
 
 
 def _bytes(size, levels):

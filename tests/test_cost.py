@@ -1,0 +1,92 @@
+"""What an exchange costs: a table of known bits, and the laws of bytes, seconds and choices."""
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from tf_terngrad.ternary import cost
+
+WORKERS = [2, 4, 8, 16, 64, 256]
+# Bits that a worker sends for an element: 2(N-1)/N times 32, 16 or 64/k, and (N-1) or (N-1)/N times 8/5 and 64/k, with
+# k the digits that an int64 word holds in base 2N+1: worked out by hand.
+BITS = {
+    "float32": [32, 48, 56, 60, 63, 63.75],
+    "float16": [16, 24, 28, 30, 31.5, 31.875],
+    "words": [2.370, 4.8, 7.467, 10.0, 14.0, 18.214],
+    "bytes": [1.6, 4.8, 11.2, 24, 100.8, 408],
+    "shards": [1.985, 3.6, 5.133, 6.5, 8.575, 10.701],
+}
+LARGE = 30_000_000
+
+names = st.sampled_from(sorted(cost.METHODS))
+sizes = st.integers(1, 10**9)
+worker_counts = st.integers(1, cost.LARGEST)
+levels = st.integers(1, 127)
+cores = st.floats(0.1, 64)
+links = st.builds(cost.Link, rate=st.floats(1e6, 1e12), delay=st.floats(0, 1e-2))
+
+
+@pytest.mark.parametrize("name", BITS)
+def test_bits_of_an_element(name):
+    bits = [8 * cost.BYTES[name](LARGE, workers) / LARGE for workers in WORKERS]
+    assert bits == pytest.approx(BITS[name], rel=5e-4)
+
+
+@given(names, sizes, worker_counts, levels)
+def test_more_elements_and_more_workers_cost_more_bytes_and_one_worker_none(name, size, workers, level):
+    sent = cost.BYTES[name]
+    assert sent(size, 1, level) == 0
+    assert sent(size, workers, level) <= sent(size + 1, workers, level)
+    assert sent(size, workers, level) <= sent(size, workers + 1, level)
+
+
+@given(sizes, worker_counts)
+def test_shards_never_send_more_than_words(size, workers):
+    rounding = 8 * workers
+    assert cost.shards_bytes(size, workers) <= cost.words_bytes(size, workers) + rounding
+
+
+@given(sizes, worker_counts, st.integers(1, 126))
+def test_more_levels_cost_more_bytes(size, workers, level):
+    for name in cost.SCHEDULES:
+        assert cost.BYTES[name](size, workers, level) <= cost.BYTES[name](size, workers, level + 1)
+
+
+@given(names, sizes, st.integers(2, cost.LARGEST), links, cores)
+def test_seconds_are_bounded_by_the_wire_and_fall_with_rate_and_cores(name, size, workers, link, cores):
+    time = cost.seconds(name, size, workers, link=link, cores=cores)
+    assert time > 8 * cost.BYTES[name](size, workers) / link.rate
+    faster = cost.Link(2 * link.rate, link.delay)
+    assert time / 2 <= cost.seconds(name, size, workers, link=faster, cores=cores) <= time
+    assert time / 2 <= cost.seconds(name, size, workers, link=link, cores=2 * cores) <= time
+    later = cost.Link(link.rate, link.delay + 1e-3)
+    assert cost.seconds(name, size, workers, link=later, cores=cores) > time
+
+
+@given(names, sizes, st.integers(2, cost.LARGEST))
+def test_a_slow_link_makes_times_proportional_to_bytes(name, size, workers):
+    # An element of any method takes far longer on this link than to encode, add and agree on it.
+    slow = cost.Link(rate=1e-3, delay=0)
+    expected = 8 * cost.FRAME * cost.BYTES[name](size, workers) / slow.rate
+    assert math.isclose(cost.seconds(name, size, workers, link=slow), expected, rel_tol=1e-3)
+
+
+@given(sizes, worker_counts, levels, links)
+def test_the_choice_is_the_fastest(size, workers, level, link):
+    times = {name: cost.seconds(name, size, workers, level, link) for name in cost.SCHEDULES}
+    assert times[cost.choose(size, workers, level, link)] == min(times.values())
+
+
+def test_what_is_chosen():
+    assert [cost.choose(5_000_000, workers) for workers in (2, 4, 8, 64, 1024)] == ["bytes"] + ["shards"] * 4
+    # of small tensors, what Horovod has to agree on counts most
+    assert "shards" not in [cost.choose(1024, workers) for workers in (2, 4, 8)]
+
+
+@given(names, st.floats(1e-4, 10), sizes, st.integers(2, cost.LARGEST), links)
+def test_a_step_is_computation_and_then_exchange(name, compute, size, workers, link):
+    assert cost.step_seconds(name, compute, size, 1, link=link) == compute
+    exchange = cost.seconds(name, size, workers, link=link)
+    assert cost.step_seconds(name, compute, size, workers, link=link) == compute + exchange

@@ -1,0 +1,113 @@
+"""Milliseconds and bytes to average gradients: Horovod's own ways, TernGrad by GRACE's formula, and this package's.
+
+    python tools/benchmark_network.py --workers=2,4,8 --rates=100mbit,1gbit,unlimited --sizes=1000,5000000
+    python tools/benchmark_network.py --workers=4 --rates=100mbit,1gbit --sizes= --batch_size=32
+
+Needs root, Linux and iproute2. For each number of workers and each rate, one launch measures all methods in turns, so
+that ratios ("float32 /": how many times faster than float32) compare times of one run; each is the median of the
+rounds' ratios. Bytes are those that a worker's network card counts, without packets' headers. "/ model" divides
+milliseconds and bytes by what `tf_terngrad.ternary.cost` says. With --batch_size, rows of training steps follow, of a
+network of AlexNet's shape.
+"""
+
+import collections
+import itertools
+import json
+import math
+import os
+import pathlib
+import statistics
+import sys
+import tempfile
+
+from absl import app, flags
+from emulated_network import CannotEmulate, bits_per_second
+from network_lab import Lab, WorkersFailed, exit_on_signals
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
+
+from tf_terngrad.ternary import cost
+
+ALL_METHODS = ["float32", "float16", "GRACE", "words", "bytes", "shards", "auto"]
+BASES = ALL_METHODS[:3]
+
+WORKERS = flags.DEFINE_list("workers", ["2", "4", "8"], "Numbers of workers.")
+RATES = flags.DEFINE_list("rates", ["100mbit", "1gbit", "unlimited"], "Rates of each worker's link.")
+SIZES = flags.DEFINE_list("sizes", ["5000000"], "Elements of the float32 gradients.")
+BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "Images of a training step, of each worker; 0: no training.")
+ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of each.", lower_bound=1)
+METHODS = flags.DEFINE_list("methods", ALL_METHODS, f"Some of {', '.join(ALL_METHODS)}.")
+REALTIME = flags.DEFINE_bool("realtime", False, "The workers go before all else that runs on this machine.")
+
+Measured = collections.namedtuple("Measured", "seconds data")  # lists, by round
+
+
+def launch(workers, rate):
+    """Dict ((what, size), method) -> `Measured`: the slowest worker's times, the mean of the workers' bytes."""
+    script = pathlib.Path(__file__).with_name("exchange_worker.py")
+    with tempfile.TemporaryDirectory() as folder, Lab(workers, bits_per_second(rate)) as lab:
+        lists = {"sizes": SIZES.value, "methods": METHODS.value}
+        options = [f"--{name}={','.join(values)}" for name, values in lists.items()]
+        options += [f"--{flag.name}={flag.value}" for flag in (BATCH_SIZE, ROUNDS, REALTIME)]
+        # Workers share this machine's cores: more threads would only wait for one another.
+        one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
+        lab.run([sys.executable, str(script), f"--output={folder}", *options], env=one_thread)
+        files = [json.loads(pathlib.Path(folder, f"{rank}.json").read_text()) for rank in range(workers)]
+    results = {}
+    for rows in zip(*files, strict=True):
+        seconds = [max(times) for times in zip(*(row["seconds"] for row in rows), strict=True)]
+        data = [statistics.mean(sent) for sent in zip(*(row["data"] for row in rows), strict=True)]
+        results[tuple(rows[0]["case"]), rows[0]["method"]] = Measured(seconds, data)
+    return results
+
+
+def print_rows(workers, rate, results):
+    """A row for each case and method."""
+    for (case, method), measured in results.items():
+        seconds, data = (statistics.median(values) for values in measured)
+        expected_seconds, expected_data = model(method, case[1], workers, rate)
+        if (case, "alone") in results:
+            expected_seconds += statistics.median(results[case, "alone"].seconds)
+        ratios = " ".join(f"{speedup(results, case, base, method):>10.2f}" for base in BASES)
+        print(
+            f"{workers:>7} {rate:>9} {case[0]:>8} {case[1]:>9} {method:8} {1000 * seconds:>10.2f} "
+            f"{seconds / expected_seconds:>8.2f} {data:>12,.0f} {data / expected_data:>8.3f} {ratios}",
+            flush=True,
+        )
+
+
+def model(method, size, workers, rate):
+    """The seconds and bytes that the cost model says; NaN where it says nothing."""
+    if method in ("alone", "GRACE"):
+        return (0, math.nan) if method == "alone" else (math.nan, (workers - 1) * size)
+    name = cost.choose(size, workers) if method == "auto" else method
+    link = cost.Link(bits_per_second(rate) or math.inf)
+    seconds = cost.seconds(name, size, workers, link=link, cores=os.cpu_count() / workers)
+    return seconds, cost.BYTES[name](size, workers)
+
+
+def speedup(results, case, base, method):
+    """How many times faster than another method this one was, in the rounds' median."""
+    if (case, base) not in results:
+        return math.nan
+    pairs = zip(results[case, base].seconds, results[case, method].seconds, strict=True)
+    return statistics.median(theirs / ours for theirs, ours in pairs)
+
+
+def main(_):
+    """Measure and print."""
+    unknown = set(METHODS.value) - set(ALL_METHODS)
+    if unknown:
+        raise app.UsageError(f"Expected some of {', '.join(ALL_METHODS)}. Received: {', '.join(unknown)}")
+    exit_on_signals()
+    titles = " ".join(f"{base + ' /':>10}" for base in BASES)
+    print(f"workers      rate     what  elements method           ms  / model        bytes  / model {titles}")
+    for workers, rate in itertools.product(map(int, WORKERS.value), RATES.value):
+        try:
+            print_rows(workers, rate, launch(workers, rate))
+        except (CannotEmulate, WorkersFailed, ValueError) as error:
+            sys.exit(f"benchmark_network: {error}")
+
+
+if __name__ == "__main__":
+    app.run(main)

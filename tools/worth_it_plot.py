@@ -1,0 +1,67 @@
+"""The picture of tools/worth_it.py: how training scales, a panel for each network and link."""
+
+from matplotlib.figure import Figure
+
+INK = "#44546a"
+STYLES = {
+    "float32": {"color": "#8a94a3", "linewidth": 1.8},
+    "float16": {"color": "#d08a3e", "linewidth": 1.8},
+    "words": {"color": "#2a9d8f", "linewidth": 1.4, "linestyle": (0, (4, 1.5))},
+    "bytes": {"color": "#b05fb8", "linewidth": 1.4, "linestyle": (0, (1, 1))},
+    "shards": {"color": "#14539a", "linewidth": 2.4},
+}
+LOWEST = 1 / 32
+LABELS = {"words": "TernGrad, words", "bytes": "TernGrad, bytes", "shards": "TernGrad, shards"}
+
+
+def plot(path, workers, panels):
+    """Writes a PNG.
+
+    Args:
+        path: Of the file.
+        workers: A list of numbers of workers, from 1 on.
+        panels: Dict (network, link) -> dict method -> the steps a second of all workers, for each number of them.
+    """
+    networks, links = (list(dict.fromkeys(names)) for names in zip(*panels, strict=True))
+    width, height = 3.0 * len(networks) + 0.6, 2.5 * len(links) + 0.9
+    figure = Figure(figsize=(width, height), layout="constrained", facecolor="white")
+    grid = figure.subplots(len(links), len(networks), sharex=True, sharey=True, squeeze=False)
+    for (network, link), speeds in panels.items():
+        axes = grid[links.index(link)][networks.index(network)]
+        _draw(axes, workers, speeds)
+        if link == links[0]:
+            axes.set_title(network, fontsize=11, color=INK, fontweight="bold")
+        if network == networks[0]:
+            axes.set_ylabel(f"{link}\n\ntimes one worker", fontsize=9, color=INK)
+        if link == links[-1]:
+            axes.set_xlabel("workers", fontsize=9, color=INK)
+    handles, labels = grid[0][0].get_legend_handles_labels()
+    figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, labelcolor=INK)
+    figure.savefig(path, dpi=150)
+
+
+def _draw(axes, workers, speeds):
+    axes.plot(workers, workers, color=INK, linewidth=0.8, linestyle=":", label="ideal")
+    for method, steps in speeds.items():
+        relative = [speed / steps[0] for speed in steps]
+        axes.plot(workers, relative, label=LABELS.get(method, method), **STYLES[method])
+    _mark_gain(axes, workers, speeds)
+    axes.set_xscale("log", base=2)
+    axes.set_yscale("log", base=2)
+    axes.set_ylim(LOWEST, max(workers))
+    axes.set_xticks(workers[::2])
+    axes.set_yticks([1 / 16, 1 / 4, *workers[::2]])
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}")
+    axes.tick_params(colors=INK, labelsize=8, length=0)
+    axes.grid(color=INK, alpha=0.15, linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(INK)
+
+
+def _mark_gain(axes, workers, speeds):
+    """How many times faster than float32 the best ternary schedule is, with the most workers."""
+    ours = max(speeds[method][-1] for method in LABELS)
+    gain = ours / speeds["float32"][-1]
+    axes.text(0.04, 0.93, f"{gain:.1f} times float32", transform=axes.transAxes, fontsize=9, color=INK, va="top")
+    axes.text(0.04, 0.83, f"with {workers[-1]} workers", transform=axes.transAxes, fontsize=7, color=INK, va="top")
