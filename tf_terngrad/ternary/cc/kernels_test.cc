@@ -248,7 +248,9 @@ void TestMoments(int64_t size) {
   CHECK(std::abs(moments.sum - sum) < 1e-9 && std::abs(moments.squares - squares) < 1e-9 * (1 + squares));
   const double sigma = size ? std::sqrt(static_cast<double>(squares / size - sum / size * sum / size)) : 0;
   const Range range = RangeOf(moments, size, 1.5f);
-  CHECK(std::abs(range.threshold - 1.5 * sigma) <= 1e-6 * sigma);
+  const double mean = size ? std::abs(static_cast<double>(sum / size)) : 0;
+  const double threshold = std::max(1.5 * sigma, mean);
+  CHECK(std::abs(range.threshold - threshold) <= 1e-6 * threshold);
   CHECK(range.scale == std::min(range.threshold, largest));
   const Range unclipped = RangeOf(moments, size, kInfinity);
   CHECK(unclipped.threshold == kInfinity && unclipped.scale == largest);
