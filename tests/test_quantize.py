@@ -29,9 +29,18 @@ def test_a_shared_scale_is_used_and_given_back():
 
 
 def test_what_is_clipped_becomes_one_for_sure():
-    codes, scale = tt.ternarize(tf.constant([1.0] * 99 + [100.0]), clip=0.1, seed=(3, 4))
-    assert float(scale) == pytest.approx(0.99, rel=0.02)
-    assert codes.numpy().tolist() == [1] * 100
+    given = np.array([1.0, -1.0] * 50 + [100.0], np.float32)
+    codes, scale = tt.ternarize(tf.constant(given), clip=0.1, seed=(3, 4))
+    assert float(scale) == pytest.approx(0.1 * given.std(), rel=1e-5)
+    assert float(scale) < 1
+    assert codes.numpy().tolist() == np.sign(given).tolist()
+
+
+def test_a_mean_beyond_the_clip_is_the_threshold_in_its_place():
+    given = np.array([1.0] * 99 + [100.0], np.float32)
+    _, scale = tt.ternarize(tf.constant(given), clip=0.1, seed=(3, 4))
+    assert float(scale) == pytest.approx(given.mean(), rel=1e-5)
+    assert given.mean() > 0.1 * given.std()
 
 
 @hypothesis.given(st.lists(st.integers(-1, 1), max_size=1000), st.booleans())
