@@ -1,6 +1,7 @@
 """Knowledge distillation: a small network learns from the answers of a large one as well as from the labels."""
 
 import keras
+import numpy as np
 import tensorflow as tf
 
 
@@ -31,24 +32,21 @@ class Distillation(keras.losses.Loss):
         return (1 - self.share) * towards_label + self.share * self.temperature**2 * towards_teacher
 
 
-class Lesson:
-    """What a teacher makes of a batch: the targets of `Distillation`, the label and behind it the teacher's logits.
+def lesson(teacher: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """The targets of `Distillation`: each label, and behind it the teacher's logits, averaged over the image's shifts.
+
+    The average over the nine images that `shift` makes of one knows more than the teacher's answer to that one.
 
     Args:
         teacher: from images to logits.
+        images: of shape (count, height, width, channels).
+        labels: of shape (count,).
+
+    Returns:
+        float32 (count, 1 + classes).
     """
-
-    def __init__(self, teacher: keras.Model):
-        self._teacher = teacher
-
-    def __call__(self, images, labels):
-        """The images, and targets of shape (batch, 1 + classes)."""
-        logits = self._teacher(images, training=False)
-        return images, tf.concat([tf.cast(labels, logits.dtype)[:, None], logits], axis=1)
-
-    def shifted(self, images, labels, seed):
-        """The same for the images, each moved by up to one pixel: the teacher's answers say what that changes."""
-        return self(shift(images, seed), labels)
+    answers = [teacher.predict(moved, batch_size=1000, verbose=0) for moved in _moved(images)]
+    return np.concatenate([labels[:, None], np.mean(answers, axis=0)], axis=1, dtype="float32")
 
 
 def shift(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
@@ -58,12 +56,19 @@ def shift(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
         images: of shape (batch, height, width, channels).
         seed: three integers; the same ones give the same moves.
     """
+    moved = tf.stack(list(_moved(images)), axis=1)
+    seed = tf.random.experimental.stateless_fold_in(tf.cast(seed[:2], tf.int64), tf.cast(seed[2], tf.int64))
+    chosen = tf.random.stateless_uniform(tf.shape(images)[:1], seed, 0, moved.shape[1], tf.int32)
+    return tf.gather(moved, chosen, axis=1, batch_dims=1)
+
+
+def _moved(images):
+    """The images, all moved alike, in each of the nine ways."""
     _, height, width, _ = images.shape
     padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    moved = [padded[:, top : top + height, left : left + width] for top in range(3) for left in range(3)]
-    seed = tf.random.experimental.stateless_fold_in(tf.cast(seed[:2], tf.int64), tf.cast(seed[2], tf.int64))
-    chosen = tf.random.stateless_uniform(tf.shape(images)[:1], seed, 0, len(moved), tf.int32)
-    return tf.gather(tf.stack(moved, axis=1), chosen, axis=1, batch_dims=1)
+    for top in range(3):
+        for left in range(3):
+            yield padded[:, top : top + height, left : left + width]
 
 
 def label_loss() -> keras.losses.Loss:

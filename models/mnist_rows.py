@@ -16,7 +16,7 @@ from tf_terngrad.sparsity.penalties import zero_small
 from tf_terngrad.sparsity.report.costs import layer_costs
 
 EPOCHS = {"lenet": (10, 60), "mlp": (20, 30)}
-LEARNING_RATES = (0.05, 0.004)
+LEARNING_RATE = 0.05
 BATCH_SIZE = 128
 # An input pixel that was shrunk to zero is pulled off it again by the next image that lights it.
 TOLERANCES = {"lenet": 0.0, "mlp": 1e-3}
@@ -46,6 +46,7 @@ class Row:
         l1: the strength of a plain l1 penalty on every kernel, instead.
         taught: whether the second stage learns from the answers of the dense twin too.
         decay: AdamW's weight decay in the second stage; the dense networks want much of it, the taught ones little.
+        learning_rate: AdamW's, at the start of the second stage; small networks that are taught want a large one.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Row:
     l1: float = 0.0
     taught: bool = False
     decay: float = 0.3
+    learning_rate: float = 0.004
 
     @property
     def dense_twin(self) -> "Row":
@@ -71,10 +73,11 @@ class Row:
                 variable.constraint = lambda value: zero_small(value, 1e-4)
 
 
+TAUGHT = {"taught": True, "decay": 0.05, "learning_rate": 0.012}
 ROWS = (
     Row("lenet-dense", "lenet"),
-    Row("lenet-sparse", "lenet", {"conv1": 0.02, "conv2": 0.0027, "dense1": 0.0014}, taught=True, decay=0.05),
-    Row("lenet-sparser", "lenet", {"conv1": 0.02, "conv2": 0.0034, "dense1": 0.0018}, taught=True, decay=0.05),
+    Row("lenet-sparse", "lenet", {"conv1": 0.02, "conv2": 0.0027, "dense1": 0.0014}, **TAUGHT),
+    Row("lenet-sparser", "lenet", {"conv1": 0.02, "conv2": 0.0034, "dense1": 0.0018}, **TAUGHT),
     Row("lenet-sparse-untaught", "lenet", {"conv1": 0.02, "conv2": 0.0027, "dense1": 0.0014}),
     Row("lenet-l1", "lenet", l1=1e-4),
     Row("mlp-dense", "mlp"),
@@ -108,10 +111,10 @@ def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
     model = NETWORKS[row.network](data[0][0].shape[1:], 10)
     row.penalize(model)
     first, further = EPOCHS[row.network]
-    Trainer(folder, *data, BATCH_SIZE, seed, _momentum).fit(model, "sparse", first, LEARNING_RATES[0])
+    Trainer(folder, *data, BATCH_SIZE, seed, _momentum).fit(model, "sparse", first, LEARNING_RATE)
     small = model if row.l1 else tt.compact(model, tolerance=TOLERANCES[row.network])
     trainer = Trainer(folder, *data, BATCH_SIZE, seed, functools.partial(_adamw, decay=row.decay))
-    trainer.fit(small, "further", further, LEARNING_RATES[1], teacher=teacher)
+    trainer.fit(small, "further", further, row.learning_rate, teacher=teacher)
     small.save(final)
     return small
 

@@ -11,7 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from models.checkpoint import EpochCheckpoint
-from models.distillation import Distillation, Lesson, accuracy, label_loss
+from models.distillation import Distillation, accuracy, label_loss, lesson, shift
 from models.workers import Worker
 
 EVALUATION_BATCH = 1000
@@ -87,7 +87,7 @@ class Trainer:
             epochs: how many, counted from the very first.
             learning_rate: at the start; it falls to 0 along a cosine.
             callbacks: further Keras callbacks.
-            teacher: a trained model of the same data, whose softened answers the model learns beside the labels, on
+            teacher: a trained model of the same data, whose softened answers the model learns beside the labels, from
                 images that are shifted by up to a pixel (`models.distillation`); None: the images and labels alone.
 
         Returns:
@@ -97,12 +97,11 @@ class Trainer:
             ValueError: the model does not fit the data, or the checkpoint is of another model.
         """
         self._check_fits(model)
-        loss, metric, prepare = label_loss(), "accuracy", None
-        validation = tf.data.Dataset.from_tensor_slices(self.test).batch(EVALUATION_BATCH)
+        loss, metric, prepare, train, test = label_loss(), "accuracy", None, self.train, self.test
         if teacher is not None:
             self._check_fits(teacher)
-            loss, metric, lesson = Distillation(), accuracy, Lesson(teacher)
-            prepare, validation = lesson.shifted, validation.map(lesson)
+            loss, metric, prepare = Distillation(), accuracy, shift
+            train, test = ((images, lesson(teacher, images, labels)) for images, labels in (train, test))
         steps = self._steps()
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
         model.compile(self.worker.optimizer(self.optimizer(schedule)), loss, metrics=[metric])
@@ -114,8 +113,8 @@ class Trainer:
             print(f"\n{stage}: {epochs} epochs{done}, {model.count_params():,} parameters", flush=True)
         if checkpoint.epochs < epochs:
             model.fit(
-                self._batches(checkpoint.epochs, epochs, prepare),
-                validation_data=validation,
+                self._batches(train, checkpoint.epochs, epochs, prepare),
+                validation_data=tf.data.Dataset.from_tensor_slices(test).batch(EVALUATION_BATCH),
                 steps_per_epoch=steps,
                 initial_epoch=checkpoint.epochs,
                 epochs=epochs,
@@ -143,10 +142,10 @@ class Trainer:
         steps = len(self.train[0]) / self.batch_size
         return math.ceil(steps) if self.worker.size == 1 else int(steps)
 
-    def _batches(self, start, stop, prepare):
+    def _batches(self, examples, start, stop, prepare):
         """This worker's part of each batch."""
         return batches(
-            *self.train, self.batch_size, self.seed, start, stop, prepare, (self.worker.rank, self.worker.size)
+            *examples, self.batch_size, self.seed, start, stop, prepare, (self.worker.rank, self.worker.size)
         )
 
     def _restore(self, checkpoint, model):
@@ -177,12 +176,12 @@ def batches(
 
     Args:
         images: of shape (count, ...).
-        labels: of shape (count,).
+        labels: of shape (count, ...).
         batch_size: examples in a batch; the last one of an epoch may be smaller.
         seed: of the order.
         start: number of the first epoch.
         stop: number after the last one.
-        prepare: function of the images and labels of a batch and a seed, what the batch becomes; None: it stays.
+        prepare: function of the images of a batch and a seed, what the images become; None: they stay.
         part: (k, n), every n-th example of each batch from the k-th on; a last, smaller batch is then left out.
     """
     images, labels = tf.constant(images), tf.constant(labels)
@@ -195,6 +194,8 @@ def batches(
         if prepare is None:
             return chosen
         numbered = chosen.enumerate()
-        return numbered.map(lambda step, batch: prepare(*batch, tf.stack([seed, epoch, step])), tf.data.AUTOTUNE)
+        return numbered.map(
+            lambda step, batch: (prepare(batch[0], tf.stack([seed, epoch, step])), batch[1]), tf.data.AUTOTUNE
+        )
 
     return tf.data.Dataset.range(start, stop).flat_map(one_epoch).prefetch(tf.data.AUTOTUNE)

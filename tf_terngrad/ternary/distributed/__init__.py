@@ -2,7 +2,15 @@
 
 from tf_terngrad.ternary.distributed import callbacks
 from tf_terngrad.ternary.distributed.optimizer import DistributedOptimizer
+from tf_terngrad.ternary.distributed.simulation import simulate
 from tf_terngrad.ternary.distributed.tape import DistributedGradientTape
 from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
 
-__all__ = ["DistributedGradientTape", "DistributedOptimizer", "broadcast_variables", "callbacks", "check_replicas"]
+__all__ = [
+    "DistributedGradientTape",
+    "DistributedOptimizer",
+    "broadcast_variables",
+    "callbacks",
+    "check_replicas",
+    "simulate",
+]

@@ -1,0 +1,207 @@
+"""N workers in one process: the same codec and the same averages, no network. For questions of accuracy."""
+
+import dataclasses
+import math
+
+import keras
+import tensorflow as tf
+
+from tf_terngrad.ternary import codec
+from tf_terngrad.ternary.distributed.averager import name_of
+from tf_terngrad.ternary.distributed.settings import Settings
+from tf_terngrad.ternary.exchange import bucket_lengths
+
+
+def simulate(model, workers: int, compression=None, exclude=()):
+    """Make `fit` train a model as so many workers would, each on its part of every batch.
+
+        g = (1/N) sum_i Q(g_i),   g_i the gradient of the loss of the i-th part of the batch
+
+    with Q what `compression` makes of it. All of Keras stays in use: losses, regularizers, metrics, callbacks, any
+    optimizer. What the layers keep for themselves, as BatchNormalization its statistics, sees the parts one after the
+    other. One worker is the machine: N of them take N times the work of a codec and of small batches.
+
+    Args:
+        model: a built and compiled `keras.Model`.
+        workers: N, at least 1. Every batch must have a multiple of N examples.
+        compression: None, `Compression.none`, or a `TernGrad`.
+        exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats.
+
+    Returns:
+        The model.
+
+    Raises:
+        TypeError, ValueError: a model that is not one, not built or not compiled; another number of workers; another
+            compression. In `fit`, on the first batch: one that the workers cannot share evenly.
+
+    Example:
+
+    ```python
+    model.compile(keras.optimizers.SGD(0.1), loss)
+    tt.distributed.simulate(model, workers=64, compression=tt.TernGrad())
+    model.fit(images, labels, batch_size=64)
+    ```
+
+    Paper: Wen et al., TernGrad, 2017, whose figure of LeNet has up to 64 workers.
+    """
+    if not isinstance(model, keras.Model):
+        raise TypeError(f"Expected a keras.Model. Received: {model!r}")
+    if not model.built or not model.compiled:
+        raise ValueError(f"Model {model.name!r} is not built and compiled. Give it an input and call compile first.")
+    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+        raise ValueError(f"Expected how many workers, at least 1. Received: workers={workers!r}")
+    simulation = Simulation(model, workers, Settings(compression, exclude=exclude))
+    model.train_step = simulation.train_step
+    model.train_function = None
+    return model
+
+
+class Simulation:
+    """A step of training as several workers do it together.
+
+    Args:
+        model: what they train.
+        workers: how many.
+        settings: `Settings`, how gradients travel.
+    """
+
+    def __init__(self, model, workers, settings):
+        self.model = model
+        self.workers = workers
+        self.settings = settings
+        self._of_rows = set()
+
+    def train_step(self, data):
+        """The step that Keras calls."""
+        gradients = self.gradients(*keras.utils.unpack_x_y_sample_weight(data))
+        variables = self.model.trainable_variables
+        self.model.optimizer.apply_gradients(zip(self.average(gradients), variables, strict=True))
+        return self.model.get_metrics_result()
+
+    def gradients(self, x, y=None, sample_weight=None) -> list[tf.Tensor]:
+        """Every worker's gradients: of each trainable variable a tensor (workers, ...)."""
+        parts = keras.tree.map_structure(self._share_out, (x, y, sample_weight))
+        variables = self.model.trainable_variables
+        signature = [tf.TensorSpec(variable.shape, variable.dtype) for variable in variables]
+
+        def of_worker(worker):
+            part = keras.tree.map_structure(lambda value: None if value is None else value[worker], parts)
+            found = self._gradients_of_part(*part)
+            self._of_rows = {i for i, gradient in enumerate(found) if isinstance(gradient, tf.IndexedSlices)}
+            return [_dense(gradient, variable) for gradient, variable in zip(found, variables, strict=True)]
+
+        return tf.map_fn(of_worker, tf.range(self.workers), fn_output_signature=signature)
+
+    def average(self, gradients) -> list[tf.Tensor]:
+        """What the workers get of their gradients, given as `gradients` returns them."""
+        results = [tf.reduce_mean(gradient, axis=0) for gradient in gradients]
+        together = {}
+        for position, (gradient, variable) in enumerate(zip(gradients, self.model.trainable_variables, strict=True)):
+            compression = self._compression(gradient, variable, position in self._of_rows)
+            if compression is not None:
+                together.setdefault((gradient.dtype, compression), []).append(position)
+        for (_, compression), positions in together.items():
+            step = self.settings.compression.next_step()
+            means = average([gradients[position] for position in positions], compression, step)
+            for position, mean in zip(positions, means, strict=True):
+                results[position] = mean
+        return results
+
+    def _compression(self, gradient, variable, of_rows):
+        """Of a variable's gradient; None: it stays floats. Rows, as an Embedding's, have a scale each."""
+        one = tf.zeros(gradient.shape[1:], gradient.dtype)
+        route = self.settings.route(tf.IndexedSlices(one, []) if of_rows else one, name_of(variable))
+        if "digits" not in route:
+            return None
+        changes = {"bucket_size": max(math.prod(one.shape[1:]), 1)} if of_rows else {}
+        return dataclasses.replace(self.settings.compression, **changes)
+
+    def _share_out(self, value):
+        if value is None:
+            return None
+        count = tf.shape(value)[0]
+        check = tf.debugging.Assert(
+            count % self.workers == 0,
+            [f"A batch cannot be shared out evenly among {self.workers} workers. Expected a multiple of it, and a last "
+             "batch of an epoch that is as large as the others or left out. Received: a batch of", count],
+        )  # fmt: skip
+        with tf.control_dependencies([check] if check is not None else []):
+            return tf.reshape(value, (self.workers, count // self.workers, *value.shape[1:]))
+
+    def _gradients_of_part(self, x, y, sample_weight):
+        variables = self.model.trainable_variables
+        with tf.GradientTape() as tape:
+            predictions = self.model(x, training=True)
+            loss = self.model.compute_loss(x, y, predictions, sample_weight, training=True)
+            scaled = self.model.optimizer.scale_loss(loss)
+        for metric in self.model.metrics:
+            if metric.name == "loss":
+                metric.update_state(loss, sample_weight=tf.shape(keras.tree.flatten(x)[0])[0])
+        self.model.compute_metrics(x, y, predictions, sample_weight)
+        return tape.gradient(scaled, [variable.value for variable in variables])
+
+
+def _dense(gradient, variable):
+    if gradient is None:
+        return tf.zeros(variable.shape, variable.dtype)
+    if isinstance(gradient, tf.IndexedSlices):
+        return tf.math.unsorted_segment_sum(gradient.values, gradient.indices, variable.shape[0])
+    return gradient
+
+
+def average(gradients, compression, step) -> list[tf.Tensor]:
+    """The averages of several workers' gradients, as their exchange would give them.
+
+    Args:
+        gradients: list of tensors (workers, ...), of one floating dtype.
+        compression: a `TernGrad`.
+        step: integer scalar, of the random bits.
+
+    Returns:
+        A list of tensors (...): to the bit what `exchange.average` gives each worker.
+    """
+    digits = Digits.of(gradients, compression, step)
+    mean = codec.mean_of_bytes(digits.rows, digits.lengths, digits.scales, compression.levels, gradients[0].dtype)
+    sizes = [math.prod(gradient.shape[1:]) for gradient in gradients]
+    return [
+        tf.reshape(part, gradient.shape[1:]) for part, gradient in zip(tf.split(mean, sizes), gradients, strict=True)
+    ]
+
+
+@dataclasses.dataclass(frozen=True)
+class Digits:
+    """What workers would send.
+
+    Attributes:
+        rows: uint8 (workers, bytes), each worker's digits.
+        lengths: int32 (buckets,), how many consecutive digits share a scale.
+        thresholds, scales: float32 (workers, buckets).
+    """
+
+    rows: tf.Tensor
+    lengths: tf.Tensor
+    thresholds: tf.Tensor
+    scales: tf.Tensor
+
+    @classmethod
+    def of(cls, gradients, compression, step):
+        """Of gradients (workers, ...)."""
+        workers = gradients[0].shape[0]
+        flat = tf.concat([tf.reshape(gradient, (workers, -1)) for gradient in gradients], 1)
+        lengths = bucket_lengths(tf.constant([math.prod(g.shape[1:]) for g in gradients]), compression.bucket_size)
+        floats = tf.TensorSpec((lengths.shape[0],), tf.float32)
+        thresholds, scales = tf.map_fn(
+            lambda row: codec.scale(row, lengths, compression.clip), flat, fn_output_signature=(floats, floats)
+        )
+        if compression.share_scales:
+            scales = tf.repeat(tf.reduce_max(scales, axis=0, keepdims=True), workers, axis=0)
+
+        def encode(worker):
+            numbers = (compression.seed, step, 0, worker)
+            seed = tf.stack([tf.cast(number, tf.int64) for number in numbers])
+            return codec.encode_bytes(
+                flat[worker], lengths, thresholds[worker], scales[worker], seed, compression.levels
+            )
+
+        rows = tf.map_fn(encode, tf.range(workers), fn_output_signature=tf.TensorSpec((None,), tf.uint8))
+        return cls(rows, lengths, thresholds, scales)
