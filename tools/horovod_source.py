@@ -13,6 +13,9 @@ class Patch(NamedTuple):
     why: str
 
 
+# Gloo's receivers ask for data; a request behind the worker's own data in the same queue makes the others wait for it.
+RECEIVE_FIRST = "a slow link stands idle where a worker asks for what it can receive only behind all that it sends"
+
 PATCHES = (
     Patch(
         "horovod/tensorflow/CMakeLists.txt",
@@ -61,6 +64,40 @@ PATCHES = (
         "from keras import backend as K",
         "K = keras.backend",
         "tf.keras may be tf_keras, whose backend it then needs",
+    ),
+    Patch(
+        "third_party/gloo/gloo/alltoallv.cc",
+        """    int sendRank = (myRank + i) % worldSize;
+    int recvRank = (myRank + worldSize - i) % worldSize;
+    in->send(
+        sendRank, slot, inOffsetPerRank[sendRank], inLengthPerRank[sendRank]);
+    out->recv(
+        recvRank, slot, outOffsetPerRank[recvRank], outLengthPerRank[recvRank]);
+  }
+""",
+        """    int recvRank = (myRank + worldSize - i) % worldSize;
+    out->recv(
+        recvRank, slot, outOffsetPerRank[recvRank], outLengthPerRank[recvRank]);
+  }
+  for (int i = 1; i < worldSize; i++) {
+    int sendRank = (myRank + i) % worldSize;
+    in->send(
+        sendRank, slot, inOffsetPerRank[sendRank], inLengthPerRank[sendRank]);
+  }
+""",
+        RECEIVE_FIRST,
+    ),
+    Patch(
+        "third_party/gloo/gloo/allgatherv.cc",
+        """      out->send(sendRank, slot, byteOffsets[sendIndex], byteCounts[sendIndex]);
+      out->recv(recvRank, slot, byteOffsets[recvIndex], byteCounts[recvIndex]);
+      continue;
+""",
+        """      out->recv(recvRank, slot, byteOffsets[recvIndex], byteCounts[recvIndex]);
+      out->send(sendRank, slot, byteOffsets[sendIndex], byteCounts[sendIndex]);
+      continue;
+""",
+        RECEIVE_FIRST,
     ),
 )
 

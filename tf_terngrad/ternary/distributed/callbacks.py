@@ -4,11 +4,19 @@ import keras
 import numpy as np
 
 from tf_terngrad.ternary import transport
+from tf_terngrad.ternary.distributed.histograms import GradientHistograms
 from tf_terngrad.ternary.distributed.learning_rate import ScheduleLearningRate, WarmUpLearningRate
 from tf_terngrad.ternary.distributed.optimizer import is_distributed
 from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
 
-__all__ = ["AverageMetrics", "BroadcastVariables", "CheckReplicas", "ScheduleLearningRate", "WarmUpLearningRate"]
+__all__ = [
+    "AverageMetrics",
+    "BroadcastVariables",
+    "CheckReplicas",
+    "GradientHistograms",
+    "ScheduleLearningRate",
+    "WarmUpLearningRate",
+]
 
 
 class BroadcastVariables(keras.callbacks.Callback):
