@@ -5,10 +5,11 @@
 (None, 10)
 """
 
+from models.cifarnet import cifarnet
 from models.lenet import lenet
 from models.mlp import mlp
 from models.resnet20 import resnet20
 
-NETWORKS = {"lenet": lenet, "mlp": mlp, "resnet20": resnet20}
+NETWORKS = {"cifarnet": cifarnet, "lenet": lenet, "mlp": mlp, "resnet20": resnet20}
 
-__all__ = ["NETWORKS", "lenet", "mlp", "resnet20"]
+__all__ = ["NETWORKS", "cifarnet", "lenet", "mlp", "resnet20"]

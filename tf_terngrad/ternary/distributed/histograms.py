@@ -89,7 +89,7 @@ class GradientHistograms(keras.callbacks.Callback):
     def _show(self, epoch):
         gradients = self._gradients()
         self.values = {path: self._stages(gradients[position], epoch) for position, path in self._chosen().items()}
-        figure = draw(self.values, self._workers, f"{self.model.name}, after {epoch} epochs")
+        figure = draw(self.values, self._workers, f"{self.model.name}, epoch {epoch}")
         figure.savefig(self._folder / f"epoch-{epoch:03}.png", dpi=110)
 
     def _gradients(self):
@@ -127,11 +127,11 @@ def draw(values, workers, title):
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(10.5, 1.9 * len(values) + 0.7), layout="constrained", facecolor="white")
-    grid = figure.subplots(len(values), len(STAGES), squeeze=False, sharex="row")
+    grid = figure.subplots(len(values), len(STAGES), squeeze=False, sharex="row", sharey="row")
     figure.suptitle(title, fontsize=11, color=_INK, fontweight="bold")
     titles = (*STAGES[:3], f"averaged over {workers} workers")
     for row, (path, stages) in zip(grid, values.items(), strict=True):
-        edge = float(np.abs(stages["gradient"]).max()) or 1.0
+        edge = max(float(np.abs(array).max()) for array in stages.values()) * 1.02 or 1.0
         for axes, (stage, array) in zip(row, stages.items(), strict=True):
             axes.hist(array.ravel(), bins=np.linspace(-edge, edge, 82), color=_BAR, log=True)
             levels = len(np.unique(array))
@@ -142,6 +142,7 @@ def draw(values, workers, title):
             axes.xaxis.offsetText.set_fontsize(7)
             axes.spines[["top", "right"]].set_visible(False)
         row[0].set_ylabel(path, fontsize=8, color=_INK)
+        row[0].set_ylim(bottom=0.7)
     for axes, text in zip(grid[0], titles, strict=True):
         axes.set_title(text, fontsize=9, color=_INK)
     return figure
