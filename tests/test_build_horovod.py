@@ -182,7 +182,7 @@ def test_patches_refuse_an_unknown_source_and_leave_it(tool, tmp_path, damage):
         ValueError, match=r"Cannot patch Horovod's .*expected once.*another version of Horovod"
     ) as error:
         tool.patch(tmp_path)
-    assert last.file in str(error.value) and last.old in str(error.value) and last.why in str(error.value)
+    assert all(part in str(error.value) for part in (last.file, repr(last.old), last.why))
     assert contents(tmp_path) == before
 
 

@@ -241,3 +241,65 @@ def test_without_horovod_the_error_says_how_to_build_it(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="build_horovod"):
         _ = tt.Compression.fp16
     transport.horovod.cache_clear()
+
+
+def rows_through_every_door():
+    """Rows 1 and 3 of the first worker, 3 and 4 of the second; each worker has its own rows twice."""
+    import horovod.tensorflow as hvd
+
+    compression = tt.TernGrad(clip=None, smallest=1)
+    indices = tf.constant([[3, 1, 3, 1], [4, 3, 3, 4]][hvd.rank()])
+    signs = np.random.default_rng(1).choice([-1.0, 1.0], (5, 6)).astype("float32")
+    slices = tf.IndexedSlices(tf.gather(signs, indices), indices, tf.constant([5, 6]))
+    table = tf.Variable(tf.zeros((5, 6)))
+
+    def reduce(op, **factors):
+        return hvd.allreduce(slices, op=op, compression=compression, **factors)
+
+    def grouped(op):
+        found = hvd.grouped_allreduce([tf.ones(3), slices, tf.ones(2)], op=op, compression=tt.TernGrad(clip=None))
+        np.testing.assert_array_equal(found[0], tf.ones(3) * (1 if op == hvd.Average else hvd.size()))
+        return found[1]
+
+    def tape(**options):
+        with tf.GradientTape() as recorded:
+            loss = tf.reduce_sum(tf.gather(table, indices) * tf.gather(signs, indices))
+        distributed = hvd.DistributedGradientTape(recorded, compression=compression, **options)
+        return distributed.gradient(loss, [table])[0]
+
+    results = {
+        "eager average": reduce(hvd.Average),
+        "eager sum": reduce(hvd.Sum),
+        "graph average": tf.function(reduce)(hvd.Average),
+        "scaled average": reduce(hvd.Sum, prescale_factor=0.25, postscale_factor=2.0),
+        "grouped average": grouped(hvd.Average),
+        "grouped sum": grouped(hvd.Sum),
+        "tape average": tape(),
+        "tape graph average": tf.function(tape)(),
+        "tape grouped average": tape(groups=1),
+    }
+    return signs, {name: (found.indices.numpy(), found.values.numpy()) for name, found in results.items()}
+
+
+def test_rows_are_merged_and_travel_as_digits_through_every_door():
+    (signs, first), (_, second) = run_workers(rows_through_every_door)
+    for name, (indices, values) in first.items():
+        np.testing.assert_array_equal(second[name][0], indices)
+        np.testing.assert_array_equal(second[name][1], values)
+        total = np.array([[2], [4], [2]]) * signs[[1, 3, 4]]
+        wanted = total if name.endswith("sum") else total / 2
+        np.testing.assert_array_equal(indices, [1, 3, 4], err_msg=name)
+        np.testing.assert_allclose(values, wanted, rtol=1e-6, err_msg=name)
+
+
+def rows_refused(op):
+    import horovod.tensorflow as hvd
+
+    slices = tf.IndexedSlices(tf.ones((2, 3)), tf.constant([0, 1]))
+    hvd.allreduce(slices, op=getattr(hvd, op), compression=tt.TernGrad())
+
+
+@pytest.mark.parametrize("op", ["Min", "Adasum"])
+def test_rows_with_another_op_are_refused(op):
+    with pytest.raises(WorkersFailed, match="digits can only be added"):
+        run_workers(rows_refused, op)

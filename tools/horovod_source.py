@@ -15,6 +15,8 @@ class Patch(NamedTuple):
 
 # Gloo's receivers ask for data; a request behind the worker's own data in the same queue makes the others wait for it.
 RECEIVE_FIRST = "a slow link stands idle where a worker asks for what it can receive only behind all that it sends"
+# What `tf_terngrad.TernGrad.allreduce_slices` needs; with another Horovod, rows travel as floats.
+ASK_FOR_SLICES = "Horovod gathers the values of tf.IndexedSlices as they are; a compression may know better"
 
 PATCHES = (
     Patch(
@@ -64,6 +66,33 @@ PATCHES = (
         "from keras import backend as K",
         "K = keras.backend",
         "tf.keras may be tf_keras, whose backend it then needs",
+    ),
+    Patch(
+        "horovod/tensorflow/__init__.py",
+        """    op = handle_average_backwards_compatibility(op, average)
+
+    if isinstance(tensor, tf.IndexedSlices):
+""",
+        """    op = handle_average_backwards_compatibility(op, average)
+
+    if isinstance(tensor, tf.IndexedSlices) and hasattr(compression, 'allreduce_slices'):
+        return compression.allreduce_slices(tensor, op, prescale_factor * postscale_factor, process_set)
+    if isinstance(tensor, tf.IndexedSlices):
+""",
+        ASK_FOR_SLICES,
+    ),
+    Patch(
+        "horovod/tensorflow/__init__.py",
+        """        if isinstance(t, tf.IndexedSlices):
+            indexed_slices_list.append(t)
+""",
+        """        if isinstance(t, tf.IndexedSlices) and hasattr(compression, 'allreduce_slices'):
+            factor = prescale_factor * postscale_factor
+            new_tensors_merged[i] = compression.allreduce_slices(t, op, factor, process_set)
+        elif isinstance(t, tf.IndexedSlices):
+            indexed_slices_list.append(t)
+""",
+        ASK_FOR_SLICES,
     ),
     Patch(
         "third_party/gloo/gloo/alltoallv.cc",

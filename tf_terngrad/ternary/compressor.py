@@ -6,7 +6,7 @@ import keras
 import tensorflow as tf
 
 from tf_terngrad.ternary import transport
-from tf_terngrad.ternary.exchange import SCHEDULES, average
+from tf_terngrad.ternary.exchange import SCHEDULES, average, average_rows
 from tf_terngrad.ternary.quantize import FLOATS, check_bucket_size, check_clip, check_levels
 
 
@@ -22,7 +22,8 @@ class TernGrad:
 
     Give it to anything of Horovod's that takes `compression=`, or to `tf_terngrad.distributed`. Op Average or Sum, with
     any prescale and postscale; Adasum and others are refused, for digits can only be added. What is no tensor of
-    floats, or smaller than `smallest`, travels as it is.
+    floats, or smaller than `smallest`, travels as it is. Of `tf.IndexedSlices`, rows of one index are merged, and each
+    row has a scale of its own; a Horovod that `tools/build_horovod.py` did not build sends their values as floats.
 
     Args:
         clip: c, in standard deviations; None: no clipping.
@@ -110,6 +111,33 @@ class TernGrad:
         )  # fmt: skip
         with tf.control_dependencies([check] if check is not None else []):
             return mean * tf.cast(token[0], mean.dtype)
+
+    def allreduce_slices(self, slices, op, factor=1.0, process_set=None) -> tf.IndexedSlices:
+        """The average or the sum of `tf.IndexedSlices`, values as digits; what the Horovod of this project asks for.
+
+        Each index that any worker has is in it once, in rising order.
+
+        Args:
+            slices: this worker's.
+            op: Horovod's Average or Sum.
+            factor: multiplies the result.
+            process_set: Horovod's; it has to be the one of these settings.
+
+        Raises:
+            ValueError: another op or process set.
+        """
+        hvd = transport.initialized()
+        if op not in (hvd.Average, hvd.Sum):
+            raise ValueError(f"TernGrad's digits can only be added: expected op Average or Sum. Received: op={op}")
+        if (process_set or hvd.global_process_set) is not (self.process_set or hvd.global_process_set):
+            raise ValueError(
+                "Expected the same process_set for TernGrad and Horovod. "
+                f"Received: {self.process_set} and {process_set}"
+            )
+        network = transport.HorovodTransport(self.process_set)
+        mean = average_rows(slices, self, network, self.next_step(), transport.unique_name(slices.values))
+        times = tf.cast(factor if op == hvd.Average else factor * tf.cast(network.size(), tf.float64), mean.dtype)
+        return tf.IndexedSlices(mean.values * times, mean.indices, mean.dense_shape)
 
     def next_step(self) -> tf.Tensor:
         """A number that no exchange of this object had before: the random bits' step."""

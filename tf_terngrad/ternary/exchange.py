@@ -111,6 +111,29 @@ def average(gradients, settings, transport, step, name="terngrad"):
     ]
 
 
+def average_rows(slices, settings, transport, step, name="terngrad") -> tf.IndexedSlices:
+    """The average of the workers' `tf.IndexedSlices`, as digits: each index that any worker has once, in rising order.
+
+    Each row has a scale of its own: with a shared one, the rows of zeros that stand for what a worker lacks would make
+    its standard deviation small, and clip the others too much. Arguments are those of `average`.
+    """
+    block, indices = rows_of_all(slices, transport, name)
+    settings = dataclasses.replace(settings, bucket_size=max(math.prod(slices.values.shape[1:]), 1))
+    (block,) = average([block], settings, transport, step, name)
+    return tf.IndexedSlices(block, indices, slices.dense_shape)
+
+
+def rows_of_all(slices, transport, name) -> tuple[tf.Tensor, tf.Tensor]:
+    """This worker's rows, a block with one for each index that any worker has; and those indices.
+
+    Rows of one index are added; those that this worker lacks are zeros.
+    """
+    mine, _ = tf.unique(slices.indices)
+    indices = tf.sort(tf.unique(transport.gather(mine, f"{name}.indices"))[0])
+    rows = tf.searchsorted(indices, slices.indices)
+    return tf.math.unsorted_segment_sum(slices.values, rows, tf.size(indices)), indices
+
+
 def _scheduled(schedule, load):
     """The average by the schedule of this name, or by the cheapest one for the number of workers there are now."""
     allowed = [name for name in SCHEDULES if load.shared or name == "bytes"]

@@ -5,7 +5,6 @@ gradients of the layers before it are still being computed.
 """
 
 import dataclasses
-import math
 
 import tensorflow as tf
 
@@ -62,13 +61,11 @@ def buckets(gradients, names, settings) -> list[Bucket]:
     return found
 
 
-def by_digits(parts, settings, network, name, **changes):
-    """One exchange of digits; `changes` to the compression."""
-    compression = dataclasses.replace(settings.compression, **changes)
-    means = exchange.average(parts, compression, network, settings.compression.next_step(), name)
-    if settings.op == "average":
-        return means
-    return [mean * tf.cast(network.size(), mean.dtype) for mean in means]
+def by_digits(parts, settings, network, name):
+    """One exchange of digits."""
+    step = settings.compression.next_step()
+    means = exchange.average(parts, settings.compression, network, step, name)
+    return [_reduced(mean, settings, network) for mean in means]
 
 
 def by_floats(parts, settings, network, name):
@@ -86,28 +83,22 @@ def by_floats(parts, settings, network, name):
 
 
 def rows_by_digits(parts, settings, network, name):
-    """The rows that any worker has, as digits.
-
-    Each row has a scale of its own: with a shared one, the rows of zeros that stand for what a worker lacks would make
-    its standard deviation small, and clip the others too much.
-    """
-    width = max(math.prod(parts[0].values.shape[1:]), 1)
-    return _by_rows(by_digits, parts, settings, network, name, bucket_size=width)
+    """The rows that any worker has, as digits."""
+    (slices,) = parts
+    mean = exchange.average_rows(slices, settings.compression, network, settings.compression.next_step(), name)
+    return [tf.IndexedSlices(_reduced(mean.values, settings, network), mean.indices, mean.dense_shape)]
 
 
 def rows_by_floats(parts, settings, network, name):
     """The rows that any worker has, in one allreduce."""
-    return _by_rows(by_floats, parts, settings, network, name)
-
-
-def _by_rows(exchange_block, parts, settings, network, name, **changes):
     (slices,) = parts
-    mine, _ = tf.unique(slices.indices)
-    indices = tf.sort(tf.unique(network.gather(mine, f"{name}.indices"))[0])
-    rows = tf.searchsorted(indices, slices.indices)
-    block = tf.math.unsorted_segment_sum(slices.values, rows, tf.size(indices))
-    (block,) = exchange_block([block], settings, network, name, **changes)
+    block, indices = exchange.rows_of_all(slices, network, name)
+    (block,) = by_floats([block], settings, network, name)
     return [tf.IndexedSlices(block, indices, slices.dense_shape)]
+
+
+def _reduced(mean, settings, network):
+    return mean if settings.op == "average" else mean * tf.cast(network.size(), mean.dtype)
 
 
 ROUTES = {
