@@ -70,6 +70,35 @@ def test_hard_graphs_with_one_member_left(name):
     check_laws(model, must_vary=False)
 
 
+@pytest.mark.filterwarnings("ignore:.*every channel is dead")
+@pytest.mark.parametrize("name", MODELS)
+def test_hard_graphs_with_every_member_dead(name):
+    model = randomize(keras.Model(*MODELS[name]()))
+    zero_members(model, lambda found: np.arange(found.size))
+    check_laws(model, must_vary=False)
+
+
+@pytest.mark.filterwarnings("ignore:.*every channel is dead")
+@pytest.mark.parametrize("dead", [["first"], ["hidden"], ["first", "hidden"]], ids="-".join)
+@pytest.mark.parametrize(
+    "views",
+    [
+        (layers.GlobalAveragePooling2D(), layers.GlobalMaxPooling2D()),
+        (layers.Flatten(), layers.GlobalMaxPooling2D(), layers.GlobalAveragePooling2D()),
+    ],
+    ids=len,
+)
+def test_a_dead_layer_may_reach_one_reader_twice(views, dead):
+    image = keras.Input((6, 6, 3))
+    x = layers.Conv2D(4, 3, name="first")(image)
+    hidden = layers.Dense(5, "gelu", name="hidden")(layers.concatenate([view(x) for view in views]))
+    model = randomize(keras.Model(image, layers.Dense(2)(hidden)))
+    zero_members(model, lambda found: np.arange(found.size if found.name in dead else 0))
+    small = check_laws(model, must_vary=False)
+    widths = {layer.name: layer.kernel.shape[-1] for layer in small.layers if layer.name in ("first", "hidden")}
+    assert all(widths[name] == 1 for name in dead)
+
+
 # Constants
 
 

@@ -8,6 +8,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
+import tf_terngrad as tt
 from tf_terngrad.sparsity.report import compare, wording
 
 layers = keras.layers
@@ -133,6 +134,13 @@ def test_a_layer_is_found_where_its_wrapper_was(tmp_path):
     assert by_name(report)["watcher/hidden"].width == (5, 2)
 
 
+def test_a_layer_is_found_under_the_name_of_the_wrapper_that_left():
+    model = chain(tt.layers.GroupSparse(layers.Dense(5, name="inside"), 0.1, name="hidden"))
+    rows = by_name(compare(model, tt.compact(model)))
+    assert rows["hidden"].width == (5, 5)
+    assert not any(row.status for row in rows.values())
+
+
 def test_widths_do_not_depend_on_where_channels_are():
     def net(width):
         image = keras.Input((3, 8, 8))
@@ -187,6 +195,7 @@ def test_models_of_no_weights_and_no_change_are_drawn_too(tmp_path):
         (None, 2, "", ""),
         (float("nan"), 2.0, "", ""),
         (2, 2, "bytes", "unchanged"),
+        (1.0, 1.04, "ms", "about the same"),
     ],
 )
 def test_a_change_is_said_in_words(before, after, unit, expected):

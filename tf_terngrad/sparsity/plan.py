@@ -88,14 +88,15 @@ def make_plan(graph, keep=(), round_to=1):
     """
     found, frozen = from_graph(graph)
     wanted = _wanted(graph, found, keep)
-    sites = frozenset(graph.sites)
+    spare = np.zeros(len(graph.units), bool)  # dead, but kept where an axis would be empty
+    warnings = {}
     while True:
-        needed = _needed(graph, wanted, sites)
-        left = _live_sites(graph, Kept(graph, needed))
-        if left == sites:
+        needed, sites = _needed_and_live(graph, wanted, spare)
+        before = spare.copy()
+        warnings |= dict.fromkeys(_keep_one(graph, needed | spare, spare, sites))
+        if (spare == before).all():
             break
-        sites = left
-    warnings = _keep_one(graph, needed, sites)
+    needed |= spare
     _round_up(found, needed, round_to)
     kept = Kept(graph, needed)
     live_layers = {id(graph.sites[site].layer) for site in sites}
@@ -121,6 +122,17 @@ def _wanted(graph, found, keep):
     for units in [*named, *(units for units, _ in graph.frozen)]:
         wanted[graph.units.find(units)] = True
     return wanted
+
+
+def _needed_and_live(graph, wanted, spare):
+    """The units that reach the output, and the places that it depends on, those of spare units among them."""
+    sites = frozenset(graph.sites)
+    while True:
+        needed = _needed(graph, wanted, sites)
+        left = _live_sites(graph, Kept(graph, needed | spare))
+        if left == sites:
+            return needed, sites
+        sites = left
 
 
 def _needed(graph, wanted, sites):
@@ -168,23 +180,22 @@ def _live_sites(graph, kept):
     return frozenset(sites)
 
 
-def _keep_one(graph, needed, sites):
-    """Keep a channel on every axis that would have none; says where."""
-    warnings = {}
+def _keep_one(graph, stays, spare, sites):
+    """Add a spare unit to every axis on which nothing would stay; yields where, as a warning."""
     for call in graph.calls:
         if call.site not in sites:
             continue
         for edge in call.outputs:
             for channels in edge.followed:
                 units = graph.units.find(channels.units)
-                if not needed[units].any():
-                    needed[units[0]] = True
-                    warnings[f"{call.path}: every channel is dead; one is kept, for a layer cannot be empty."] = None
+                if not stays[units].any():
+                    stays[units[0]] = spare[units[0]] = True
+                    yield f"{call.path}: every channel is dead; one is kept, for a layer cannot be empty."
     for edge in graph.features:
         for channels in edge.followed if not graph.is_gathered(edge) else ():
-            if not needed[channels.units].any():
-                needed[graph.units.find(channels.units[:1])] = True
-    return list(warnings)
+            units = graph.units.find(channels.units)
+            if not stays[units].any():
+                stays[units[0]] = spare[units[0]] = True
 
 
 def _round_up(found, needed, round_to):

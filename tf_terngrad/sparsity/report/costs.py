@@ -13,6 +13,7 @@ from keras import tree
 from tf_terngrad.sparsity.graph import check_model
 from tf_terngrad.sparsity.report.multiply_adds import cost_rule
 from tf_terngrad.sparsity.rules import is_graph
+from tf_terngrad.sparsity.wrappers import GroupSparse
 
 
 @dataclasses.dataclass
@@ -74,8 +75,10 @@ class _Walk:
 
         return _functional(model)._run_through_graph(inputs, operation_fn=follow)
 
-    def call(self, layer, prefix, times, args, kwargs):
-        path = prefix + layer.name
+    def call(self, layer, prefix, times, args, kwargs, name=None):
+        if isinstance(layer, GroupSparse):  # the layer inside takes its name when the model is compacted
+            return self.call(layer.layer, prefix, times, args, kwargs, layer.name)
+        path = prefix + (name or layer.name)
         if is_graph(layer):
             return self.run(layer, args or tuple(kwargs.values()), f"{path}/", times)
         outputs = _outputs(layer, args, kwargs)

@@ -27,6 +27,8 @@ def change(before, after, unit=""):
 
     >>> [change(2293000, 40000), change(0.9, 1.0, "%"), change(5.0, 1.0, "ms")]
     ['57× fewer', '+0.10 points', '5.0× faster']
+    >>> change(0.303, 0.304, "ms")
+    'about the same'
     """
     if before is None or after is None or math.isnan(before) or math.isnan(after):
         return ""
@@ -37,6 +39,8 @@ def change(before, after, unit=""):
     if before <= 0 or after <= 0:
         return f"{after - before:+,.4g} {unit}".strip()
     ratio = max(before, after) / min(before, after)
+    if ratio < 1.05:
+        return "about the same"
     word = _WORDS.get(unit, ("lower", "higher"))[after > before]
     return f"{ratio:.{0 if ratio >= 20 else 1}f}\N{MULTIPLICATION SIGN} {word}"
 

@@ -80,16 +80,20 @@ class Residual(Rule):
         return graph.apply(addition, (id(layer), "sum"), call.path.removesuffix(layer.name), ([edge, *branch],))
 
     def layer(self, builder, call, name=None):
+        name = name or call.layer.name
+        if not self._branch_stays(builder, call):
+            return keras.layers.Identity(name=name, dtype=call.layer.dtype_policy)
         parts = [builder.call_at((id(call.layer), part)) for part in ("branch", "sum")]
         inputs = builder.input(call.inputs[0], f"{call.layer.name}_input")
         branch = builder.layer(parts[0])(inputs)
-        return keras.Model(inputs, builder.layer(parts[1], "sum")([inputs, branch]), name=name or call.layer.name)
+        return keras.Model(inputs, builder.layer(parts[1], "sum")([inputs, branch]), name=name)
 
     def rebuild(self, builder, call, args, kwargs):
         (tensor,) = tree.flatten((args, kwargs))
-        if (id(call.layer), "branch") in builder.sites:
-            return builder.layer(call)(tensor)
-        return builder.alone(call, tensor)
+        return builder.layer(call)(tensor) if self._branch_stays(builder, call) else builder.alone(call, tensor)
+
+    def _branch_stays(self, builder, call):
+        return (id(call.layer), "branch") in builder.sites
 
 
 register_rule(Functional, NestedModel())
