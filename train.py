@@ -4,23 +4,26 @@
 
 On several workers, with gradients that travel as ternary digits:
 
-    horovodrun --gloo -np 2 python train.py --compression=terngrad --strength=0.008 --output=runs/lenet
+    horovodrun --gloo -np 2 python train.py --compression=terngrad --strength=8e-3 --learning_rate=0.05 --output=runs/2
 
 With neither --strength nor --ratio the training is dense. The output folder gets config.json, checkpoints/ with the
 curves beside them, model.keras and model.tflite. A sparse run also leaves compact.keras and report.html; its
 model.tflite is the compact model, and before.tflite what it is compared with.
 """
 
+import datetime
 import math
+import platform
 import sys
 from pathlib import Path
 
 import keras
+import tensorflow as tf
 from absl import app, flags
 
 import tf_terngrad as tt
 from models import NETWORKS, datasets
-from models.run_folder import open_run
+from models.run_folder import CONFIG, open_run
 from models.training import Trainer
 from models.workers import COMPRESSIONS, this_worker
 
@@ -52,7 +55,9 @@ RUN = [
     flags.DEFINE_integer("seed", 0, "Of the initial weights and the order of the examples.", 0, 2**32 - 1),
 ]
 OUTPUT = flags.DEFINE_string("output", None, "Folder of the run: new or empty; with --resume, its own.", required=True)
-RESUME = flags.DEFINE_bool("resume", False, "Go on with the run in the output folder after its last finished epoch.")
+RESUME = flags.DEFINE_bool(
+    "resume", False, "Go on after the last finished epoch of the run in the folder, if there is one."
+)
 
 flags.mark_flags_as_mutual_exclusive(["strength", "ratio"])
 for flag in ("strength", "tolerance", "learning_rate"):
@@ -63,13 +68,15 @@ flags.register_multi_flags_validator(
 flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, "expected a share between 0 and 1")
 
 
-def main(_):
+def main(argv):
     """Train, compact, convert, measure."""
+    if len(argv) > 1:
+        raise app.UsageError(f"Expected flags only, such as --epochs=10. Received: {argv[1:]}")
     config = {flag.name: flag.value for flag in RUN}
     worker = this_worker(config["compression"])
     try:
         data = datasets.load(config["dataset"], config["data_dir"])
-        folder = worker.lead(open_run, OUTPUT.value, config, RESUME.value)
+        folder = worker.lead(open_folder, config)
         optimizer = OPTIMIZERS[config["optimizer"]]
         trainer = Trainer(folder / "checkpoints", *data, config["batch_size"], config["seed"], optimizer, worker)
     except (ValueError, OSError, ModuleNotFoundError) as error:
@@ -78,6 +85,15 @@ def main(_):
         dense(config, folder, trainer)
     else:
         sparse(config, folder, trainer)
+
+
+def open_folder(config: dict) -> Path:
+    """The folder of the run; says so when --resume has found no run there."""
+    found = Path(OUTPUT.value, CONFIG).exists()
+    folder = open_run(OUTPUT.value, config, RESUME.value)
+    if RESUME.value and not found:
+        print(f"--resume found no run in {folder}: a new one begins.", flush=True)
+    return folder
 
 
 def build(config: dict, trainer: Trainer) -> keras.Model:
@@ -117,13 +133,9 @@ def sparse(config: dict, folder: Path, trainer: Trainer) -> None:
     if not trainer.worker.leads:
         return
     small.save(folder / "compact.keras")
-    notes = [str(frozen) for frozen in tt.structures(model).frozen]
-    if twin:
-        notes += ["The test error before is that of a dense twin, trained for as many epochs with the same seed."]
-    if teacher:
-        notes += ["The dense twin taught the compact model, beside the labels."]
     metrics = measure(folder, trainer, twin or model, small)
-    report = tt.compare(model, small, metrics=metrics, history=[curves, more_curves], notes=notes)
+    remarks = notes(config, trainer, model, small)
+    report = tt.compare(model, small, metrics=metrics, history=[curves, more_curves], notes=remarks)
     report.to_html(folder / "report.html")
     print(f"\n{report}\n\nThe whole report: {folder / 'report.html'}")
 
@@ -133,6 +145,34 @@ def dense_twin(config: dict, trainer: Trainer) -> keras.Model:
     twin = build(config, trainer)
     trainer.fit(twin, "baseline", config["epochs"] + config["finetune_epochs"], config["learning_rate"])
     return twin
+
+
+def notes(config: dict, trainer: Trainer, model: keras.Model, small: keras.Model) -> list[str]:
+    """What a reader of the report should know: what was trained, what could not shrink, whose test errors these are."""
+    strength = f"ratio {config['ratio']:g}" if config["strength"] is None else f"strength {config['strength']:g}"
+    found = [
+        f"Trained on {config['dataset']}, {len(trainer.train[0]):,} images, and tested on {len(trainer.test[0]):,}: "
+        f"{config['epochs']} epochs with {strength}, {config['finetune_epochs']} on what was left, "
+        f"{config['optimizer']} from a learning rate of {config['learning_rate']:g}, batches of "
+        f"{config['batch_size']}, seed {config['seed']}; TensorFlow {tf.__version__}, Keras {keras.__version__}, "
+        f"{platform.machine()}, {datetime.date.today()}.",
+        *map(str, tt.structures(model).frozen),
+    ]
+    if small.count_params() == model.count_params():
+        found += [
+            "Nothing left the model, as no structure became zero: a larger --strength (or --ratio), --learning_rate, "
+            "--epochs or --tolerance is needed."
+        ]
+    if config["baseline"]:
+        found += ["The test error before is that of a dense twin, trained for as many epochs with the same seed."]
+    elif config["finetune_epochs"]:
+        found += [
+            "The test error before is that of the sparse model as trained; after is that of the compact model, "
+            f"trained {config['finetune_epochs']} epochs more."
+        ]
+    if config["distill"]:
+        found += ["The dense twin taught the compact model, beside the labels."]
+    return found
 
 
 def measure(folder: Path, trainer: Trainer, before: keras.Model, after: keras.Model) -> dict[str, tuple]:

@@ -79,7 +79,7 @@ ROWS = (
     Row("lenet-sparse", "lenet", {"conv1": 0.02, "conv2": 0.0027, "dense1": 0.0014}, **TAUGHT),
     Row("lenet-sparser", "lenet", {"conv1": 0.02, "conv2": 0.0034, "dense1": 0.0018}, **TAUGHT),
     Row("lenet-sparse-untaught", "lenet", {"conv1": 0.02, "conv2": 0.0027, "dense1": 0.0014}),
-    Row("lenet-l1", "lenet", l1=1e-4),
+    Row("lenet-l1", "lenet", l1=1e-4, **TAUGHT),
     Row("mlp-dense", "mlp"),
     Row("mlp-sparse", "mlp", {"unit": 0.0004, "input": 0.001}, taught=True, decay=0.05),
     Row("mlp-sparser", "mlp", {"unit": 0.0006, "input": 0.002}, taught=True, decay=0.05),

@@ -22,3 +22,18 @@ def test_a_gradient_of_another_shape_is_an_error_everywhere(settings, sizes):
         run_workers(reduce_others, settings, sizes, timeout=60)
     assert str(failed.value).count("raised") == 2
     assert "did not return" not in str(failed.value)
+
+
+def reduce_others_of_one_size(settings):
+    """As many elements in all, otherwise shared out."""
+    from tf_terngrad.ternary import exchange, transport
+
+    parts = [tf.ones(size) for size in [(1500, 2500), (2500, 1500)][hvd.rank()]]
+    exchange.average(parts, tt.TernGrad(**settings), transport.HorovodTransport(), 1)
+
+
+@pytest.mark.parametrize("settings", [{"schedule": name} for name in ("words", "bytes", "shards")], ids=str)
+def test_tensors_in_another_order_are_an_error_everywhere(settings):
+    with pytest.raises(WorkersFailed, match="same shapes, in the same order") as failed:
+        run_workers(reduce_others_of_one_size, settings, timeout=60)
+    assert str(failed.value).count("same shapes, in the same order") >= 2

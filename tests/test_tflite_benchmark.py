@@ -120,6 +120,14 @@ def test_no_files_are_refused():
             tflite.compare_latency(paths)
 
 
+def test_a_model_in_place_of_a_file_is_refused():
+    model = keras.Sequential([keras.Input((3,)), layers.Dense(2)])
+    with pytest.raises(TypeError, match=r"path of a \.tflite file; make one with `convert`.*Received: <Sequential"):
+        tflite.benchmark(model)
+    with pytest.raises(ValueError, match=r"list of at least one file\. Received: <Sequential"):
+        tflite.compare_latency(model)
+
+
 @pytest.mark.parametrize("share", [0.0, 0.1, 0.5, 0.9])
 def test_truncated_file_is_refused(files, tmp_path, share):
     content = (files / "pair.tflite").read_bytes()

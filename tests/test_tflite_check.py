@@ -27,6 +27,14 @@ def test_one_class_is_decided_at_a_half_for_probabilities_and_at_zero_for_logits
     assert check.accuracies(port, logits, -logits, labels) == (1.0, 0.0)
 
 
+@pytest.mark.parametrize("classes, wrong", [(1, 2), (1, -1), (4, 4), (4, 0.5), (4, np.nan)])
+def test_labels_that_are_no_classes_are_refused(classes, wrong):
+    outputs, labels = np.zeros((3, classes)), np.array([0, 1, wrong])
+    message = f"from 0 to {max(classes - 1, 1)}.*Received: 1 of 3 are not, such as {wrong}"
+    with pytest.raises(ValueError, match=message):
+        check.accuracies(Port("kind", (None, classes), "float32"), outputs, outputs, labels)
+
+
 @hypothesis.given(st.lists(st.sampled_from(["a", "a_1", "a-1", "_a", "1", "class", "a__1"]), min_size=1, max_size=6))
 def test_any_names_give_distinct_identifiers(names):
     tensors = [keras.KerasTensor((None, 2)) for _ in names]

@@ -42,7 +42,7 @@ REFUSED = {
     "not a model": (lambda: "m.keras", {}, TypeError, "keras.Model.*load_model.*'m.keras'"),
     "unbuilt": (lambda: keras.Sequential([layers.Dense(2)]), {}, ValueError, "unbuilt or subclassed.*keras.Input"),
     "subclassed": (Subclassed, {}, ValueError, "unbuilt or subclassed"),
-    "nan weight": (poisoned, {}, ValueError, "weight '.*dense/bias' holds NaN"),
+    "nan weight": (poisoned, {}, ValueError, "weight '.*dense/bias' holds NaN.*checkpoint from before"),
     "mode": (dense, {"quantize": "int4"}, ValueError, "float16.*Received: 'int4'"),
     "batch": (dense, {"batch_size": 0}, ValueError, "batch_size.*Received: 0"),
     "no calibration": (dense, {"quantize": "int8"}, ValueError, "needs calibration="),
@@ -55,6 +55,7 @@ REFUSED = {
     "rank": (dense, {"calibration": np.ones(3)}, ValueError, r"\(n, 3\).*Received: shape \(3,\)"),
     "empty": (dense, {"calibration": np.ones((0, 3))}, ValueError, r"n >= 1.*Received: shape \(0, 3\)"),
     "nan data": (dense, {"calibration": DATA * np.nan}, ValueError, "calibration for input 'image'.*NaN"),
+    "path": (dense, {"calibration": "cal.npz"}, TypeError, "input 'image'.*load the file.*Received: path cal.npz"),
     "name": (dense, {"calibration": {"picture": DATA}}, ValueError, r"inputs \['image'\].*Received: \['picture'\]"),
     "count": (nested, {"calibration": [np.ones((2, 4))]}, ValueError, "expected 2 arrays.*Received: 1"),
     "lengths": (nested, {"calibration": (np.ones((2, 4)), np.ones((3, 4)))}, ValueError, "same number of examples"),
@@ -71,6 +72,12 @@ REFUSED = {
         {"evaluation": (DATA, np.ones(3))},
         ValueError,
         r"labels of output 'dense'.*Received: shape \(3,\)",
+    ),
+    "classes": (
+        dense,
+        {"evaluation": (DATA, np.array([0, 1, 2, -1]))},
+        ValueError,
+        "labels of output 'dense'.*from 0 to 1.*Received: 2 of 4 are not, such as 2",
     ),
     "which output": (nested, {"evaluation": ([np.ones((2, 4))] * 2, np.ones(2))}, ValueError, "dict of labels"),
     "range": (
@@ -119,3 +126,10 @@ def test_unwritable_folder_is_found_before_the_conversion(tmp_path, monkeypatch)
     ]:
         with pytest.raises(error, match=str(path)):
             tflite.convert(dense(), path)
+
+
+def test_another_kind_of_file_is_refused_before_the_conversion(tmp_path, monkeypatch):
+    monkeypatch.setattr(conversion, "flatbuffer", None)
+    with pytest.raises(ValueError, match=r"ends in \.tflite\. Received: path=.*z\.bin"):
+        tflite.convert(dense(), tmp_path / "z.bin")
+    assert not list(tmp_path.iterdir())

@@ -144,6 +144,7 @@ REFUSED = {
     "name": (["model.keras", "small.keras", "--keep=hiden"], "no layer or structure named 'hiden'"),
     "no folder": (["model.keras", "none/small.keras"], "Cannot write none/small.keras: there is no folder none"),
     "kind of file": (["model.keras", "small.h5"], "ends in .keras. Received: small.h5"),
+    "its own source": (["model.keras", "./model.keras", "--overwrite"], "model.keras is read by this command"),
     "a folder": (["model.keras", "folder.keras", "--overwrite"], "folder.keras exists"),
     "report": (["model.keras", "small.keras", "--report=none/r.html"], "Cannot write none/r.html"),
     "dry run": (["cut.keras", "--dry_run"], "cut.keras is not a whole .keras file"),

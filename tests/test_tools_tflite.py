@@ -55,7 +55,27 @@ def test_convert_then_benchmark(folder):
     assert header.split()[-1] == "ratio" and first.split()[0] == "float.tflite" and first.split()[-1] == "1.000"
 
 
+def test_overwrite_replaces(folder):
+    (folder / "replaced.tflite").write_text("precious")
+    code, _, complaint = run(folder, "convert_tflite", "m.keras", "replaced.tflite")
+    assert code == 1 and complaint.startswith("convert_tflite: replaced.tflite exists. ") and "--overwrite" in complaint
+    assert (folder / "replaced.tflite").read_text() == "precious"
+    assert run(folder, "convert_tflite", "m.keras", "replaced.tflite", "--overwrite")[0] == 0
+    assert (folder / "replaced.tflite").stat().st_size == (folder / "float.tflite").stat().st_size
+
+
+@pytest.mark.parametrize("flag", ["--calibration", "--evaluation"])
+def test_what_is_read_is_never_replaced(folder, flag):
+    (folder / "linked.tflite").unlink(missing_ok=True)
+    (folder / "linked.tflite").symlink_to("calibration.npz")
+    arguments = ["m.keras", "linked.tflite", f"{flag}=calibration.npz", "--overwrite"]
+    code, _, complaint = run(folder, "convert_tflite", *arguments)
+    assert code == 1 and "linked.tflite is read by this command" in complaint
+    assert (folder / "linked.tflite").is_symlink() and np.load(folder / "calibration.npz")["anything"].shape == (50, 6)
+
+
 REFUSED = {
+    "kind of file": ("convert_tflite", ["m.keras", "m.keras", "--overwrite"], "ends in .tflite. Received: m.keras"),
     "truncated model": ("convert_tflite", ["cut.keras", "n.tflite"], "cut.keras is not a whole .keras file"),
     "unwritable": ("convert_tflite", ["m.keras", "none/n.tflite"], "Cannot write"),
     "truncated file": ("benchmark_tflite", ["cut.tflite"], "cut.tflite is not a whole TFLite file"),

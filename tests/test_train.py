@@ -211,6 +211,7 @@ def test_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path):
     "arguments, message",
     [
         (("--strength=nan",), "expected a finite number"),
+        (("strenght=5e-3", "--epochs=1"), "Expected flags only, such as --epochs=10. Received: ['strenght=5e-3']"),
         (("--strength=1", "--ratio=0.5"), "At most one of"),
         (("--strength=1", "--distill"), "--distill needs --baseline"),
         (("--dataset=mnist", "--data_dir=nowhere"), "No mnist.npz in data_dir"),
@@ -224,3 +225,14 @@ def test_bad_flags_are_refused_before_anything_is_written(arguments, message, tm
     assert message in printed
     assert "Traceback" not in printed
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+
+
+def test_a_weak_run_says_that_it_is_new_that_nothing_left_and_whose_errors_it_compares(tmp_path):
+    weak = ("--model=mlp", "--epochs=1", "--finetune_epochs=1", "--strength=1e-9", "--output=run", "--resume")
+    run = start(*weak, cwd=tmp_path)
+    printed, _ = run.communicate()
+    assert run.returncode == 0, printed
+    assert "--resume found no run in run: a new one begins." in printed
+    report = (tmp_path / "run/report.html").read_text()
+    for sentence in ("Nothing left the model", "before is that of the sparse model as trained"):
+        assert sentence in printed and sentence in report

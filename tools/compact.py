@@ -15,7 +15,7 @@ import warnings
 
 import numpy as np
 from absl import app, flags
-from common import load_model
+from common import check_target, load_model
 
 import tf_terngrad as tt
 from tf_terngrad.tflite.check import RANDOM_EXAMPLES, keras_outputs
@@ -28,23 +28,6 @@ flags.DEFINE_list("keep", [], "Names of layers or structures whose members all s
 flags.DEFINE_bool("dry_run", False, "Print what would leave; save nothing.")
 flags.DEFINE_bool("overwrite", False, "Replace files that exist.")
 flags.DEFINE_string("report", None, "An HTML file for the comparison in pictures.")
-
-
-def check_target(path, suffixes):
-    """Refuses, before any work is done, a file that cannot be written.
-
-    Raises:
-        ValueError: Its name does not end as it should.
-        FileExistsError: It exists, and --overwrite is not given.
-        NotADirectoryError: Its folder does not exist.
-    """
-    path = pathlib.Path(path)
-    if path.suffix not in suffixes:
-        raise ValueError(f"Expected a file name that ends in {' or '.join(suffixes)}. Received: {path}")
-    if not path.absolute().parent.is_dir():
-        raise NotADirectoryError(f"Cannot write {path}: there is no folder {path.parent}.")
-    if path.is_dir() or (path.exists() and not FLAGS.overwrite):
-        raise FileExistsError(f"{path} exists. Choose another name, or give --overwrite to replace a file.")
 
 
 def save(model, path):
@@ -74,9 +57,9 @@ def compact(model, **arguments):
 
 def run(source, target):
     """Compacts the model in the file `source` into the file `target`, as the flags say, and prints the comparison."""
-    check_target(target, [".keras"])
+    check_target(target, [".keras"], [source], FLAGS.overwrite)
     if FLAGS.report:
-        check_target(FLAGS.report, [".html", ".htm"])
+        check_target(FLAGS.report, [".html", ".htm"], [source], FLAGS.overwrite)
     model = load_model(source)
     small = compact(model)
     arrays = random_arrays(ports(structures_of(model)[0]), RANDOM_EXAMPLES, limit=integer_limit(model))

@@ -12,7 +12,7 @@ import zipfile
 
 import numpy as np
 from absl import app, flags
-from common import first_line, load_model
+from common import check_target, first_line, load_model
 
 from tf_terngrad import tflite
 
@@ -21,6 +21,7 @@ flags.DEFINE_enum("quantize", "none", ["none", "float16", "dynamic", "int8"], "H
 flags.DEFINE_string("calibration", None, "A .npz or .npy of representative inputs; int8 needs it.")
 flags.DEFINE_string("evaluation", None, "A .npz of inputs and, under the name y, their labels: reports accuracy.")
 flags.DEFINE_integer("batch_size", 1, "Examples that one run of the file takes; 0 leaves it free.", lower_bound=0)
+flags.DEFINE_bool("overwrite", False, "Replace a file that exists.")
 
 
 def load_arrays(path):
@@ -61,6 +62,7 @@ def evaluation_pair(path):
 
 def run(source, target):
     """Converts the model in the file `source` to the file `target`, as the flags say, and prints the report."""
+    check_target(target, [".tflite"], [source, FLAGS.calibration, FLAGS.evaluation], FLAGS.overwrite)
     report = tflite.convert(
         load_model(source),
         target,

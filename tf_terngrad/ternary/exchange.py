@@ -99,7 +99,7 @@ def average(gradients, settings, transport, step, name="terngrad"):
     lengths = bucket_lengths(sizes, settings.bucket_size)
     thresholds, scales = codec.scale(flat, lengths, settings.clip)
     if settings.share_scales:
-        scales = transport.maximum(scales, f"{name}.scales")
+        scales = _largest(scales, lengths, transport, name)
     numbers = (settings.seed, step, 0, transport.rank())
     seed = tf.stack([tf.cast(number, tf.int64) for number in numbers])
     load = Load(flat, lengths, thresholds, scales, seed, settings.levels, settings.share_scales, transport, name)
@@ -109,6 +109,22 @@ def average(gradients, settings, transport, step, name="terngrad"):
         tf.ensure_shape(tf.reshape(part, tf.shape(gradient)), gradient.shape)
         for part, gradient in zip(parts, gradients, strict=True)
     ]
+
+
+def _largest(scales, lengths, transport, name):
+    """The largest scales of all workers. What a sum of words would hide is found here: buckets of other lengths."""
+    numbers = tf.range(1, tf.size(lengths) + 1, dtype=tf.int64) * 0x9E3779B1
+    mark = tf.reduce_sum(numbers * tf.cast(lengths, tf.int64))
+    mark = tf.cast(tf.stack([mark // 2**20 % 2**20, mark % 2**20]), tf.float32)  # floats hold 24 bits
+    largest = transport.maximum(tf.concat([scales, mark, -mark], 0), f"{name}.scales")
+    scales, most, least = tf.split(largest, [tf.size(scales), 2, 2])
+    alike = tf.debugging.Assert(
+        tf.reduce_all(most == -least),
+        ["The workers' gradients differ. Expected tensors of the same shapes, in the same order, on all of them. "
+         "This one has buckets of", lengths],
+    )  # fmt: skip
+    with tf.control_dependencies([alike] if alike is not None else []):
+        return tf.identity(scales)
 
 
 def average_rows(slices, settings, transport, step, name="terngrad") -> tf.IndexedSlices:

@@ -68,7 +68,7 @@ def accuracies(port, expected, received, labels):
         The pair (model's accuracy, file's accuracy), floats in [0, 1].
 
     Raises:
-        ValueError: The labels do not fit the output.
+        ValueError: The labels do not fit the output, or some are not among its classes.
     """
     if expected.ndim < 2:
         raise ValueError(f"evaluation: output '{port.name}' has shape {port.shape}; accuracy needs an axis of classes.")
@@ -81,6 +81,13 @@ def accuracies(port, expected, received, labels):
             f" or {expected.shape} (one-hot). Received: shape {labels.shape}."
         )
     labels = labels.reshape(expected.shape[:-1])
+    last = max(classes - 1, 1)
+    wrong = labels[~np.isin(labels, np.arange(last + 1))]
+    if wrong.size:
+        raise ValueError(
+            f"evaluation: labels of output '{port.name}' need to be class numbers, whole from 0 to {last}."
+            f" Received: {wrong.size} of {labels.size} are not, such as {wrong[0]}."
+        )
     boundary = 0.5 if expected.min() >= 0 and expected.max() <= 1 else 0.0
 
     def share(outputs):

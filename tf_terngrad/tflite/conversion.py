@@ -33,7 +33,8 @@ def convert(model, path, quantize=None, calibration=None, evaluation=None, batch
 
     Args:
         model: A built Keras model with known inputs: Sequential or Functional, any number of inputs and outputs.
-        path: Of the file to write. It appears, or replaces another, only when the file has passed its check.
+        path: Of the file to write, which ends in .tflite. It appears, or replaces another, only when the file has
+            passed its check.
         quantize: None keeps float32. "float16" halves the file and computes in float32. "dynamic" stores weights as
             int8 and computes in int8 where LiteRT can. "int8" also stores activations as int8, with float32 at the
             inputs and outputs; an operator without an int8 kernel stays float32, with a warning.
@@ -51,8 +52,9 @@ def convert(model, path, quantize=None, calibration=None, evaluation=None, batch
         UserWarning: A quantized file whose outputs are far from the model's, or an int8 file that computes in float32.
 
     Raises:
-        TypeError: `model` is not a Keras model, or data has a dtype that an input cannot take.
-        ValueError: A wrong argument, a model without known inputs, weights that are not finite, data of a wrong shape.
+        TypeError: `model` is not a Keras model, or data is a path, or has a dtype that an input cannot take.
+        ValueError: A wrong argument, a model without known inputs, weights that are not finite, data of a wrong shape,
+            labels that are no classes of their output.
         OSError: `path` cannot be written. This is found before the conversion begins.
         ConversionError: An operator that TFLite does not have, or a file that breaks the law.
 
@@ -98,7 +100,10 @@ def _checked_ports(model):
         )
     for weight in model.weights:
         if not keras.ops.all(keras.ops.isfinite(weight)):
-            raise ValueError(f"Model '{model.name}': weight '{weight.path}' holds NaN or infinity.")
+            raise ValueError(
+                f"Model '{model.name}': weight '{weight.path}' holds NaN or infinity: the model cannot be converted."
+                " Load a checkpoint from before the training diverged."
+            )
     inputs, outputs = map(ports, structures_of(model))
     for port in inputs + outputs:
         if port.dtype == "string" or not port.shape:
@@ -123,6 +128,8 @@ def _replacing(path):
     path = pathlib.Path(path)
     if path.is_dir():
         raise IsADirectoryError(f"Expected a file to write. Received: {path}, a folder.")
+    if path.suffix != ".tflite":
+        raise ValueError(f"Expected a file name that ends in .tflite. Received: path={path}.")
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         draft.touch()

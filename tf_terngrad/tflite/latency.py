@@ -1,6 +1,8 @@
 """How long a TFLite file takes on this machine's CPU."""
 
+import collections.abc
 import dataclasses
+import os
 import pathlib
 import time
 
@@ -105,6 +107,7 @@ def benchmark(path, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None
         A `LatencyReport`; `print` it.
 
     Raises:
+        TypeError: Not a path, such as a model that is not converted.
         FileNotFoundError: No such file.
         ValueError: Not a whole TFLite file, a wrong argument, or inputs of a wrong shape.
 
@@ -134,6 +137,7 @@ def compare_latency(paths, threads=1, warmup=10, runs=200, min_seconds=0.5, inpu
         A `LatencyComparison`; `print` it.
 
     Raises:
+        TypeError: Not a path, such as a model that is not converted.
         FileNotFoundError: No such file.
         ValueError: Not a whole TFLite file, a wrong argument, or inputs of a wrong shape.
 
@@ -158,8 +162,12 @@ def compare_latency(paths, threads=1, warmup=10, runs=200, min_seconds=0.5, inpu
 
 
 def _check_arguments(paths, threads, warmup, runs, min_seconds):
-    if isinstance(paths, (str, pathlib.Path)) or not len(paths):
+    several = isinstance(paths, collections.abc.Sized) and not isinstance(paths, (str, os.PathLike))
+    if not several or not len(paths):
         raise ValueError(f"paths: expected a list of at least one file. Received: {paths!r}.")
+    for path in paths:
+        if not isinstance(path, (str, os.PathLike)):
+            raise TypeError(f"Expected the path of a .tflite file; make one with `convert`. Received: {path!r}.")
     for name, value, least in (("threads", threads, 1), ("warmup", warmup, 0), ("runs", runs, 1)):
         if not isinstance(value, int) or value < least:
             raise ValueError(f"{name}: expected a whole number >= {least}. Received: {value!r}.")

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import keyword
+import os
 import re
 
 import keras
@@ -78,7 +79,7 @@ def arrange(data, inputs, what):
 
     Raises:
         ValueError: An array is missing, left over, empty, not finite, or has a wrong shape.
-        TypeError: An array has a dtype that its input cannot take.
+        TypeError: An array is the path of a file, or has a dtype that its input cannot take.
     """
     arrays = [_fit(array, port, what) for array, port in zip(_in_order(data, inputs, what), inputs, strict=True)]
     lengths = {port.name: len(array) for port, array in zip(inputs, arrays, strict=True)}
@@ -105,8 +106,10 @@ def _in_order(data, inputs, what):
 
 
 def _fit(array, port, what):
-    array = np.asarray(array)
     where = f"{what} for input '{port.name}'"
+    if isinstance(array, (str, os.PathLike)):
+        raise TypeError(f"{where}: expected an array; load the file first, as numpy.load does. Received: path {array}.")
+    array = np.asarray(array)
     expected = ("n", *("any" if size is None else size for size in port.shape[1:]))
     fits = array.ndim == len(port.shape) and all(
         size in (None, received) for size, received in zip(port.shape[1:], array.shape[1:], strict=True)
