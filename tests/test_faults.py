@@ -1,5 +1,7 @@
 """What goes wrong in one worker ends as an error in all of them: never a hang, never silence."""
 
+import time
+
 import horovod.tensorflow as hvd
 import pytest
 import tensorflow as tf
@@ -37,3 +39,18 @@ def test_tensors_in_another_order_are_an_error_everywhere(settings):
     with pytest.raises(WorkersFailed, match="same shapes, in the same order") as failed:
         run_workers(reduce_others_of_one_size, settings, timeout=60)
     assert str(failed.value).count("same shapes, in the same order") >= 2
+
+
+def stop_answering(seconds):
+    if hvd.rank() == 1:
+        time.sleep(seconds)
+    hvd.allreduce(tf.ones(2000), compression=tt.TernGrad())
+
+
+def test_a_worker_that_stops_answering_is_named():
+    """Horovod's guard, with times for a test; by itself it warns after a minute, and waits on."""
+    env = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "1", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "3"}
+    with pytest.raises(WorkersFailed) as failed:
+        run_workers(stop_answering, 20, env=env, timeout=60)
+    assert "Missing ranks:\n1!: [" in str(failed.value)
+    assert "Will shutdown" in str(failed.value)

@@ -95,6 +95,12 @@ PATCHES = (
         ASK_FOR_SLICES,
     ),
     Patch(
+        "horovod/common/gloo/gloo_controller.cc",
+        "global_ranks_.reserve(size_);",
+        "global_ranks_.resize(size_);",
+        "the guard against workers that stop answering counts these ranks, and with Gloo found none to miss",
+    ),
+    Patch(
         "third_party/gloo/gloo/alltoallv.cc",
         """    int sendRank = (myRank + i) % worldSize;
     int recvRank = (myRank + worldSize - i) % worldSize;
