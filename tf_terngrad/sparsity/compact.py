@@ -46,7 +46,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
     """
     _check(model, tolerance, round_to)
     plans, small = [], model
-    names = [keep] if isinstance(keep, str) else list(keep)
+    names = [keep] if isinstance(keep, str) else list(keep or ())
     while True:  # a branch that has left may have frozen or tied what can leave now
         graph = Graph(small, tolerance=tolerance)
         layers = _born_in(graph, names) if names and small is model else []

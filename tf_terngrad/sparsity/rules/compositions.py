@@ -82,7 +82,7 @@ class Residual(Rule):
     def layer(self, builder, call, name=None):
         name = name or call.layer.name
         if not self._branch_stays(builder, call):
-            return keras.layers.Identity(name=name, dtype=call.layer.dtype_policy)
+            return keras.layers.Identity(name=name, dtype=call.layer.compute_dtype)
         parts = [builder.call_at((id(call.layer), part)) for part in ("branch", "sum")]
         inputs = builder.input(call.inputs[0], f"{call.layer.name}_input")
         branch = builder.layer(parts[0])(inputs)
