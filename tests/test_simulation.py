@@ -39,7 +39,7 @@ def compiled(model, optimizer=None, **options):
 
 @pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS.keys())
 @pytest.mark.parametrize("workers", [1, 3])
-def test_an_average_is_that_of_workers_that_exchange_to_the_bit(compression, workers):
+def test_an_average_is_that_of_workers_that_exchange(compression, workers):
     gradients = [np.random.default_rng(i).normal(size=(workers, *shape)) for i, shape in enumerate([(30, 7), (9,)])]
     gradients = [tf.constant(gradient, tf.float32) for gradient in gradients]
 

@@ -158,7 +158,7 @@ def average(gradients, compression, step) -> list[tf.Tensor]:
         step: integer scalar, of the random bits.
 
     Returns:
-        A list of tensors (...): to the bit what `exchange.average` gives each worker.
+        A list of tensors (...): to rounding what `exchange.average` gives each worker, from the same digits.
     """
     digits = Digits.of(gradients, compression, step)
     mean = codec.mean_of_bytes(digits.rows, digits.lengths, digits.scales, compression.levels, gradients[0].dtype)
