@@ -94,21 +94,34 @@ def average(gradients, settings, transport, step, name="terngrad"):
     """
     if not gradients:
         return []
-    flat = tf.concat([tf.reshape(gradient, (-1,)) for gradient in gradients], 0)
-    sizes = tf.stack([tf.size(gradient) for gradient in gradients])
+    flat, sizes = flatten(gradients)
     lengths = bucket_lengths(sizes, settings.bucket_size)
     thresholds, scales = codec.scale(flat, lengths, settings.clip)
     if settings.share_scales:
         scales = _largest(scales, lengths, transport, name)
-    numbers = (settings.seed, step, 0, transport.rank())
-    seed = tf.stack([tf.cast(number, tf.int64) for number in numbers])
+    seed = random_key(settings, step, transport.rank())
     load = Load(flat, lengths, thresholds, scales, seed, settings.levels, settings.share_scales, transport, name)
-    mean = _scheduled(settings.schedule, load)
-    parts = tf.split(mean, sizes, num=len(gradients))
+    return unflatten(_scheduled(settings.schedule, load), gradients)
+
+
+def flatten(tensors) -> tuple[tf.Tensor, tf.Tensor]:
+    """All elements of some tensors, one after the other, and how many each has."""
+    flat = tf.concat([tf.reshape(tensor, (-1,)) for tensor in tensors], 0)
+    return flat, tf.stack([tf.size(tensor) for tensor in tensors])
+
+
+def unflatten(flat, tensors) -> list[tf.Tensor]:
+    """What `flatten` made one, in the shapes of these tensors."""
+    parts = tf.split(flat, [tf.size(tensor) for tensor in tensors], num=len(tensors))
     return [
-        tf.ensure_shape(tf.reshape(part, tf.shape(gradient)), gradient.shape)
-        for part, gradient in zip(parts, gradients, strict=True)
+        tf.ensure_shape(tf.reshape(part, tf.shape(tensor)), tensor.shape)
+        for part, tensor in zip(parts, tensors, strict=True)
     ]
+
+
+def random_key(settings, step, worker) -> tf.Tensor:
+    """What a worker's random bits depend on, int64 (4,): seed, step, tensor, worker."""
+    return tf.stack([tf.cast(number, tf.int64) for number in (settings.seed, step, 0, worker)])
 
 
 def _largest(scales, lengths, transport, name):
@@ -130,13 +143,20 @@ def _largest(scales, lengths, transport, name):
 def average_rows(slices, settings, transport, step, name="terngrad") -> tf.IndexedSlices:
     """The average of the workers' `tf.IndexedSlices`, as digits: each index that any worker has once, in rising order.
 
-    Each row has a scale of its own: with a shared one, the rows of zeros that stand for what a worker lacks would make
-    its standard deviation small, and clip the others too much. Arguments are those of `average`.
+    Arguments are those of `average`.
     """
     block, indices = rows_of_all(slices, transport, name)
-    settings = dataclasses.replace(settings, bucket_size=max(math.prod(slices.values.shape[1:]), 1))
-    (block,) = average([block], settings, transport, step, name)
+    (block,) = average([block], for_rows(settings, slices.values.shape), transport, step, name)
     return tf.IndexedSlices(block, indices, slices.dense_shape)
+
+
+def for_rows(settings, shape):
+    """The settings for a block of this shape, whose rows have a scale each.
+
+    With a shared one, the rows of zeros that stand for what a worker lacks would make its standard deviation small, and
+    clip the others too much.
+    """
+    return dataclasses.replace(settings, bucket_size=max(math.prod(shape[1:]), 1))
 
 
 def rows_of_all(slices, transport, name) -> tuple[tf.Tensor, tf.Tensor]:

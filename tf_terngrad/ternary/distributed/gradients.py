@@ -71,15 +71,11 @@ def by_digits(parts, settings, network, name):
 def by_floats(parts, settings, network, name):
     """One allreduce."""
     dtype, wire = parts[0].dtype, settings.wire(parts[0].dtype)
-    flat = tf.concat([tf.reshape(part, (-1,)) for part in parts], 0)
+    flat, _ = exchange.flatten(parts)
     total = tf.cast(network.total(tf.cast(flat, wire), f"{name}.floats"), dtype)
     if settings.op == "average":
         total /= tf.cast(network.size(), dtype)
-    values = tf.split(total, [tf.size(part) for part in parts], num=len(parts))
-    return [
-        tf.ensure_shape(tf.reshape(value, tf.shape(part)), part.shape)
-        for value, part in zip(values, parts, strict=True)
-    ]
+    return exchange.unflatten(total, parts)
 
 
 def rows_by_digits(parts, settings, network, name):

@@ -11,7 +11,7 @@ from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.distributed.settings import Settings
-from tf_terngrad.ternary.distributed.simulation import Digits, Simulation, average
+from tf_terngrad.ternary.distributed.simulation import Digits, Simulation
 
 STAGES = ("gradient", "clipped", "ternary", "averaged")
 _INK, _BAR = "#44546a", "#14539a"
@@ -111,7 +111,7 @@ class GradientHistograms(keras.callbacks.Callback):
             np.repeat(values[0], digits.lengths).astype("float32") for values in (digits.thresholds, digits.scales)
         )
         codes = codec.unpack_bytes(digits.rows[0], first.size, compression.levels).numpy()
-        (mean,) = average([gradient], compression, step)
+        (mean,) = digits.average()
         arrays = first, np.clip(first, -thresholds, thresholds), codes * scales / compression.levels, mean.numpy()
         return {stage: array.reshape(gradient.shape[1:]) for stage, array in zip(STAGES, arrays, strict=True)}
 

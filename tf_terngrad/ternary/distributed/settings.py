@@ -51,10 +51,17 @@ class Settings:
 
     def route(self, gradient, name: str) -> str:
         """How the gradient of a variable travels: a key of `gradients.ROUTES`."""
-        excluded = any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude)
         if isinstance(gradient, tf.IndexedSlices):
-            return "rows of digits" if self.ternary and not excluded else "rows of floats"
-        return "digits" if self.ternary and not excluded and self.compression.compresses(gradient) else "floats"
+            return "rows of digits" if self.rows_travel_as_digits(name) else "rows of floats"
+        return "digits" if self.travels_as_digits(gradient, name) else "floats"
+
+    def travels_as_digits(self, gradient, name: str) -> bool:
+        """Whether a gradient, or whatever has its shape and dtype, becomes digits."""
+        return self.rows_travel_as_digits(name) and self.compression.compresses(gradient)
+
+    def rows_travel_as_digits(self, name: str) -> bool:
+        """Whether the rows of a variable's `tf.IndexedSlices` become digits, however few they are."""
+        return self.ternary and not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude)
 
     def wire(self, dtype: tf.DType) -> tf.DType:
         """The type in which floats of this type travel; Horovod adds no bfloat16."""

@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.distributed.settings import Settings
-from tf_terngrad.ternary.exchange import bucket_lengths
+from tf_terngrad.ternary.exchange import bucket_lengths, for_rows, random_key
 
 
 def simulate(model, workers: int, compression=None, exclude=()):
@@ -94,11 +94,13 @@ class Simulation:
 
     def average(self, gradients) -> list[tf.Tensor]:
         """What the workers get of their gradients, given as `gradients` returns them."""
-        results = [tf.reduce_mean(gradient, axis=0) for gradient in gradients]
+        results = [None] * len(gradients)
         together = {}
         for position, (gradient, variable) in enumerate(zip(gradients, self.model.trainable_variables, strict=True)):
-            compression = self._compression(gradient, variable, position in self._of_rows)
-            if compression is not None:
+            compression = self._compression(variable, position in self._of_rows)
+            if compression is None:
+                results[position] = tf.reduce_mean(gradient, axis=0)
+            else:
                 together.setdefault((gradient.dtype, compression), []).append(position)
         for (_, compression), positions in together.items():
             step = self.settings.compression.next_step()
@@ -107,14 +109,13 @@ class Simulation:
                 results[position] = mean
         return results
 
-    def _compression(self, gradient, variable, of_rows):
+    def _compression(self, variable, of_rows):
         """Of a variable's gradient; None: it stays floats. Rows, as an Embedding's, have a scale each."""
-        one = tf.zeros(gradient.shape[1:], gradient.dtype)
-        route = self.settings.route(tf.IndexedSlices(one, []) if of_rows else one, name_of(variable))
-        if "digits" not in route:
-            return None
-        changes = {"bucket_size": max(math.prod(one.shape[1:]), 1)} if of_rows else {}
-        return dataclasses.replace(self.settings.compression, **changes)
+        settings, name = self.settings, name_of(variable)
+        if of_rows:
+            return for_rows(settings.compression, variable.shape) if settings.rows_travel_as_digits(name) else None
+        gradient = tf.TensorSpec(variable.shape, variable.dtype)
+        return settings.compression if settings.travels_as_digits(gradient, name) else None
 
     def _share_out(self, value):
         if value is None:
@@ -160,12 +161,7 @@ def average(gradients, compression, step) -> list[tf.Tensor]:
     Returns:
         A list of tensors (...): to rounding what `exchange.average` gives each worker, from the same digits.
     """
-    digits = Digits.of(gradients, compression, step)
-    mean = codec.mean_of_bytes(digits.rows, digits.lengths, digits.scales, compression.levels, gradients[0].dtype)
-    sizes = [math.prod(gradient.shape[1:]) for gradient in gradients]
-    return [
-        tf.reshape(part, gradient.shape[1:]) for part, gradient in zip(tf.split(mean, sizes), gradients, strict=True)
-    ]
+    return Digits.of(gradients, compression, step).average()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -173,20 +169,24 @@ class Digits:
     """What workers would send.
 
     Attributes:
+        gradients: what they have, list of tensors (workers, ...) of one dtype.
         rows: uint8 (workers, bytes), each worker's digits.
         lengths: int32 (buckets,), how many consecutive digits share a scale.
         thresholds, scales: float32 (workers, buckets).
+        levels: L.
     """
 
+    gradients: list
     rows: tf.Tensor
     lengths: tf.Tensor
     thresholds: tf.Tensor
     scales: tf.Tensor
+    levels: int
 
     @classmethod
     def of(cls, gradients, compression, step):
         """Of gradients (workers, ...)."""
-        workers = gradients[0].shape[0]
+        workers, levels = gradients[0].shape[0], compression.levels
         flat = tf.concat([tf.reshape(gradient, (workers, -1)) for gradient in gradients], 1)
         lengths = bucket_lengths(tf.constant([math.prod(g.shape[1:]) for g in gradients]), compression.bucket_size)
         floats = tf.TensorSpec((lengths.shape[0],), tf.float32)
@@ -197,11 +197,14 @@ class Digits:
             scales = tf.repeat(tf.reduce_max(scales, axis=0, keepdims=True), workers, axis=0)
 
         def encode(worker):
-            numbers = (compression.seed, step, 0, worker)
-            seed = tf.stack([tf.cast(number, tf.int64) for number in numbers])
-            return codec.encode_bytes(
-                flat[worker], lengths, thresholds[worker], scales[worker], seed, compression.levels
-            )
+            key = random_key(compression, step, worker)
+            return codec.encode_bytes(flat[worker], lengths, thresholds[worker], scales[worker], key, levels)
 
         rows = tf.map_fn(encode, tf.range(workers), fn_output_signature=tf.TensorSpec((None,), tf.uint8))
-        return cls(rows, lengths, thresholds, scales)
+        return cls(gradients, rows, lengths, thresholds, scales, levels)
+
+    def average(self) -> list[tf.Tensor]:
+        """What the workers make of all that they get, list of tensors (...)."""
+        mean = codec.mean_of_bytes(self.rows, self.lengths, self.scales, self.levels, self.gradients[0].dtype)
+        parts = tf.split(mean, [math.prod(gradient.shape[1:]) for gradient in self.gradients])
+        return [tf.reshape(part, gradient.shape[1:]) for part, gradient in zip(parts, self.gradients, strict=True)]
