@@ -2,7 +2,8 @@
 
 import keras
 import numpy as np
-import tensorflow as tf
+
+from models.augmentation import shifts
 
 
 class Distillation(keras.losses.Loss):
@@ -45,30 +46,8 @@ def lesson(teacher: keras.Model, images: np.ndarray, labels: np.ndarray) -> np.n
     Returns:
         float32 (count, 1 + classes).
     """
-    answers = [teacher.predict(moved, batch_size=1000, verbose=0) for moved in _moved(images)]
+    answers = [teacher.predict(moved, batch_size=1000, verbose=0) for moved in shifts(images)]
     return np.concatenate([labels[:, None], np.mean(answers, axis=0)], axis=1, dtype="float32")
-
-
-def shift(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Each image of shape (height, width, channels) moved by -1, 0 or 1 pixels along both axes, zeros moving in.
-
-    Args:
-        images: of shape (batch, height, width, channels).
-        seed: three integers; the same ones give the same moves.
-    """
-    moved = tf.stack(list(_moved(images)), axis=1)
-    seed = tf.random.experimental.stateless_fold_in(tf.cast(seed[:2], tf.int64), tf.cast(seed[2], tf.int64))
-    chosen = tf.random.stateless_uniform(tf.shape(images)[:1], seed, 0, moved.shape[1], tf.int32)
-    return tf.gather(moved, chosen, axis=1, batch_dims=1)
-
-
-def _moved(images):
-    """The images, all moved alike, in each of the nine ways."""
-    _, height, width, _ = images.shape
-    padded = tf.pad(images, [[0, 0], [1, 1], [1, 1], [0, 0]])
-    for top in range(3):
-        for left in range(3):
-            yield padded[:, top : top + height, left : left + width]
 
 
 def label_loss() -> keras.losses.Loss:

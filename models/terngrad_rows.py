@@ -7,11 +7,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import keras
-import numpy as np
 import tensorflow as tf
 
 import tf_terngrad as tt
 from models import NETWORKS
+from models.augmentation import centre, crop
 from models.distillation import label_loss
 from models.run_folder import write_atomically
 from models.training import EVALUATION_BATCH, batches
@@ -25,6 +25,7 @@ class Recipe:
 
     Args:
         network: a key of `models.NETWORKS`.
+        dataset: a name that `models.datasets.load` knows.
         image_shape: of what it is given.
         optimizers: name -> from a learning-rate schedule to an optimizer, and the rate at the start.
         power: of the schedule's polynomial, which ends at 0; 0: the rate stays.
@@ -34,6 +35,7 @@ class Recipe:
     """
 
     network: str
+    dataset: str
     image_shape: tuple[int, int, int]
     optimizers: dict[str, tuple[Callable, float]]
     power: float
@@ -69,30 +71,10 @@ class Row:
         return "-".join([self.recipe, self.optimizer, str(self.workers), *self.what.split()])
 
 
-def crop(images: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """A crop of 24 × 24 of each image at a random place, flipped or not, with mean 0 and variance 1.
-
-    Args:
-        images: of shape (batch, 32, 32, 3).
-        seed: three integers; the same ones give the same crops.
-    """
-    seed = tf.random.experimental.stateless_fold_in(tf.cast(seed[:2], tf.int64), tf.cast(seed[2], tf.int64))
-    count = tf.shape(images)[0]
-    places = tf.random.stateless_uniform((count, 2), seed, 0, 32 - 24 + 1, tf.int32)
-    rows, columns = (places[:, axis, None] + tf.range(24) for axis in (0, 1))
-    cropped = tf.gather(tf.gather(images, rows, axis=1, batch_dims=1), columns, axis=2, batch_dims=1)
-    flip = tf.random.stateless_uniform((count, 1, 1, 1), seed + 1) < 0.5
-    return tf.image.per_image_standardization(tf.where(flip, cropped[:, :, ::-1], cropped))
-
-
-def centre(images: np.ndarray) -> np.ndarray:
-    """The middle 24 × 24 of each image, with mean 0 and variance 1."""
-    return tf.image.per_image_standardization(images[:, 4:28, 4:28]).numpy()
-
-
 RECIPES = {
     "lenet": Recipe(
         "lenet",
+        "mnist",
         (28, 28, 1),
         {"sgd": (keras.optimizers.SGD, 0.1), "momentum": (lambda rate: keras.optimizers.SGD(rate, momentum=0.9), 0.01)},
         power=0.5,
@@ -102,6 +84,7 @@ RECIPES = {
     ),
     "cifarnet": Recipe(
         "cifarnet",
+        "cifar10",
         (24, 24, 3),
         {"adam": (keras.optimizers.Adam, 2e-4)},
         power=0.0,

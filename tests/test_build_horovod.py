@@ -1,6 +1,5 @@
 """Horovod's wheel: its key, its safe keeping, the patches, what a machine may lack; and Horovod as it was installed."""
 
-import importlib.util
 import os
 import pathlib
 import subprocess
@@ -13,19 +12,13 @@ import pytest
 import tensorflow as tf
 from absl import flags
 from absl.testing import flagsaver
+from tool_modules import load
 from workers import run_workers
-
-TOOLS = pathlib.Path(__file__).parents[1] / "tools"
 
 
 @pytest.fixture(scope="module")
 def tool():
-    sys.path.insert(0, str(TOOLS))
-    specification = importlib.util.spec_from_file_location("build_horovod_tool", TOOLS / "build_horovod.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    sys.path.remove(str(TOOLS))
-    return module
+    return load("build_horovod")
 
 
 @pytest.fixture

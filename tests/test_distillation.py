@@ -2,7 +2,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.distillation import Distillation, accuracy, lesson, shift
+from models.augmentation import shift
+from models.distillation import Distillation, accuracy, lesson
 from models.training import Trainer
 
 RANDOM = np.random.default_rng(5)

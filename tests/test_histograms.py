@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 import pytest
-from test_simulation import classification, compiled, small_model
+from small_training import classification, compiled, small_model
 
 import tf_terngrad as tt
 from tf_terngrad.ternary.distributed.histograms import STAGES

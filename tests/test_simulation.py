@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import virtual_workers
+from small_training import classification, compiled, small_model
 
 import tf_terngrad as tt
 from tf_terngrad.ternary import exchange
@@ -17,24 +18,6 @@ COMPRESSIONS = {
     "levels": tt.TernGrad(levels=3, clip=None),
     "buckets": tt.TernGrad(bucket_size=50, schedule="words"),
 }
-
-
-def small_model():
-    keras.utils.set_random_seed(1)
-    layers = [keras.layers.Dense(8, activation="relu"), keras.layers.Dropout(0.2), keras.layers.Dense(3)]
-    return keras.Sequential([keras.Input((5,)), *layers])
-
-
-def classification(count=240):
-    rng = np.random.default_rng(0)
-    x = rng.normal(size=(count, 5)).astype("float32")
-    return x, (x @ rng.normal(size=(5, 3))).argmax(1)
-
-
-def compiled(model, optimizer=None, **options):
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer or keras.optimizers.SGD(0.1), loss, metrics=["accuracy"], **options)
-    return model
 
 
 @pytest.mark.parametrize("compression", COMPRESSIONS.values(), ids=COMPRESSIONS.keys())

@@ -1,8 +1,6 @@
 """The command line that compacts a saved model: a smaller file and a comparison, or one sentence and no change."""
 
-import importlib.util
 import os
-import pathlib
 import subprocess
 import sys
 
@@ -12,20 +10,14 @@ import pytest
 from absl import flags
 from absl.testing import flagsaver
 from keras import layers
+from tool_modules import TOOLS, load
 
 import tf_terngrad as tt
-
-TOOLS = pathlib.Path(__file__).parents[1] / "tools"
 
 
 @pytest.fixture(scope="module")
 def tool():
-    sys.path.insert(0, str(TOOLS))
-    specification = importlib.util.spec_from_file_location("compact_tool", TOOLS / "compact.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    sys.path.remove(str(TOOLS))
-    return module
+    return load("compact")
 
 
 @pytest.fixture
@@ -65,7 +57,11 @@ def units(path):
 
 def test_as_a_user_types_it(folder):
     command = [sys.executable, TOOLS / "compact.py", "model.keras", "small.keras", "--report=report.html"]
-    environment = {"PYTHONPATH": str(TOOLS.parent), "TF_CPP_MIN_LOG_LEVEL": "2", "PATH": os.environ["PATH"]}
+    environment = {
+        "PYTHONPATH": str(TOOLS.parent),
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "PATH": os.environ["PATH"],
+    }
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "hidden" in done.stdout and "12 → 7" in done.stdout and "parameters" in done.stdout

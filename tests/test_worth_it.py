@@ -1,27 +1,17 @@
 """tools/worth_it.py: tables, a picture, or one sentence of complaint."""
 
-import importlib.util
-import pathlib
-import sys
-
 import keras
 import numpy as np
 import pytest
 from absl import flags
 from absl.testing import flagsaver
 from matplotlib import image
-
-TOOLS = pathlib.Path(__file__).parents[1] / "tools"
+from tool_modules import load
 
 
 @pytest.fixture(scope="module")
 def tool():
-    sys.path.insert(0, str(TOOLS))
-    specification = importlib.util.spec_from_file_location("worth_it_tool", TOOLS / "worth_it.py")
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    sys.path.remove(str(TOOLS))
-    return module
+    return load("worth_it")
 
 
 @pytest.fixture

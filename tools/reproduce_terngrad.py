@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 
 from models import datasets, terngrad_rows
 
-DATASETS = {"lenet": "mnist", "cifarnet": "cifar10"}
 INK = "#44546a"
 
 RECIPE = flags.DEFINE_enum("recipe", "lenet", sorted(terngrad_rows.RECIPES), "What to train.")
@@ -38,7 +37,7 @@ def main(_):
     if not rows:
         names = [row.name for row in terngrad_rows.ROWS if row.recipe == RECIPE.value]
         sys.exit(f"reproduce_terngrad: expected some of {names}. Received: --rows={','.join(ROWS.value)}")
-    data = datasets.load(DATASETS[RECIPE.value], DATA.value)
+    data = datasets.load(terngrad_rows.RECIPES[RECIPE.value].dataset, DATA.value)
     folder = Path(OUTPUT.value)
     curves = {row: [] for row in rows}
     for seed in range(SEEDS.value):

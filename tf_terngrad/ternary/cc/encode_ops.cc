@@ -87,11 +87,9 @@ class ScaleOp : public OpKernel {
 
 // What the encoders share: their inputs, and the digits of any range of elements.
 template <class T>
-class EncoderOp : public OpKernel {
+class EncoderOp : public LevelsOp {
  public:
-  explicit EncoderOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, LevelsOf(context, &levels_));
-  }
+  using LevelsOp::LevelsOp;
 
   void Compute(OpKernelContext* context) override {
     const Tensor &gradient = context->input(0), &thresholds = context->input(2), &scales = context->input(3);
@@ -120,8 +118,6 @@ class EncoderOp : public OpKernel {
   // Writes the digits of a range of kTile elements at most.
   using Ternarizer = std::function<void(int64_t, int64_t, int8_t*)>;
   virtual void Encode(OpKernelContext* context, const TensorShape& shape, const Ternarizer& ternarize) = 0;
-
-  int levels_;
 };
 
 template <class T>

@@ -3,7 +3,6 @@
 #include <cmath>
 #include <limits>
 
-#include "absl/strings/str_cat.h"
 #include "bytes.h"
 #include "digits.h"
 #include "op_inputs.h"
@@ -14,8 +13,6 @@
 namespace terngrad {
 namespace {
 
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
@@ -29,11 +26,9 @@ float FactorOf(float scale, int64_t divisor) {
 }
 
 template <class T>
-class MeanOfBytesOp : public OpKernel {
+class MeanOfBytesOp : public LevelsOp {
  public:
-  explicit MeanOfBytesOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, LevelsOf(context, &levels_));
-  }
+  using LevelsOp::LevelsOp;
 
   // (1 / N) sum over rows of scale * digit / L.
   void Compute(OpKernelContext* context) override {
@@ -41,9 +36,7 @@ class MeanOfBytesOp : public OpKernel {
     const ByteLayout layout(levels_);
     Buckets buckets;
     OP_REQUIRES_OK(context, BucketsOf(context->input(1), -1, &buckets));
-    OP_REQUIRES(context, input.dims() == 2 && input.dim_size(0) > 0,
-                absl::InvalidArgumentError(absl::StrCat("`bytes` must have a row for every worker. Received: shape ",
-                                                        input.shape().DebugString())));
+    OP_REQUIRES_OK(context, CheckRows(input));
     const int64_t rows = input.dim_size(0), columns = input.dim_size(1), size = buckets.size();
     OP_REQUIRES_OK(context, CheckOutputs("bytes", columns, size, layout));
     OP_REQUIRES_OK(context, CheckShape("scales", scales, TensorShape({rows, buckets.count()})));
@@ -75,17 +68,12 @@ class MeanOfBytesOp : public OpKernel {
       context->CtxFailure(MalformedByte(fault.index(), bytes[fault.index()], layout, levels_));
     }
   }
-
- private:
-  int levels_;
 };
 
 template <class T>
-class MeanOfWordsOp : public OpKernel {
+class MeanOfWordsOp : public LevelsOp {
  public:
-  explicit MeanOfWordsOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, LevelsOf(context, &levels_));
-  }
+  using LevelsOp::LevelsOp;
 
   // scale * sum of digits / (L N).
   void Compute(OpKernelContext* context) override {
@@ -121,9 +109,6 @@ class MeanOfWordsOp : public OpKernel {
       context->CtxFailure(MalformedWord(fault.index(), words[fault.index()], workers, levels_));
     }
   }
-
- private:
-  int levels_;
 };
 
 #define REGISTER(T)                                                                                          \

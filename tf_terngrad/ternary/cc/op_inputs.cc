@@ -89,6 +89,12 @@ absl::Status WordLayoutOf(int64_t workers, int levels, WordLayout* layout) {
   return absl::OkStatus();
 }
 
+absl::Status CheckRows(const Tensor& bytes) {
+  if (bytes.dims() == 2 && bytes.dim_size(0) > 0) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("`bytes` must have a row for every worker. Received: shape ", bytes.shape().DebugString()));
+}
+
 absl::Status CheckShape(const char* name, const Tensor& tensor, const TensorShape& shape) {
   if (tensor.shape() == shape) return absl::OkStatus();
   return absl::InvalidArgumentError(absl::StrCat("`", name, "` must have a value for every bucket, shape ",

@@ -48,6 +48,17 @@ typename Kernel<T>::Type* DataOf(tensorflow::Tensor* tensor) {
 // The attribute `levels`, checked.
 absl::Status LevelsOf(tensorflow::OpKernelConstruction* context, int* levels);
 
+// An operation with the attribute `levels`.
+class LevelsOp : public tensorflow::OpKernel {
+ public:
+  explicit LevelsOp(tensorflow::OpKernelConstruction* context) : OpKernel(context) {
+    OP_REQUIRES_OK(context, LevelsOf(context, &levels_));
+  }
+
+ protected:
+  int levels_;
+};
+
 // The buckets of `size` elements; with size -1, of as many as the lengths add up to.
 absl::Status BucketsOf(const tensorflow::Tensor& lengths, int64_t size, Buckets* buckets);
 
@@ -56,6 +67,9 @@ absl::Status SizeOf(const tensorflow::Tensor& size, int64_t* value);
 // The layout of words for so many workers.
 absl::Status WordLayoutOf(const tensorflow::Tensor& workers, int levels, WordLayout* layout, int64_t* value);
 absl::Status WordLayoutOf(int64_t workers, int levels, WordLayout* layout);
+
+// That bytes come as a matrix, a row for every worker.
+absl::Status CheckRows(const tensorflow::Tensor& bytes);
 
 // That a float input has the wanted shape.
 absl::Status CheckShape(const char* name, const tensorflow::Tensor& tensor, const tensorflow::TensorShape& shape);

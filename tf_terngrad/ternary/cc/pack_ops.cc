@@ -14,8 +14,6 @@
 namespace terngrad {
 namespace {
 
-using tensorflow::OpKernel;
-using tensorflow::OpKernelConstruction;
 using tensorflow::OpKernelContext;
 using tensorflow::Tensor;
 using tensorflow::TensorShape;
@@ -23,16 +21,6 @@ using tensorflow::shape_inference::DimensionHandle;
 using tensorflow::shape_inference::InferenceContext;
 
 constexpr int64_t kCycles = 1;
-
-class LevelsOp : public OpKernel {
- public:
-  explicit LevelsOp(OpKernelConstruction* context) : OpKernel(context) {
-    OP_REQUIRES_OK(context, LevelsOf(context, &levels_));
-  }
-
- protected:
-  int levels_;
-};
 
 absl::Status BeyondDigits(const char* most, int64_t index, int64_t value, int64_t bound) {
   return absl::InvalidArgumentError(absl::StrCat("Expected digits from -", bound, " to ", bound, " (", most,
@@ -186,13 +174,6 @@ class SumBytesOp : public LevelsOp {
     if (fault.found()) {
       context->CtxFailure(MalformedByte(fault.index(), bytes[fault.index()], from, levels_));
     }
-  }
-
- private:
-  static absl::Status CheckRows(const Tensor& input) {
-    if (input.dims() == 2 && input.dim_size(0) > 0) return absl::OkStatus();
-    return absl::InvalidArgumentError(
-        absl::StrCat("`bytes` must have a row for every worker. Received: shape ", input.shape().DebugString()));
   }
 };
 
