@@ -8,7 +8,7 @@ import virtual_workers
 import tf_terngrad.ternary.exchange as exchange
 from tf_terngrad.ternary import cost
 from tf_terngrad.ternary.compressor import TernGrad
-from tf_terngrad.ternary.layout import digits_per_word
+from tf_terngrad.ternary.layout import digits_per_byte, digits_per_word
 
 SHAPES = [(300, 20), (7,), (0,), (3, 1111)]
 SETTINGS = {
@@ -18,6 +18,7 @@ SETTINGS = {
     "auto": TernGrad(),
     "private": TernGrad(share_scales=False),
     "levels": TernGrad(schedule="shards", levels=3),
+    "sums that no byte holds": TernGrad(schedule="shards", levels=127),
     "buckets": TernGrad(schedule="words", bucket_size=100),
     "many buckets": TernGrad(schedule="bytes", levels=2, bucket_size=1000, share_scales=False),
 }
@@ -125,14 +126,13 @@ def test_what_travels_is_what_the_cost_model_says(schedule, workers, levels):
 
 
 def test_shards_cover_everything_once_and_end_with_blocks():
-    for workers in (1, 2, 5, 64):
+    for workers in (1, 2, 5, 64, 200):
         for size in (0, 1, 319, 8640, 100_000, 5_000_000):
             shards = exchange.shard_sizes(size, tf.constant(workers), 1).numpy()
             assert len(shards) == workers
             assert shards.sum() == size
-            assert all(
-                shard % 320 == 0 and shard % (8 * digits_per_word(workers)) == 0 for shard in shards[shards > 0][:-1]
-            )
+            of_sums = 64 * digits_per_byte(workers) if workers <= 127 else 8 * digits_per_word(workers)
+            assert all(shard % 320 == 0 and shard % of_sums == 0 for shard in shards[shards > 0][:-1])
 
 
 def test_buckets_cover_each_tensor_and_never_two():

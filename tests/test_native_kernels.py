@@ -15,7 +15,7 @@ import tensorflow as tf
 from tf_terngrad.ternary import native
 
 KERNELS = Path(native.__file__).parent / "cc"
-TESTED = ("kernels_test", "bytes", "digits", "floats", "moments", "ternarize", "words")
+TESTED = ("kernels_test", "bytes", "digits", "floats", "huffman", "moments", "ternarize", "words")
 
 
 def instruction_sets():
@@ -64,6 +64,8 @@ def digest():
         native.mean_of_bytes(tf.stack([data, data]), lengths, tf.stack([scales, 2 * scales])),
         native.mean_of_words(words, lengths, scales, 3),
         native.sum_bytes(tf.stack([data, data]), 300_000),
+        native.add_bytes(tf.stack([data, data]), 300_000),
+        *native.compress(data, [10, data.shape[0] - 10]),
     ]
     return hashlib.sha256(b"".join(result.numpy().tobytes() for result in results)).hexdigest()
 
@@ -98,6 +100,9 @@ def test_sums_of_bytes_are_the_sums_of_digits_across_tiles(workers, levels):
     data = tf.stack([native.pack_bytes(tf.constant(each, tf.int8), levels) for each in digits])
     sums = native.unpack_words(native.sum_bytes(data, size, levels), size, workers, levels)
     np.testing.assert_array_equal(sums, digits.sum(0))
+    if workers * levels <= 127:
+        added = native.unpack_bytes(native.add_bytes(data, size, levels), size, workers * levels)
+        np.testing.assert_array_equal(added, digits.sum(0))
 
 
 def test_every_bucket_has_its_own_threshold_and_scale():
@@ -149,6 +154,14 @@ REFUSALS = {
     "bytes without rows": (lambda: native.sum_bytes(BYTES[0], 20_000), "row for every worker"),
     "rows that are none": (lambda: native.mean_of_bytes(BYTES[:0], [20_000], tf.ones([0, 1])), "row for every worker"),
     "scales without rows": (lambda: native.mean_of_bytes(BYTES, [20_000], ONE), "`scales` must have a value"),
+    "more rows than bytes hold": (lambda: native.add_bytes(BYTES, 4000, 64), "up to 1 rows with 64 levels.*2 rows"),
+    "levels that no byte has": (lambda: native.mean_of_bytes(BYTES, [4000], [ONE, ONE], 128), "Received: levels=128"),
+    "counts of other bytes": (lambda: native.compress(BYTES[0], [3999]), "number of bytes, 4000.*sum of 3999"),
+    "negative counts": (lambda: native.compress(BYTES[0], [4001, -1]), r"counts\[0\]=4001 after 0"),
+    "streams of nothing": (lambda: native.decompress([], [1]), r"counts\[0\]=1 after 0"),
+    "streams cut short": (lambda: native.decompress([255, 1], [1, 2]), "of stream 1, a part is missing"),
+    "streams without a code": (lambda: native.decompress([0] * 137, [1]), "of stream 0, the lengths are those of no"),
+    "streams and more": (lambda: native.decompress([255, 1, 7], [1]), "1 bytes more than the streams have"),
     "digits behind the last": (lambda: native.unpack_bytes(BYTES[0, :1] + 81, 4), "byte 0, 202, .*behind the last"),
     "words out of range": (lambda: native.mean_of_words([2**63 - 1], [20], ONE, 4), "word 0, 9223372036854775807"),
 }

@@ -50,9 +50,13 @@ def codec_cases(name, codec, gradient):
 
     data, scales = encode_bytes(gradient)
     words, _ = encode_words(gradient)
+    counts = tf.shape(data)
+    streams, _ = codec.compress(data, counts)
     return {
         f"{name}: scale + encode_bytes": (encode_bytes, gradient),
         f"{name}: scale + encode_words": (encode_words, gradient),
+        f"{name}: compress bytes": (lambda data: codec.compress(data, counts), data),
+        f"{name}: decompress bytes": (lambda streams: codec.decompress(streams, counts), streams),
         f"{name}: mean_of_bytes (1 row)": (lambda data: codec.mean_of_bytes(data, lengths, scales[None]), data[None]),
         f"{name}: mean_of_words": (lambda words: codec.mean_of_words(words, lengths, scales, workers), words),
     }
@@ -94,7 +98,8 @@ def measure(threads, size):
     for _, name in itertools.product(range(ROUNDS.value), functions):
         times[name].append(seconds(functions[name], repeats))
     for name, mine in times.items():
-        theirs = times["GRACE: decode" if "mean" in name or "back" in name else "GRACE: encode"]
+        decoding = any(word in name for word in ("mean", "back", "decompress"))
+        theirs = times["GRACE: decode" if decoding else "GRACE: encode"]
         slower = statistics.median(a / b for a, b in zip(mine, times["memcpy"], strict=True))
         faster = statistics.median(a / b for a, b in zip(theirs, mine, strict=True))
         ms = 1000 * statistics.median(mine)

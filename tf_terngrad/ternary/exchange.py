@@ -4,7 +4,10 @@ Three schedules, one contract: every worker gets bit-identical averages.
 
 - "words": digits in base-(2NL+1) int64 words, summed by one allreduce; the scales are shared first.
 - "bytes": every worker's bytes to every other, by one allgather; each worker may keep scales of its own.
-- "shards": every worker sums the bytes of its own shard (an alltoall) and hands the sums on as words (an allgather).
+- "shards": every worker sums the bytes of its own shard (an alltoall) and hands the sums on (an allgather), as bytes
+  too where those can hold them.
+
+Bytes travel in a Huffman code (huffman.py).
 """
 
 import dataclasses
@@ -18,6 +21,7 @@ from tf_terngrad.ternary import codec, cost
 from tf_terngrad.ternary.layout import (
     BYTE_STRIDE,
     LARGEST_DIGITS,
+    LARGEST_LEVELS,
     WORD_STRIDE,
     digits_per_byte,
     digits_per_word,
@@ -196,27 +200,44 @@ def by_bytes(load):
     """One allgather of bytes, and one of scales where each worker has its own."""
     workers = load.transport.size()
     data = codec.encode_bytes(*load.parts, load.levels)
-    rows = tf.reshape(load.transport.gather(data, f"{load.name}.bytes"), (workers, -1))
+    rows = _everyones_bytes(load, "bytes", data, tf.repeat(tf.size(data), workers))
     scales = tf.repeat(load.scales[None], workers, axis=0)
     if not load.shared:
         scales = tf.reshape(load.transport.gather(load.scales, f"{load.name}.scales"), (workers, -1))
+    rows = tf.reshape(rows, (workers, -1))
     return codec.mean_of_bytes(rows, load.lengths, scales, load.levels, load.gradient.dtype)
 
 
 def by_shards(load):
-    """An alltoall of bytes, each worker's sums of its shard as words, and an allgather of those.
+    """An alltoall of bytes, each worker's sums of its shard, and an allgather of those.
 
-    A shard ends where blocks of bytes and blocks of words both end, so that the workers' words, one after the other,
-    are the words of the whole gradient.
+    A shard ends where blocks of digits end before and after their summation, so that the workers' sums, one after the
+    other, are those of the whole gradient.
     """
     workers, rank = load.transport.size(), load.transport.rank()
     shards = shard_sizes(tf.size(load.gradient), workers, load.levels)
     counts = outputs(shards, digits_per_byte(load.levels), BYTE_STRIDE)
-    data = codec.encode_bytes(*load.parts, load.levels)
-    received = load.transport.scatter(data, counts, f"{load.name}.bytes")
-    rows = tf.reshape(received, (workers, counts[rank]))
-    sums = codec.sum_bytes(rows, shards[rank], load.levels)
-    return _mean(load, load.transport.gather(sums, f"{load.name}.sums"), workers)
+    streams, sizes = codec.compress(codec.encode_bytes(*load.parts, load.levels), counts)
+    received = load.transport.scatter(streams, sizes, f"{load.name}.bytes")
+    rows = tf.reshape(codec.decompress(received, tf.repeat(counts[rank], workers)), (workers, counts[rank]))
+    most = workers * load.levels
+
+    def as_bytes():
+        sums = codec.add_bytes(rows, shards[rank], load.levels)
+        data = _everyones_bytes(load, "sums", sums, outputs(shards, digits_per_byte(most), BYTE_STRIDE))
+        return codec.mean_of_bytes(data[None], load.lengths, load.scales[None], most, load.gradient.dtype)
+
+    def as_words():
+        words = codec.sum_bytes(rows, shards[rank], load.levels)
+        return _mean(load, load.transport.gather(words, f"{load.name}.words"), workers)
+
+    return tf.cond(most <= LARGEST_LEVELS, as_bytes, as_words)
+
+
+def _everyones_bytes(load, what, data, counts):
+    """The workers' bytes, one after the other, so many of each."""
+    streams, _ = codec.compress(data, tf.size(data)[None])
+    return codec.decompress(load.transport.gather(streams, f"{load.name}.{what}"), counts)
 
 
 def _mean(load, words, workers):
@@ -241,9 +262,19 @@ def bucket_lengths(sizes, bucket_size):
 
 
 def shard_sizes(size, workers, levels):
-    """How many digits each worker sums, int32 (workers,): about as many each, in whole blocks of bytes and words."""
-    in_bytes = digits_per_byte(levels) * BYTE_STRIDE
-    blocks = [math.lcm(in_bytes, WORD_STRIDE * in_words) for in_words in range(1, LARGEST_DIGITS + 1)]
-    block = tf.gather(blocks, digits_per_word(workers, levels) - 1)
+    """How many digits each worker sums, int32 (workers,): about as many each, in whole blocks of what holds them."""
+    block = _shard_block(workers, levels)
     each = (size + workers * block - 1) // (workers * block) * block
     return tf.clip_by_value(size - tf.range(workers) * each, 0, each)
+
+
+def _shard_block(workers, levels):
+    """The digits of whole blocks of bytes, and of whole blocks of the bytes or words of their sums."""
+    most, in_bytes = workers * levels, digits_per_byte(levels) * BYTE_STRIDE
+    sums_in_bytes = [math.lcm(in_bytes, BYTE_STRIDE * digits) for digits in range(1, digits_per_byte(1) + 1)]
+    sums_in_words = [math.lcm(in_bytes, WORD_STRIDE * digits) for digits in range(1, LARGEST_DIGITS + 1)]
+    return tf.cond(
+        most <= LARGEST_LEVELS,
+        lambda: tf.gather(sums_in_bytes, digits_per_byte(most) - 1),
+        lambda: tf.gather(sums_in_words, digits_per_word(workers, levels) - 1),
+    )

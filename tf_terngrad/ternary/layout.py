@@ -16,15 +16,19 @@ import tensorflow as tf
 BYTE_STRIDE = 64
 WORD_STRIDE = 8
 LARGEST_DIGITS = 40  # in a word: 3^40 < 2^64
+LARGEST_LEVELS = 127  # of digits in bytes
 
 
-def digits_per_byte(levels: int) -> int:
-    """How many digits in [-levels, levels] a byte holds.
+def digits_per_byte(levels):
+    """How many digits in [-levels, levels] a byte holds; a tensor for a tensor.
 
     >>> digits_per_byte(1), digits_per_byte(2), digits_per_byte(127)
     (5, 3, 1)
     """
-    return _exponent(2 * levels + 1, 2**8)
+    base = 2 * levels + 1
+    if not tf.is_tensor(base):
+        return _exponent(base, 2**8)
+    return tf.reduce_sum(tf.cast(tf.cast(base, tf.int32) <= _LARGEST_BASES_IN_BYTES, tf.int32))
 
 
 def digits_per_word(workers, levels: int = 1):
@@ -72,4 +76,5 @@ def _largest_base(exponent: int) -> int:
     return bisect.bisect_left(range(2**63 - 1), 2**64, key=lambda base: base**exponent) - 1
 
 
+_LARGEST_BASES_IN_BYTES = np.array([255, 15, 6, 3, 3], np.int32)  # base^1, base^2, ... are below 256
 _LARGEST_BASES = np.array([_largest_base(exponent) for exponent in range(1, LARGEST_DIGITS + 1)])

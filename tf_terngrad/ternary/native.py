@@ -86,8 +86,8 @@ def unpack_words(words, size, workers, levels=1):
 
 def mean_of_bytes(data, lengths, scales, levels=1, dtype=tf.float32):
     """The mean of what the rows of bytes hold, each with its row of scales, in one pass."""
-    inputs = {"bytes": data, "lengths": _lengths(lengths), "scales": scales}
-    return library().terngrad_mean_of_bytes(**inputs, levels=levels, T=dtype)
+    inputs = {"bytes": data, "lengths": _lengths(lengths), "scales": scales, "levels": tf.cast(levels, tf.int32)}
+    return library().terngrad_mean_of_bytes(**inputs, T=dtype)
 
 
 def mean_of_words(words, lengths, scales, workers, levels=1, dtype=tf.float32):
@@ -99,6 +99,21 @@ def mean_of_words(words, lengths, scales, workers, levels=1, dtype=tf.float32):
 def sum_bytes(data, size, levels=1):
     """The rows of bytes, summed digit by digit, as words for as many workers as there are rows, in one pass."""
     return library().terngrad_sum_bytes(bytes=data, size=tf.cast(size, tf.int64), levels=levels)
+
+
+def add_bytes(data, size, levels=1):
+    """The rows of bytes, summed digit by digit, as bytes of levels times the number of rows, in one pass."""
+    return library().terngrad_add_bytes(bytes=data, size=tf.cast(size, tf.int64), levels=levels)
+
+
+def compress(data, counts):
+    """Bytes as streams of a Huffman code, of so many bytes each, and the sizes of the streams."""
+    return tuple(library().terngrad_compress(bytes=data, counts=tf.cast(counts, tf.int64)))
+
+
+def decompress(streams, counts):
+    """The bytes of streams, one after the other."""
+    return library().terngrad_decompress(streams=streams, counts=tf.cast(counts, tf.int64))
 
 
 def _lengths(lengths):

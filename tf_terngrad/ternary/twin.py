@@ -3,8 +3,10 @@
 import numpy as np
 import tensorflow as tf
 
+from tf_terngrad.ternary import huffman
 from tf_terngrad.ternary.layout import (
     BYTE_STRIDE,
+    LARGEST_LEVELS,
     WORD_STRIDE,
     digits_per_byte,
     digits_per_word,
@@ -112,6 +114,99 @@ def sum_bytes(data, size, levels=1):
     for worker in tf.range(workers):
         total += tf.cast(unpack_bytes(data[worker], size, levels), tf.int32)
     return pack_words(total, workers, levels)
+
+
+def add_bytes(data, size, levels=1):
+    """The rows of bytes, summed digit by digit, as bytes of levels times the number of rows."""
+    workers = tf.shape(data)[0]
+    _refuse(levels * workers <= LARGEST_LEVELS, f"more rows than make {LARGEST_LEVELS} levels", tf.shape(data))
+    total = tf.zeros((size,), tf.int32)
+    for worker in tf.range(workers):
+        total += tf.cast(unpack_bytes(data[worker], size, levels), tf.int32)
+    return pack_bytes(total, levels * workers)
+
+
+def compress(data, counts):
+    """Bytes as streams of so many bytes each, and the sizes of the streams; the bytes stay as they are.
+
+    To code letter by letter is no work for operations on whole tensors; to read what the native codec has coded is.
+    """
+    counts = tf.cast(counts, tf.int32)
+    _refuse(tf.reduce_sum(counts) == tf.size(data), "counts that do not add up to the number of bytes", counts)
+    marks = tf.cast(counts > 0, tf.int32)
+    mark = tf.fill((tf.reduce_sum(marks),), tf.constant(huffman.STORED, tf.uint8))
+    streams = tf.concat([tf.RaggedTensor.from_row_lengths(*part) for part in ((mark, marks), (data, counts))], axis=1)
+    return streams.flat_values, marks + counts
+
+
+def decompress(streams, counts):
+    """The bytes of streams, one after the other."""
+    counts, left = tf.cast(counts, tf.int32), tf.cast(streams, tf.int32)
+    parts = tf.TensorArray(tf.uint8, tf.size(counts), infer_shape=False, element_shape=(None,))
+    for stream in tf.range(tf.size(counts)):
+        letters, left = _first_stream(left, counts[stream])
+        parts = parts.write(stream, tf.cast(letters, tf.uint8))
+    _refuse(tf.size(left) == 0, "more bytes than the streams have", counts)
+    return parts.concat()
+
+
+def _first_stream(data, count):
+    """The letters of the stream that the data begins with, and the data behind it."""
+    stored = tf.reduce_all(data[: tf.minimum(count, 1)] == huffman.STORED)
+    return tf.cond(stored, lambda: _stored_letters(data, count), lambda: _coded_letters(data, count))
+
+
+def _stored_letters(data, count):
+    end = count + tf.minimum(count, 1)
+    _refuse(tf.size(data) >= end, "streams cut short", count)
+    return data[end - count : end], data[end:]
+
+
+def _coded_letters(data, count):
+    lanes = _lanes(count)
+    body = huffman.LENGTH_BYTES + 2 * tf.size(lanes)
+    _refuse(tf.size(data) >= body, "streams cut short", count)
+    lengths = tf.reshape(tf.stack([data[: huffman.LENGTH_BYTES] % 16, data[: huffman.LENGTH_BYTES] // 16], -1), (-1,))
+    sizes = tf.reshape(data[huffman.LENGTH_BYTES : body], (-1, 2))
+    sizes = sizes[:, 0] + 256 * sizes[:, 1]
+    end = body + tf.reduce_sum(sizes)
+    _refuse(tf.size(data) >= end, "streams cut short", count)
+    return _letters(data[body:end], lengths, sizes, lanes), data[end:]
+
+
+def _letters(data, lengths, sizes, lanes):
+    """The letters of lanes of these sizes: the next one of each lane at every turn."""
+    table = _decoding_table(lengths)
+    padded = tf.pad(data, [[0, 2 + huffman.LANE * huffman.LONGEST_CODE // 8]])
+    windows = padded[:-2] + padded[1:-1] * 2**8 + padded[2:] * 2**16
+    first = tf.cumsum(sizes, exclusive=True)
+    turns = tf.reduce_max(lanes)
+    read, letters = tf.zeros_like(sizes), tf.TensorArray(tf.int32, turns, element_shape=(None,))
+    for turn in tf.range(turns):
+        bits = tf.bitwise.right_shift(tf.gather(windows, first + read // 8), read % 8) % 2**huffman.LONGEST_CODE
+        entries = tf.gather(table, bits)
+        letters = letters.write(turn, entries // 16)
+        read += tf.where(turn < lanes, entries % 16, 0)
+    _refuse((read + 7) // 8 == sizes, "lanes of other sizes than their letters need", sizes)
+    return tf.boolean_mask(tf.transpose(letters.stack()), tf.sequence_mask(lanes, turns))
+
+
+def _decoding_table(lengths):
+    """For every sequence of bits of the longest code: 16 times its first letter, plus the length of that one's code."""
+    ordered = tf.argsort(tf.where(lengths > 0, lengths, 16), stable=True)
+    sorted_lengths = tf.gather(lengths, ordered)
+    spans = tf.where(sorted_lengths > 0, 2 ** tf.maximum(huffman.LONGEST_CODE - sorted_lengths, 0), 0)
+    complete = (tf.reduce_sum(spans) == 2**huffman.LONGEST_CODE) & (tf.reduce_max(lengths) <= huffman.LONGEST_CODE)
+    _refuse(complete, "lengths that are not those of a complete code", lengths)
+    return tf.gather(tf.repeat(16 * ordered + sorted_lengths, spans), huffman.reversed_bits(huffman.LONGEST_CODE))
+
+
+def _lanes(count):
+    """How many letters each lane of a stream of so many letters has."""
+    blocks = -(-count // huffman.BLOCK)
+    letters = tf.minimum(count - tf.range(blocks) * huffman.BLOCK, huffman.BLOCK)[:, None]
+    stride = -(-letters // huffman.LANES)
+    return tf.reshape(tf.clip_by_value(letters - tf.range(huffman.LANES) * stride, 0, stride), (-1,))
 
 
 # No tensor: to make one would start TensorFlow, whose threads and devices can only be chosen before.

@@ -29,6 +29,10 @@ TERNGRAD_SIMD void AddDigits(const int8_t* digits, int64_t count, int32_t* sums)
   for (int64_t i = 0; i < count; ++i) sums[i] += digits[i];
 }
 
+TERNGRAD_SIMD void AddDigits(const int8_t* digits, int64_t count, int8_t* sums) {
+  for (int64_t i = 0; i < count; ++i) sums[i] = static_cast<int8_t>(sums[i] + digits[i]);
+}
+
 TERNGRAD_SIMD void Scale(const int8_t* digits, int64_t count, float factor, float* values) {
   for (int64_t i = 0; i < count; ++i) values[i] = factor * digits[i];
 }

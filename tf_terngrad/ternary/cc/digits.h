@@ -12,6 +12,7 @@ void Widen(const int16_t* digits, int64_t count, int32_t* wide);
 
 // sums += digits
 void AddDigits(const int8_t* digits, int64_t count, int32_t* sums);
+void AddDigits(const int8_t* digits, int64_t count, int8_t* sums);
 
 // values = factor * digits
 void Scale(const int8_t* digits, int64_t count, float factor, float* values);

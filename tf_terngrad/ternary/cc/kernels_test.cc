@@ -12,6 +12,7 @@
 #include "bytes.h"
 #include "digits.h"
 #include "floats.h"
+#include "huffman.h"
 #include "moments.h"
 #include "ternarize.h"
 #include "words.h"
@@ -323,6 +324,100 @@ void TestDigits(int64_t size) {
   CHECK(FindBeyond(wide.data(), size, 100) == size - 2);
 }
 
+// The bits of Huffman's code, whatever its lengths: each inner node of the tree is a bit more for what is below it.
+int64_t FewestBits(const int64_t* counts) {
+  std::vector<int64_t> nodes;
+  for (int letter = 0; letter < kLetters; ++letter) {
+    if (counts[letter] > 0) nodes.push_back(counts[letter]);
+  }
+  int64_t bits = 0;
+  while (nodes.size() > 1) {
+    std::sort(nodes.rbegin(), nodes.rend());
+    const int64_t both = nodes[nodes.size() - 1] + nodes[nodes.size() - 2];
+    nodes.resize(nodes.size() - 2);
+    nodes.push_back(both);
+    bits += both;
+  }
+  return bits;
+}
+
+// Letters as rare as a power of 2 of what is before them, or equally frequent if it is 0.
+std::vector<uint8_t> RandomLetters(int64_t size, int kinds, double steepness) {
+  std::vector<uint8_t> letters(size);
+  for (uint8_t& letter : letters) {
+    const double uniform = (engine() >> 11) * 0x1p-53;
+    letter = steepness == 0 ? uniform * kinds : std::min<double>(kinds - 1, -std::log2(1 - uniform) / steepness);
+  }
+  return letters;
+}
+
+void TestCodeLengths(int kinds, double steepness) {
+  const auto letters = RandomLetters(100'000, kinds, steepness);
+  int64_t counts[kLetters] = {};
+  CountLetters(letters.data(), letters.size(), counts);
+  uint8_t lengths[kLetters];
+  CodeLengths(counts, lengths);
+  int64_t bits = 0, space = 0;
+  int longest = 0;
+  for (int letter = 0; letter < kLetters; ++letter) {
+    CHECK(counts[letter] == std::count(letters.begin(), letters.end(), letter));
+    CHECK(counts[letter] == 0 || lengths[letter] > 0);
+    bits += counts[letter] * lengths[letter];
+    space += lengths[letter] ? (1 << kLongestCode) >> lengths[letter] : 0;
+    longest = std::max<int>(longest, lengths[letter]);
+  }
+  CHECK(space == 1 << kLongestCode);
+  const int64_t fewest = std::max<int64_t>(FewestBits(counts), letters.size());
+  CHECK(longest < kLongestCode ? bits == fewest : longest == kLongestCode && bits < 1.02 * fewest);
+}
+
+void TestBlocks(int64_t size, int kinds, double steepness) {
+  const auto letters = RandomLetters(size, kinds, steepness);
+  int64_t counts[kLetters] = {};
+  CountLetters(letters.data(), size, counts);
+  uint8_t lengths[kLetters];
+  CodeLengths(counts, lengths);
+  const HuffmanEncoder encoder(lengths);
+  const LaneSizes of(size);
+  CHECK(of.begin(kLanes) == size);
+  std::vector<uint8_t> bytes(kLanes * kLaneBytes + kSlack), back(size);
+  const uint8_t* lanes[kLanes];
+  uint16_t sizes[kLanes];
+  int64_t end = 0;
+  for (int lane = 0; lane < kLanes; ++lane) {
+    lanes[lane] = &bytes[end];
+    sizes[lane] = encoder.Encode(letters.data() + of.begin(lane), of[lane], &bytes[end]);
+    end += sizes[lane];
+  }
+  // Memory that ends where the lanes do, so that a reader behind them would be seen.
+  std::vector<uint8_t> tight(bytes.begin(), bytes.begin() + end);
+  for (int lane = kLanes - 1; lane >= 0; --lane) lanes[lane] = tight.data() + (lanes[lane] - bytes.data());
+  HuffmanDecoder decoder;
+  CHECK(decoder.Init(lengths));
+  CHECK(decoder.Decode(lanes, sizes, tight.data() + end, size, back.data()));
+  CHECK(back == letters);
+  Record(tight);
+  if (size < kLanes) return;
+  ++sizes[0];
+  CHECK(!decoder.Decode(lanes, sizes, tight.data() + end, size, back.data()));
+  sizes[0] = kLaneBytes + 1;
+  CHECK(!decoder.Decode(lanes, sizes, tight.data() + end, size, back.data()));
+}
+
+void TestIncompleteCodes() {
+  HuffmanDecoder decoder;
+  uint8_t lengths[kLetters] = {};
+  CHECK(!decoder.Init(lengths));
+  lengths[0] = 1;
+  CHECK(!decoder.Init(lengths));
+  lengths[255] = 1;
+  CHECK(decoder.Init(lengths));
+  lengths[7] = kLongestCode;
+  CHECK(!decoder.Init(lengths));
+  lengths[7] = kLongestCode + 1;
+  CHECK(!decoder.Init(lengths));
+}
+
 }  // namespace
 
 int main() {
@@ -344,6 +439,13 @@ int main() {
   TestHalves();
   TestBFloat16s();
   for (int64_t size : {0, 1, 7, 1000}) TestDigits(size);
+  TestIncompleteCodes();
+  for (int kinds : {1, 2, 3, 81, 243, 256}) {
+    for (double steepness : {0.0, 0.1, 0.5, 1.0}) {
+      TestCodeLengths(kinds, steepness);
+      for (int64_t size : {1, 2, 3, 4, 5, 100, kBlock - 3, kBlock}) TestBlocks(size, kinds, steepness);
+    }
+  }
   std::printf("%d failures, checksum %016llx\n", failures, static_cast<unsigned long long>(checksum));
   return failures != 0;
 }

@@ -26,14 +26,16 @@ float FactorOf(float scale, int64_t divisor) {
 }
 
 template <class T>
-class MeanOfBytesOp : public LevelsOp {
+class MeanOfBytesOp : public tensorflow::OpKernel {
  public:
-  using LevelsOp::LevelsOp;
+  using OpKernel::OpKernel;
 
   // (1 / N) sum over rows of scale * digit / L.
   void Compute(OpKernelContext* context) override {
     const Tensor &input = context->input(0), &scales = context->input(2);
-    const ByteLayout layout(levels_);
+    int levels;
+    OP_REQUIRES_OK(context, LevelsOf(context->input(3), &levels));
+    const ByteLayout layout(levels);
     Buckets buckets;
     OP_REQUIRES_OK(context, BucketsOf(context->input(1), -1, &buckets));
     OP_REQUIRES_OK(context, CheckRows(input));
@@ -55,7 +57,7 @@ class MeanOfBytesOp : public LevelsOp {
         const int64_t bad = UnpackBytes(bytes + first, end - begin, layout, digits);
         if (bad >= 0) return fault.Note(first + bad);
         buckets.Each(begin, end, [&](int64_t bucket, int64_t from, int64_t to) {
-          const float factor = FactorOf(scale(row, bucket), rows * levels_);
+          const float factor = FactorOf(scale(row, bucket), rows * levels);
           from -= begin;
           to -= begin;
           if (row == 0) Scale(digits + from, to - from, factor, sum + from);
@@ -65,7 +67,7 @@ class MeanOfBytesOp : public LevelsOp {
       Flush(sum, end - begin, mean + begin);
     });
     if (fault.found()) {
-      context->CtxFailure(MalformedByte(fault.index(), bytes[fault.index()], layout, levels_));
+      context->CtxFailure(MalformedByte(fault.index(), bytes[fault.index()], layout, levels));
     }
   }
 };
@@ -139,10 +141,10 @@ absl::Status MeanShape(InferenceContext* context) {
 
 REGISTER_OP("TerngradMeanOfBytes")
     .Attr("T: {float, double, half, bfloat16}")
-    .Attr("levels: int >= 1 = 1")
     .Input("bytes: uint8")
     .Input("lengths: int64")
     .Input("scales: float")
+    .Input("levels: int32")
     .Output("mean: T")
     .SetShapeFn(MeanShape);
 

@@ -27,15 +27,27 @@ void AdviseHugePages(const Tensor& tensor) {
 #endif
 }
 
+absl::Status CheckLevels(int levels) {
+  if (levels >= 1 && levels <= kMaxLevels) return absl::OkStatus();
+  return absl::InvalidArgumentError(
+      absl::StrCat("`levels` must be from 1 to ", kMaxLevels, ". Received: levels=", levels));
+}
+
 std::string Digits(int levels) { return absl::StrCat("digits from -", levels, " to ", levels); }
 
 }  // namespace
 
 absl::Status LevelsOf(tensorflow::OpKernelConstruction* context, int* levels) {
   TF_RETURN_IF_ERROR(context->GetAttr("levels", levels));
-  if (*levels >= 1 && *levels <= kMaxLevels) return absl::OkStatus();
-  return absl::InvalidArgumentError(
-      absl::StrCat("`levels` must be from 1 to ", kMaxLevels, ". Received: levels=", *levels));
+  return CheckLevels(*levels);
+}
+
+absl::Status LevelsOf(const Tensor& levels, int* value) {
+  if (!TensorShapeUtils::IsScalar(levels.shape())) {
+    return absl::InvalidArgumentError(absl::StrCat("`levels` must be a scalar. Received: ", levels.DebugString()));
+  }
+  *value = levels.scalar<int32_t>()();
+  return CheckLevels(*value);
 }
 
 absl::Status BucketsOf(const Tensor& lengths, int64_t size, Buckets* buckets) {

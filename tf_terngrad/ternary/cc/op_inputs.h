@@ -45,8 +45,9 @@ typename Kernel<T>::Type* DataOf(tensorflow::Tensor* tensor) {
   return reinterpret_cast<typename Kernel<T>::Type*>(tensor->flat<T>().data());
 }
 
-// The attribute `levels`, checked.
+// The attribute or the input `levels`, checked.
 absl::Status LevelsOf(tensorflow::OpKernelConstruction* context, int* levels);
+absl::Status LevelsOf(const tensorflow::Tensor& levels, int* value);
 
 // An operation with the attribute `levels`.
 class LevelsOp : public tensorflow::OpKernel {

@@ -1,5 +1,5 @@
 // Operations on digits alone: TerngradPackBytes, TerngradUnpackBytes, TerngradPackWords, TerngradUnpackWords,
-// TerngradSumBytes.
+// TerngradSumBytes, TerngradAddBytes.
 
 #include <numeric>
 
@@ -177,10 +177,48 @@ class SumBytesOp : public LevelsOp {
   }
 };
 
+class AddBytesOp : public LevelsOp {
+ public:
+  using LevelsOp::LevelsOp;
+
+  void Compute(OpKernelContext* context) override {
+    const Tensor& input = context->input(0);
+    const ByteLayout from(levels_);
+    int64_t size;
+    OP_REQUIRES_OK(context, SizeOf(context->input(1), &size));
+    OP_REQUIRES_OK(context, CheckRows(input));
+    const int64_t rows = input.dim_size(0), columns = input.dim_size(1);
+    OP_REQUIRES(context, rows <= kMaxLevels / levels_,
+                absl::InvalidArgumentError(absl::StrCat("Bytes hold sums of up to ", kMaxLevels / levels_, " rows with ",
+                                                        levels_, " levels. Received: ", rows, " rows.")));
+    const ByteLayout to(rows * levels_);
+    OP_REQUIRES_OK(context, CheckOutputs("bytes", columns, size, from));
+    Tensor* output;
+    OP_REQUIRES_OK(context, Allocate(context, 0, TensorShape({to.outputs(size)}), &output));
+    const uint8_t* bytes = input.flat<uint8_t>().data();
+    uint8_t* added = output->flat<uint8_t>().data();
+    Fault fault;
+    ForTiles(context, size, std::lcm(from.block(), to.block()), kCycles * (rows + 1), [&](int64_t begin, int64_t end) {
+      int8_t digits[kMostTile], sums[kMostTile] = {};
+      for (int64_t row = 0; row < rows; ++row) {
+        const int64_t first = row * columns + from.outputs(begin);
+        const int64_t bad = UnpackBytes(bytes + first, end - begin, from, digits);
+        if (bad >= 0) fault.Note(first + bad);
+        AddDigits(digits, end - begin, sums);
+      }
+      PackBytes(sums, end - begin, to, added + to.outputs(begin));
+    });
+    if (fault.found()) {
+      context->CtxFailure(MalformedByte(fault.index(), bytes[fault.index()], from, levels_));
+    }
+  }
+};
+
 REGISTER_KERNEL_BUILDER(Name("TerngradPackBytes").Device(tensorflow::DEVICE_CPU), PackBytesOp);
 REGISTER_KERNEL_BUILDER(Name("TerngradUnpackBytes").Device(tensorflow::DEVICE_CPU), UnpackBytesOp);
 REGISTER_KERNEL_BUILDER(Name("TerngradUnpackWords").Device(tensorflow::DEVICE_CPU), UnpackWordsOp);
 REGISTER_KERNEL_BUILDER(Name("TerngradSumBytes").Device(tensorflow::DEVICE_CPU), SumBytesOp);
+REGISTER_KERNEL_BUILDER(Name("TerngradAddBytes").Device(tensorflow::DEVICE_CPU), AddBytesOp);
 
 #define REGISTER(T)                                                                                     \
   REGISTER_KERNEL_BUILDER(Name("TerngradPackWords").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), \
@@ -239,6 +277,13 @@ REGISTER_OP("TerngradSumBytes")
     .Input("bytes: uint8")
     .Input("size: int64")
     .Output("words: int64")
+    .SetShapeFn(UnknownVector);
+
+REGISTER_OP("TerngradAddBytes")
+    .Attr("levels: int >= 1 = 1")
+    .Input("bytes: uint8")
+    .Input("size: int64")
+    .Output("sums: uint8")
     .SetShapeFn(UnknownVector);
 
 }  // namespace terngrad
