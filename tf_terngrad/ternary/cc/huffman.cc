@@ -9,7 +9,9 @@ namespace terngrad {
 namespace {
 
 constexpr int kTable = 1 << kLongestCode;
-constexpr int kUnroll = 4;  // codes that fit 64 bits behind seven bits of the one before
+constexpr int kUnroll = 4;  // longest codes that fit 64 bits behind seven bits of the one before
+constexpr int kAtOnce = 4;  // letters of an entry of the decoder's table, its lowest bytes
+static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
 
 uint64_t Load(const uint8_t* bytes) {
   uint64_t bits = 0;
@@ -75,28 +77,35 @@ int Depths(const int64_t* weights, uint8_t* depths) {
   return deepest;
 }
 
+// Of one lane.
 struct Reader {
   const uint8_t* next;
-  int used;  // bits of its first byte
+  uint8_t *letter, *end;
+  int used = 0;  // bits of the next byte
 
-  TERNGRAD_INLINE void Read(const uint16_t* table, uint8_t* letters) {
+  TERNGRAD_INLINE bool Ready() const { return end - letter >= kUnroll * kAtOnce; }
+
+  TERNGRAD_INLINE void Read(const uint64_t* table) {
     uint64_t bits = Load(next) >> used;
-    for (int i = 0; i < kUnroll; ++i) Take(table, &bits, letters + i);
+    for (int i = 0; i < kUnroll; ++i) {
+      const uint64_t entry = table[bits & (kTable - 1)];
+      const int length = entry >> 32 & 255;
+      std::memcpy(letter, &entry, kAtOnce);
+      letter += entry >> 40 & 255;
+      bits >>= length;
+      used += length;
+    }
     Advance();
   }
-  TERNGRAD_INLINE void ReadOne(const uint16_t* table, uint8_t* letter) {
-    uint64_t bits = Load(next) >> used;
-    Take(table, &bits, letter);
+
+  TERNGRAD_INLINE void ReadOne(const uint64_t* table) {
+    const uint64_t entry = table[(Load(next) >> used) & (kTable - 1)];
+    *letter++ = static_cast<uint8_t>(entry);
+    used += entry >> 48;
     Advance();
   }
 
  private:
-  TERNGRAD_INLINE void Take(const uint16_t* table, uint64_t* bits, uint8_t* letter) {
-    const uint16_t entry = table[*bits & (kTable - 1)];
-    *letter = static_cast<uint8_t>(entry);
-    *bits >>= entry >> 8;
-    used += entry >> 8;
-  }
   TERNGRAD_INLINE void Advance() {
     next += used >> 3;
     used &= 7;
@@ -104,19 +113,20 @@ struct Reader {
 };
 
 // Four lanes at once, for none waits for another.
-TERNGRAD_SIMD void DecodeLanes(const uint16_t* table, Reader* readers, const LaneSizes& of, uint8_t* letters) {
+TERNGRAD_SIMD void DecodeLanes(const uint64_t* table, Reader* readers) {
   Reader a = readers[0], b = readers[1], c = readers[2], d = readers[3];
-  const int64_t stride = of.stride, alike = of[kLanes - 1];  // the shortest
-  int64_t i = 0;
-  for (; i + kUnroll <= alike; i += kUnroll) {
-    a.Read(table, letters + i);
-    b.Read(table, letters + stride + i);
-    c.Read(table, letters + 2 * stride + i);
-    d.Read(table, letters + 3 * stride + i);
+  while (a.Ready() & b.Ready() & c.Ready() & d.Ready()) {
+    a.Read(table);
+    b.Read(table);
+    c.Read(table);
+    d.Read(table);
   }
   readers[0] = a, readers[1] = b, readers[2] = c, readers[3] = d;
   for (int lane = 0; lane < kLanes; ++lane) {
-    for (int64_t j = i; j < of[lane]; ++j) readers[lane].ReadOne(table, letters + of.begin(lane) + j);
+    Reader rest = readers[lane];
+    while (rest.Ready()) rest.Read(table);
+    while (rest.letter < rest.end) rest.ReadOne(table);
+    readers[lane] = rest;
   }
 }
 
@@ -177,13 +187,26 @@ int64_t HuffmanEncoder::Encode(const uint8_t* letters, int64_t count, uint8_t* b
 }
 
 bool HuffmanDecoder::Init(const uint8_t* lengths) {
+  uint16_t one[kTable];  // the first letter, and from bit 8 on the length of its code
   const int end = ForCodes(lengths, [&](int letter, int first) {
-    const int length = lengths[letter], code = Reversed(first);
-    for (int rest = code; rest < kTable; rest += 1 << length) {
-      table_[rest] = static_cast<uint16_t>(letter | length << 8);
+    const int length = lengths[letter];
+    for (int rest = Reversed(first); rest < kTable; rest += 1 << length) {
+      one[rest] = static_cast<uint16_t>(letter | length << 8);
     }
   });
-  return end == kTable && *std::max_element(lengths, lengths + kLetters) <= kLongestCode;
+  if (end != kTable || *std::max_element(lengths, lengths + kLetters) > kLongestCode) return false;
+  for (int bits = 0; bits < kTable; ++bits) {
+    uint64_t letters = one[bits] & 255, count = 1;
+    int used = one[bits] >> 8;
+    for (; count < kAtOnce; ++count) {
+      const int next = one[bits >> used];
+      if (used + (next >> 8) > kLongestCode) break;
+      letters |= uint64_t{next & 255u} << 8 * count;
+      used += next >> 8;
+    }
+    table_[bits] = letters | uint64_t(used) << 32 | count << 40 | uint64_t{one[bits]} >> 8 << 48;
+  }
+  return true;
 }
 
 bool HuffmanDecoder::Decode(const uint8_t* const* lanes, const uint16_t* sizes, const uint8_t* end, int64_t count,
@@ -200,9 +223,9 @@ bool HuffmanDecoder::Decode(const uint8_t* const* lanes, const uint16_t* sizes, 
       std::memcpy(copies[lane], lanes[lane], sizes[lane]);
       begins[lane] = copies[lane];
     }
-    readers[lane] = {begins[lane], 0};
+    readers[lane] = {begins[lane], letters + of.begin(lane), letters + of.begin(lane + 1)};
   }
-  DecodeLanes(table_, readers, of, letters);
+  DecodeLanes(table_, readers);
   for (int lane = 0; lane < kLanes; ++lane) {
     if (readers[lane].next - begins[lane] + (readers[lane].used > 0) != sizes[lane]) return false;
   }

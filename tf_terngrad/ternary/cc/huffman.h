@@ -65,7 +65,9 @@ class HuffmanDecoder {
               uint8_t* letters) const;
 
  private:
-  uint16_t table_[1 << kLongestCode];  // for the next bits: their letter, and from bit 8 on the length of its code
+  // For the next bits of a lane: the letters whose codes they hold, four at most, a byte each; from bit 32 on, the length
+  // of these codes; from bit 40 on, how many there are; from bit 48 on, the length of the first.
+  uint64_t table_[1 << kLongestCode];
 };
 
 }  // namespace terngrad
