@@ -90,9 +90,12 @@ def this_worker(compression: str) -> Worker:
     Args:
         compression: how gradients travel: a key of `COMPRESSIONS`.
     """
-    if "HOROVOD_RANK" not in os.environ and "OMPI_COMM_WORLD_RANK" not in os.environ:
-        return Worker()
-    try:
-        return HorovodWorker(compression)
-    except ImportError as error:
-        sys.exit(f"Horovod started this process, but cannot be imported: {error}. Run `make setup`.")
+    worker = Worker()
+    if "HOROVOD_RANK" in os.environ or "OMPI_COMM_WORLD_RANK" in os.environ:
+        try:
+            worker = HorovodWorker(compression)
+        except ImportError as error:
+            sys.exit(f"Horovod started this process, but cannot be imported: {error}. Run `make setup`.")
+    if worker.size == 1 and compression != "none":
+        print(f"--compression={compression} changes nothing: one worker sends no gradients. Start more by horovodrun.")
+    return worker

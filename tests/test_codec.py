@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from hypothesis import strategies as st
 
-from tf_terngrad.ternary import codec, cost, native, twin
+from tf_terngrad.ternary import codec, cost, huffman, native, twin
 from tf_terngrad.ternary.layout import BYTE_STRIDE, WORD_STRIDE, digits_per_byte, digits_per_word, outputs
 
 LEVELS = [1, 2, 3, 7, 127]
@@ -91,6 +91,55 @@ def test_words_that_no_digits_give_are_refused(implementation, bad, size):
         implementation.unpack_words(tf.constant(bad, tf.int64), size, 1, 1)
 
 
+@hypothesis.given(st.data())
+def test_bytes_are_refused_or_those_that_their_digits_give(implementation, data):
+    levels, size = data.draw(st.sampled_from([1, 2, 7])), data.draw(st.integers(0, 30))
+    base, count = 2 * levels + 1, digits_per_byte(levels)
+    given = data.draw(st.lists(st.integers(0, 255), min_size=-(-size // count), max_size=-(-size // count)))
+    by_hand = [byte // base**i % base - levels for i in range(count) for byte in given][:size]
+    if packed_by_hand(by_hand, base, levels, count, BYTE_STRIDE) == given:
+        assert implementation.unpack_bytes(tf.constant(given, tf.uint8), size, levels).numpy().tolist() == by_hand
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            implementation.unpack_bytes(tf.constant(given, tf.uint8), size, levels)
+
+
+@hypothesis.given(st.data())
+def test_words_are_refused_or_those_that_their_digits_give(implementation, data):
+    workers, levels = data.draw(st.sampled_from([1, 2, 4, 9])), data.draw(st.sampled_from([1, 3]))
+    base, count = 2 * workers * levels + 1, digits_per_word(workers, levels)
+    size = data.draw(st.sampled_from([0, 3, count - 1, count, 2 * count]))
+    most = base**count // 2
+    near = st.sampled_from([sign * (most + more) for sign in (-1, 1) for more in (-1, 0, 1, 2**40)])
+    words = st.one_of(near, st.integers(-(2**63), 2**63 - 1), st.integers(-base, base))
+    given = rest = data.draw(st.lists(words, min_size=-(-size // count), max_size=-(-size // count)))
+    by_hand = []
+    for _ in range(count):
+        digits = [(word + base // 2) % base - base // 2 for word in rest]
+        rest = [(word - digit) // base for word, digit in zip(rest, digits, strict=True)]
+        by_hand += digits
+    if packed_by_hand(by_hand[:size], base, 0, count, WORD_STRIDE) == given:
+        found = implementation.unpack_words(tf.constant(given, tf.int64), size, workers, levels)
+        assert found.numpy().tolist() == by_hand[:size]
+    else:
+        with pytest.raises(tf.errors.InvalidArgumentError):
+            implementation.unpack_words(tf.constant(given, tf.int64), size, workers, levels)
+
+
+@pytest.mark.parametrize(
+    "levels, workers", [(1, 0), (1, -1), (1, 2**21), (7, 299_594), (127, 9_000_000), (1, 2**31 - 1)]
+)
+@pytest.mark.parametrize("known", [True, False])
+def test_other_numbers_of_workers_than_words_hold_are_refused(implementation, levels, workers, known):
+    workers = workers if known else tf.constant(workers)
+    for refused in (
+        lambda: implementation.pack_words(tf.constant([0, 1]), workers, levels),
+        lambda: implementation.unpack_words(tf.constant([1], tf.int64), 2, workers, levels),
+    ):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="workers"):
+            refused()
+
+
 @pytest.mark.parametrize("bad", [2, -2])
 def test_digits_out_of_range_are_refused(implementation, bad):
     with pytest.raises(tf.errors.InvalidArgumentError):
@@ -148,7 +197,9 @@ def test_streams_of_normally_distributed_gradients_are_as_long_as_expected(worke
     streams, _ = native.compress(
         native.pack_bytes(tf.constant(total), workers * levels), [outputs_of(size, workers * levels)]
     )
-    assert 8 * len(streams) / size == pytest.approx(cost.digit_bits(workers, levels), rel=0.01)
+    letters, bits = outputs_of(size, workers * levels), cost.digit_bits(workers, levels)
+    expected = huffman.stream_bytes(letters, bits * digits_per_byte(workers * levels))
+    assert len(streams) == pytest.approx(expected, rel=0.01)
 
 
 def outputs_of(size, levels):

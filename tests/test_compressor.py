@@ -10,6 +10,7 @@ from workers import WorkersFailed, run_workers
 
 import tf_terngrad as tt
 from tf_terngrad.ternary import transport
+from tf_terngrad.ternary.compressor import token_of
 
 SETTINGS = {
     "words": {"schedule": "words"},
@@ -138,10 +139,11 @@ def test_ops_that_do_not_add_are_refused_everywhere(op):
 
 def test_adasum_is_refused():
     """Horovod has it with MPI alone, which is not built here: its formula on the tokens of two workers."""
-    first, second = np.array([1.0, 0.0]), np.array([1.0, 1.0])
+    mean = tf.zeros(2000)
+    first, second = (token_of(mean, worker).numpy() for worker in range(2))
     overlap = first @ second
     combined = first * (1 - overlap / (2 * first @ first)) + second * (1 - overlap / (2 * second @ second))
-    context = (tf.zeros(2000), tf.constant(2.0))
+    context = (mean, tf.constant(2.0), "terngrad")
     with pytest.raises(tf.errors.InvalidArgumentError, match="digits can only be added"):
         tt.TernGrad().decompress(tf.constant(combined, tf.float32), context)
     tt.TernGrad().decompress(tf.constant((first + second) / 2, tf.float32), context)
@@ -168,6 +170,7 @@ def pass_through():
         tf.zeros((0,)),
         tf.fill((2000,), rank),
         tf.constant(3.0),
+        np.array([0.5, rank], "float32"),
     ]
     return [hvd.allreduce(value, op=hvd.Sum, compression=tt.TernGrad()).numpy() for value in given]
 
@@ -179,6 +182,7 @@ def test_integers_small_and_empty_tensors_travel_as_they_are():
         assert found[2].shape == (0,)
         np.testing.assert_array_equal(found[3], np.ones(2000))
         assert found[4] == 6
+        np.testing.assert_array_equal(found[5], [1, 1])
 
 
 def not_finite(value):
@@ -204,8 +208,15 @@ def test_what_is_not_finite_on_one_worker_reaches_all(value):
         ({"bucket_size": 0}, ValueError, "bucket_size=0"),
         ({"schedule": "ring"}, ValueError, "schedule='ring'"),
         ({"share_scales": False, "schedule": "words"}, ValueError, "own need schedule='bytes'"),
+        ({"clip": True}, ValueError, "clip=True"),
+        ({"clip": "2.5"}, ValueError, "clip='2.5'"),
+        ({"bucket_size": True}, ValueError, "bucket_size=True"),
         ({"seed": 1.5}, TypeError, "seed=1.5"),
+        ({"seed": True}, TypeError, "seed=True"),
+        ({"seed": 2**63}, ValueError, "seed=9223372036854775808"),
         ({"smallest": None}, TypeError, "smallest=None"),
+        ({"smallest": -1}, ValueError, "from 0 to .*smallest=-1"),
+        ({"process_set": 0}, TypeError, "ProcessSet.*process_set=0"),
     ],
 )
 def test_bad_arguments_are_refused_at_once(arguments, error, message):
@@ -225,6 +236,29 @@ def test_compression_names_horovods_own_beside_terngrad():
     assert isinstance(tt.Compression.terngrad, tt.TernGrad)
     assert tt.Compression.none is transport.horovod().Compression.none
     assert tt.Compression.fp16 is transport.horovod().Compression.fp16
+
+
+def given_the_class():
+    """Horovod's own compressions are classes; ours has settings."""
+    import horovod.tensorflow as hvd
+
+    gradient, variable = tf.ones(2000), tf.Variable(tf.ones(2000))
+    rows = tf.IndexedSlices(tf.ones((2, 3)), tf.constant([0, 1]), tf.constant([5, 3]))
+
+    def tape():
+        with tf.GradientTape() as recorded:
+            loss = tf.reduce_sum(variable**2)
+        return hvd.DistributedGradientTape(recorded, compression=tt.TernGrad).gradient(loss, [variable])
+
+    doors = [lambda given=given: hvd.allreduce(given, compression=tt.TernGrad) for given in (gradient, rows)]
+    doors += [lambda: hvd.grouped_allreduce([gradient, rows], compression=tt.TernGrad), tape]
+    for door in doors:
+        with pytest.raises(TypeError, match=r"compression=TernGrad\(\).*Received: the class"):
+            door()
+
+
+def test_the_class_in_place_of_an_instance_is_refused():
+    run_workers(given_the_class)
 
 
 def test_without_horovods_init_an_exchange_is_refused():

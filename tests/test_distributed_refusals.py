@@ -122,10 +122,14 @@ def test_what_cannot_be_distributed_is_refused(monkeypatch):
     for wrong in (TernGrad, "terngrad"):
         with pytest.raises(TypeError, match=r"such as TernGrad\(\)"):
             DistributedOptimizer(keras.optimizers.SGD(), wrong)
+    with pytest.raises(TypeError, match="process_set='all'"):
+        DistributedOptimizer(keras.optimizers.SGD(), process_set="all")
     with pytest.raises(RuntimeError, match="not initialized"):
         DistributedOptimizer(keras.optimizers.SGD())
     monkeypatch.setitem(sys.modules, "horovod.tensorflow", None)
     transport.horovod.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="build_horovod"):
         DistributedOptimizer(keras.optimizers.SGD())
+    with pytest.raises(TypeError, match=r"such as TernGrad\(\)"):
+        DistributedOptimizer(keras.optimizers.SGD(), "terngrad")
     transport.horovod.cache_clear()

@@ -60,7 +60,7 @@ def test_a_tensor_can_be_the_seed_and_change_inside_a_graph():
     np.testing.assert_array_equal(first, tt.ternarize(given, seed=(7, 0))[0])
 
 
-@pytest.mark.parametrize("clip", [0, -1.0, float("nan"), float("inf"), "2.5"])
+@pytest.mark.parametrize("clip", [0, -1.0, float("nan"), float("inf"), "2.5", True])
 def test_a_clip_that_is_not_positive_is_refused(clip):
     with pytest.raises(ValueError, match="clip="):
         tt.ternarize(gradient(3), clip=clip, seed=(1, 2))
@@ -72,7 +72,7 @@ def test_levels_that_digits_cannot_have_are_refused(levels):
         tt.ternarize(gradient(3), seed=(1, 2), levels=levels)
 
 
-@pytest.mark.parametrize("seed", [(1,), (1, 2, 3, 4, 5), 7])
+@pytest.mark.parametrize("seed", [(1,), (1, 2, 3, 4, 5), 7, (1.5, 2.5), "seed"])
 def test_a_seed_of_another_size_is_refused(seed):
     with pytest.raises(ValueError, match="two to four integers"):
         tt.ternarize(gradient(3), seed=seed)

@@ -131,3 +131,5 @@ def test_what_is_no_compiled_model_is_refused():
         tt.distributed.simulate(small_model(), 2)
     with pytest.raises(TypeError, match="compression="):
         tt.distributed.simulate(compiled(small_model()), 2, compression="terngrad")
+    with pytest.raises(ValueError, match="no floats that travel"):
+        tt.distributed.simulate(compiled(small_model()), 2, compression=tt.Compression.fp16)

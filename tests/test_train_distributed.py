@@ -12,7 +12,7 @@ import pytest
 from workers import run_workers
 
 from models.training import Trainer, batches
-from models.workers import Worker
+from models.workers import Worker, this_worker
 
 CHECKOUT = Path(__file__).parents[1]
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
@@ -103,6 +103,21 @@ def test_the_parts_of_a_batch_are_what_one_worker_would_see():
     full = [batch for batch in whole if len(batch[1]) == 12]
     for batch, *shared in zip(full, *parts, strict=True):
         assert sorted(np.concatenate([labels for _, labels in shared])) == sorted(batch[1].numpy())
+
+
+def test_one_worker_says_that_nothing_is_compressed(monkeypatch, capsys):
+    monkeypatch.delenv("HOROVOD_RANK", raising=False)
+    assert this_worker("none").size == 1
+    assert not capsys.readouterr().out
+    assert this_worker("terngrad").size == 1
+    assert "--compression=terngrad changes nothing" in capsys.readouterr().out
+
+
+def test_a_worker_without_horovod_ends_with_the_remedy(monkeypatch):
+    monkeypatch.setenv("HOROVOD_RANK", "0")
+    monkeypatch.setitem(sys.modules, "horovod.tensorflow", None)
+    with pytest.raises(SystemExit, match=r"cannot be imported.*make setup"):
+        this_worker("terngrad")
 
 
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):

@@ -1,4 +1,7 @@
-"""Where sparsity takes part in training: on a variable as regularizer and constraint, on a model as compute_loss."""
+"""Where sparsity takes part in training: on a variable as regularizer and constraint, on a model as compute_loss.
+
+What it reads off a worker's own data is a variable's `calibrations`: objects with a method `agree`.
+"""
 
 import inspect
 
@@ -81,6 +84,16 @@ def without(hook, owner):
         return without(hook.before, owner)
     hook.before = without(hook.before, owner)
     return hook
+
+
+def calibrations(variable):
+    """What training sets by its first batch for this variable; of several workers, all have to agree on it."""
+    return getattr(variable, "calibrations", [])
+
+
+def set_calibrations(variable, found):
+    """Tell a variable, and the one of TensorFlow in it: the tape of a loop may be asked for either."""
+    variable.calibrations = variable.value.calibrations = found
 
 
 def set_compute_loss(model, loss):

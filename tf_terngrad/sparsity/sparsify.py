@@ -40,7 +40,8 @@ def sparsify(
         strength: the weight of the penalty beside the loss.
         ratio: instead of a strength, the share of the penalty in the first batch's total loss, in [0, 1):
             strength = ratio * |loss| / ((1 - ratio) * sum_g ||w_g||), then fixed (PruneTrain, 2019). In a loop of your
-            own, call `calibrate(loss)` on the result before the first update.
+            own, call `calibrate(loss)` on the result before the first update. Workers that `tt.distributed` trains
+            together have the mean of what their first batches give.
         kinds: which kinds of structures: any of "filter", "unit", "input", "branch"; all by default.
         include: names of layers or structures, with wildcards; all by default.
         exclude: names of layers or structures to leave out, with wildcards.
@@ -156,7 +157,8 @@ class Sparsity:
         """Set the strength from the first batch's loss; later calls change nothing, nor does a loss that is not finite.
 
         Args:
-            loss: the loss without this penalty, a scalar tensor.
+            loss: the loss without this penalty, a scalar tensor. Of several workers each gives its own, before
+                `tt.distributed` averages their gradients; where another one does that, the mean of all.
         """
         self._can_calibrate = True
         if self._ratio is None:
@@ -167,11 +169,26 @@ class Sparsity:
         self.strength.assign(ops.where(ready, first, self.strength.value))
         self._calibrated.assign(ops.logical_or(ready, self._calibrated.value))
 
+    def agree(self, mean):
+        """Give all workers one strength, the mean of theirs; while one of them has none yet, none of them has.
+
+        What averages the gradients of several workers calls it in every step: `hooks.calibrations` tells it to.
+
+        Args:
+            mean: a function of a float32 scalar, its mean over the workers; that of equal ones is exactly theirs.
+        """
+        self._check_calibrated()
+        strength = mean(ops.where(self._calibrated.value, self.strength.value, float("nan")))
+        ready = ops.isfinite(strength)
+        self.strength.assign(ops.where(ready, strength, 0.0))
+        self._calibrated.assign(ready)
+
     def release(self):
         """Take the penalty or the proximal step off the model; the weights stay as they are."""
         for variable in self._groups.variables:
             variable.regularizer = hooks.without(variable.regularizer, self)
             variable.constraint = hooks.without(variable.constraint, self)
+            hooks.set_calibrations(variable, [other for other in hooks.calibrations(variable) if other is not self])
         if self._ratio is not None:
             hooks.set_compute_loss(self.model, hooks.without(self.model.compute_loss, self))
         hooks.retrace(self.model)
@@ -184,6 +201,8 @@ class Sparsity:
             else:
                 variable.constraint = hooks.ProximalStep(self, variable, variable.constraint)
         if self._ratio is not None:
+            for variable in self._groups.variables:
+                hooks.set_calibrations(variable, [*hooks.calibrations(variable), self])
             hooks.set_compute_loss(self.model, hooks.CalibratingLoss(self, self.model.compute_loss))
         hooks.retrace(self.model)
 
@@ -248,5 +267,6 @@ class Sparsity:
         if not self._can_calibrate:
             raise ValueError(
                 "sparsify(ratio=...) sets the strength from the first batch's loss, which a loop of your own has to "
-                "tell: call calibrate(loss) on the result of sparsify before the first update, or give a strength."
+                "tell: call calibrate(loss) on the result of sparsify before the first update (with a distributed "
+                "tape, before its gradients), or give a strength."
             )

@@ -1,13 +1,29 @@
 """TernGrad as Horovod's compression: whatever takes `compression=` exchanges its gradients as digits."""
 
 import dataclasses
+import functools
 
 import keras
 import tensorflow as tf
 
 from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.exchange import SCHEDULES, average, average_rows
-from tf_terngrad.ternary.quantize import FLOATS, check_bucket_size, check_clip, check_levels
+from tf_terngrad.ternary.quantize import FLOATS, check_bucket_size, check_clip, check_integer, check_levels
+
+SIGNS = 32
+"""How many signs tell the workers' shapes apart."""
+
+
+def _of_an_instance(method):
+    """A method that Horovod calls of the class itself, where the class is what `compression` was given."""
+
+    @functools.wraps(method)
+    def checked(self, *arguments):
+        if not isinstance(self, TernGrad):
+            raise TypeError("Expected an instance, such as compression=TernGrad(). Received: the class TernGrad")
+        return method(self, *arguments)
+
+    return checked
 
 
 @keras.saving.register_keras_serializable("tf_terngrad")
@@ -66,9 +82,11 @@ class TernGrad:
         check_bucket_size(self.bucket_size)
         if self.schedule not in ("auto", *SCHEDULES):
             raise ValueError(f"Expected one of {('auto', *SCHEDULES)}. Received: schedule={self.schedule!r}")
-        for name, kind in (("share_scales", bool), ("smallest", int), ("seed", int)):
-            if not isinstance(getattr(self, name), kind):
-                raise TypeError(f"Expected {name} of type {kind.__name__}. Received: {name}={getattr(self, name)!r}")
+        if not isinstance(self.share_scales, bool):
+            raise TypeError(f"Expected share_scales of type bool. Received: share_scales={self.share_scales!r}")
+        check_integer(self.smallest, "smallest", 0)
+        check_integer(self.seed, "seed")
+        transport.check_process_set(self.process_set)
         if not self.share_scales and self.schedule not in ("auto", "bytes"):
             raise ValueError(
                 f"Scales of each worker's own need schedule='bytes', for sums of digits need one scale. "
@@ -80,38 +98,49 @@ class TernGrad:
         size = tensor.shape.num_elements()
         return tensor.dtype in FLOATS and (size is None or size >= self.smallest)
 
+    @_of_an_instance
     def compress(self, tensor):
         """Exchange a tensor, and give Horovod a token to reduce in its place.
 
-        The token tells what Horovod did to it: it is (1, worker), and a sum or an average of those keeps their ratio.
+        The token tells what Horovod did to it: it is (1, worker, signs), and a sum or an average of those keeps their
+        ratio. The signs stand for the tensor's dtype and shape: where a worker has others, they cancel.
 
         Returns:
             (what Horovod is to reduce, what `decompress` needs).
         """
+        if not tf.is_tensor(tensor):
+            tensor = tf.convert_to_tensor(tensor)
         if not self.compresses(tensor):
             return tensor, None
-        network = transport.HorovodTransport(self.process_set)
-        (mean,) = average([tensor], self, network, self.next_step(), transport.unique_name(tensor))
-        workers = tf.cast(network.size(), tf.float32)
-        token = tf.stack([1.0, tf.cast(network.rank(), tf.float32)])
-        return token, (mean, workers)
+        network, name = transport.HorovodTransport(self.process_set), transport.unique_name(tensor)
+        (mean,) = average([tensor], self, network, self.next_step(), name)
+        return token_of(tensor, network.rank()), (mean, tf.cast(network.size(), tf.float32), name)
 
     def decompress(self, token, context):
         """The average, or the sum if that is what Horovod was asked for."""
         if context is None:
             return token
-        mean, workers = context
-        if token.shape.rank != 1 or token.shape[0] not in (2, None):
+        mean, workers, name = context
+        if token.shape.rank != 1 or token.shape[0] not in (2 + SIGNS, None):
             raise ValueError("TernGrad serves allreduce, whose result has the gradient's shape; not reducescatter.")
-        linear = tf.abs(token[1] - token[0] * (workers - 1) / 2) <= 1e-3 * tf.abs(token[0]) * workers
-        check = tf.debugging.Assert(
-            linear,
-            ["TernGrad's digits can only be added: expected op Average or Sum, and the same process_set for TernGrad "
-             "and Horovod. Horovod's reduction of (1, worker) gave", token],
-        )  # fmt: skip
-        with tf.control_dependencies([check] if check is not None else []):
-            return mean * tf.cast(token[0], mean.dtype)
+        one, worker, signs = token[0], token[1], token[2:]
+        small = 1e-3 * tf.abs(one)
+        checks = [
+            tf.debugging.Assert(
+                tf.abs(worker - one * (workers - 1) / 2) <= small * workers,
+                ["TernGrad's digits can only be added: expected op Average or Sum, and the same process_set for "
+                 "TernGrad and Horovod. Horovod's reduction of (1, worker) gave", token[:2]],
+            ),
+            tf.debugging.Assert(
+                tf.reduce_all(tf.abs(tf.abs(signs) - tf.abs(one)) <= small),
+                ["The workers' gradients differ. Expected tensors of the same dtypes and shapes, in the same order, on "
+                 f"all of them. This one has, as {name!r}, {mean.dtype.name}", tf.shape(mean)],
+            ),
+        ]  # fmt: skip
+        with tf.control_dependencies([check for check in checks if check is not None]):
+            return mean * tf.cast(one, mean.dtype)
 
+    @_of_an_instance
     def allreduce_slices(self, slices, op, factor=1.0, process_set=None) -> tf.IndexedSlices:
         """The average or the sum of `tf.IndexedSlices`, values as digits; what the Horovod of this project asks for.
 
@@ -155,6 +184,32 @@ class TernGrad:
     def from_config(cls, config: dict) -> "TernGrad":
         """The same compression again."""
         return cls(**config)
+
+
+def token_of(tensor, worker) -> tf.Tensor:
+    """What stands for a tensor in Horovod's reduction, float32 (2 + SIGNS,): 1, the worker's number, and signs.
+
+    Tensors of other dtypes or shapes have the same signs once in 2^32.
+    """
+    if tensor.shape.is_fully_defined():
+        signs = _signs_of_known(tensor.dtype.name, tuple(tensor.shape))
+    else:
+        signs = _signs(tensor.dtype.name, tf.shape(tensor))
+    return tf.concat([[1.0, tf.cast(worker, tf.float32)], signs], 0)
+
+
+@functools.cache
+def _signs_of_known(dtype, shape):
+    """The same, once for each shape: eager exchanges would wait for so many operations."""
+    with tf.init_scope():
+        return _signs(dtype, tf.constant(shape, tf.int32)).numpy()
+
+
+def _signs(dtype, shape):
+    text = tf.strings.join([dtype, tf.strings.reduce_join(tf.strings.as_string(shape), separator=",")], " ")
+    number = tf.strings.to_hash_bucket_fast(text, 2**SIGNS)
+    bits = tf.bitwise.right_shift(number, tf.range(SIGNS, dtype=tf.int64)) % 2
+    return tf.cast(1 - 2 * bits, tf.float32)
 
 
 class _Lazy(type):

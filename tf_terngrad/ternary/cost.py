@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -21,11 +22,14 @@ LARGEST = 1024
 FRAME = 1.065
 """Bytes on an Ethernet for each byte of data: headers of 66 bytes for 1,448 of data, and acknowledgements."""
 
-START = 0.4e-3
-"""Seconds to begin and to end an exchange, whatever its size."""
+MEETING = 0.23e-3
+"""Seconds for each doubling of the workers until all of them are there."""
 
-COLLECTIVE = 0.8e-3
-"""Seconds until Horovod's workers have agreed on one of the collectives of an exchange: about a cycle of Horovod's."""
+CYCLE = 0.94e-3
+"""Seconds of a cycle of Horovod's, in which the workers agree on a collective."""
+
+BEFORE = 0.7
+"""The share of that time that passes before anything travels; if it is over early, the rest must pass too."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -157,7 +161,8 @@ BYTES = {name: method.bytes for name, method in METHODS.items()}
 def seconds(name: str, size: int, workers: int, levels: int = 1, link: Link = Link(), cores: float = 1) -> float:
     """The time of one exchange.
 
-        t = agreeing + codec / cores + max(8 bytes / rate, travelling) + steps delay
+        t = codec / cores + max(agreeing, BEFORE agreeing + max(8 bytes / rate, copying) + steps delay),
+        agreeing = MEETING log2(N) + collectives CYCLE
 
     Args:
         name: one of METHODS.
@@ -169,10 +174,10 @@ def seconds(name: str, size: int, workers: int, levels: int = 1, link: Link = Li
     """
     method, alone = METHODS[name], min(cores, 1)
     sent = method.bytes(size, workers, levels)
-    agreeing = (START + method.collectives * COLLECTIVE) / alone
+    agreeing = (MEETING * math.log2(workers) + method.collectives * CYCLE) / alone
     codec = size * (method.codec + workers * method.decode) / cores
-    travel = max(8 * FRAME * sent / link.rate, method.travel * sent / alone)
-    return agreeing + codec + travel + method.steps(workers) * link.delay
+    travel = max(8 * FRAME * sent / link.rate, method.travel * sent / alone) + method.steps(workers) * link.delay
+    return codec + max(agreeing, BEFORE * agreeing + travel)
 
 
 @functools.cache

@@ -130,18 +130,34 @@ def random_key(settings, step, worker) -> tf.Tensor:
 
 def _largest(scales, lengths, transport, name):
     """The largest scales of all workers. What a sum of words would hide is found here: buckets of other lengths."""
-    numbers = tf.range(1, tf.size(lengths) + 1, dtype=tf.int64) * 0x9E3779B1
-    mark = tf.reduce_sum(numbers * tf.cast(lengths, tf.int64))
-    mark = tf.cast(tf.stack([mark // 2**20 % 2**20, mark % 2**20]), tf.float32)  # floats hold 24 bits
+    mark = _mark(lengths)
     largest = transport.maximum(tf.concat([scales, mark, -mark], 0), f"{name}.scales")
     scales, most, least = tf.split(largest, [tf.size(scales), 2, 2])
-    alike = tf.debugging.Assert(
-        tf.reduce_all(most == -least),
-        ["The workers' gradients differ. Expected tensors of the same shapes, in the same order, on all of them. "
-         "This one has buckets of", lengths],
+    return _if_alike(tf.reduce_all(most == -least), lengths, name, scales)
+
+
+def _everyones(scales, lengths, workers, transport, name):
+    """All workers' own scales, (workers, buckets), of buckets of the same lengths."""
+    mark = _mark(lengths)
+    rows = tf.reshape(transport.gather(tf.concat([scales, mark], 0), f"{name}.scales"), (workers, -1))
+    return _if_alike(tf.reduce_all(rows[:, -2:] == rows[:1, -2:]), lengths, name, rows[:, :-2])
+
+
+def _mark(lengths):
+    """Two floats that tell lengths from most others."""
+    numbers = tf.range(1, tf.size(lengths) + 1, dtype=tf.int64) * 0x9E3779B1
+    mark = tf.reduce_sum(numbers * tf.cast(lengths, tf.int64))
+    return tf.cast(tf.stack([mark // 2**20 % 2**20, mark % 2**20]), tf.float32)  # floats hold 24 bits
+
+
+def _if_alike(alike, lengths, name, value):
+    check = tf.debugging.Assert(
+        alike,
+        [f"The workers' gradients differ, in {name!r}. Expected tensors of the same shapes, in the same order, on all "
+         "of them. This one has buckets of", lengths],
     )  # fmt: skip
-    with tf.control_dependencies([alike] if alike is not None else []):
-        return tf.identity(scales)
+    with tf.control_dependencies([check] if check is not None else []):
+        return tf.identity(value)
 
 
 def average_rows(slices, settings, transport, step, name="terngrad") -> tf.IndexedSlices:
@@ -199,12 +215,12 @@ def by_words(load):
 def by_bytes(load):
     """One allgather of bytes, and one of scales where each worker has its own."""
     workers = load.transport.size()
-    data = codec.encode_bytes(*load.parts, load.levels)
-    rows = _everyones_bytes(load, "bytes", data, tf.repeat(tf.size(data), workers))
     scales = tf.repeat(load.scales[None], workers, axis=0)
     if not load.shared:
-        scales = tf.reshape(load.transport.gather(load.scales, f"{load.name}.scales"), (workers, -1))
-    rows = tf.reshape(rows, (workers, -1))
+        scales = _everyones(load.scales, load.lengths, workers, load.transport, load.name)
+    with tf.control_dependencies([scales]):  # where buckets are not alike, that is the error, and not the bytes
+        data = codec.encode_bytes(*load.parts, load.levels)
+    rows = tf.reshape(_everyones_bytes(load, "bytes", data, tf.repeat(tf.size(data), workers)), (workers, -1))
     return codec.mean_of_bytes(rows, load.lengths, scales, load.levels, load.gradient.dtype)
 
 

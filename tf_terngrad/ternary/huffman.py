@@ -8,6 +8,7 @@ import functools
 import heapq
 
 import numpy as np
+import tensorflow as tf
 
 LONGEST_CODE = 12
 LANES = 4
@@ -28,14 +29,20 @@ def reversed_bits(count: int) -> np.ndarray:
     return sum((numbers >> bit & 1) << (count - 1 - bit) for bit in range(count))
 
 
+def granule(letters):
+    """Streams of so many letters are padded to multiples of so many bytes; a tensor for a tensor."""
+    return tf.maximum(letters // 256, 1) if tf.is_tensor(letters) else max(letters // 256, 1)
+
+
 def stream_bytes(letters: float, bits: float) -> float:
     """About how many bytes the stream of so many letters has, of so many bits each on average.
 
     >>> stream_bytes(3840, 4.0), stream_bytes(100, 4.0)
-    (2058.0, 101)
+    (2065.0, 101)
     """
     lanes = -(-letters // BLOCK) * LANES
-    return min(LENGTH_BYTES + letters * bits / 8 + 2.5 * lanes, 1 + letters)
+    padding = (granule(letters) - 1) / 2
+    return min(LENGTH_BYTES + letters * bits / 8 + 2.5 * lanes + padding, 1 + letters)
 
 
 def average_bits(probabilities) -> float:

@@ -17,6 +17,7 @@ BYTE_STRIDE = 64
 WORD_STRIDE = 8
 LARGEST_DIGITS = 40  # in a word: 3^40 < 2^64
 LARGEST_LEVELS = 127  # of digits in bytes
+LARGEST_SUM = 2**21 - 1  # of a word's digits: workers times levels
 
 
 def digits_per_byte(levels):

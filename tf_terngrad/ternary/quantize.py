@@ -130,25 +130,38 @@ def check_gradient(gradient) -> tf.Tensor:
 
 def check_clip(clip) -> None:
     """Refuse a number of standard deviations that is not positive."""
-    if clip is not None and not (isinstance(clip, (int, float)) and 0 < clip < math.inf):
-        raise ValueError(f"Expected a positive number of standard deviations, or None. Received: clip={clip!r}")
+    is_number = isinstance(clip, (int, float)) and not isinstance(clip, bool)
+    if clip is not None and not (is_number and 0 < clip < math.inf):
+        raise ValueError(f"Expected a positive float, of standard deviations, or None. Received: clip={clip!r}")
 
 
 def check_levels(levels) -> None:
     """Refuse levels that int8 digits cannot have."""
-    if not isinstance(levels, int) or isinstance(levels, bool) or not 1 <= levels <= 127:
+    if not _is_integer(levels) or not 1 <= levels <= 127:
         raise ValueError(f"Expected an integer from 1 to 127. Received: levels={levels!r}")
 
 
 def check_bucket_size(bucket_size) -> None:
     """Refuse buckets that hold nothing."""
-    if bucket_size is not None and (not isinstance(bucket_size, int) or bucket_size < 1):
+    if bucket_size is not None and not (_is_integer(bucket_size) and bucket_size > 0):
         raise ValueError(f"Expected a positive integer, or None. Received: bucket_size={bucket_size!r}")
+
+
+def check_integer(value, name: str, least: int = -(2**63)) -> None:
+    """Refuse what is no integer, or none that an int64 holds."""
+    if not _is_integer(value):
+        raise TypeError(f"Expected {name} of type int. Received: {name}={value!r}")
+    if not least <= value < 2**63:
+        raise ValueError(f"Expected an integer from {least} to {2**63 - 1}. Received: {name}={value!r}")
 
 
 def check_seed(seed) -> tf.Tensor:
     """The seed as an int64 tensor of two to four numbers."""
-    seed = tf.cast(tf.convert_to_tensor(seed), tf.int64)
-    if seed.shape.rank != 1 or seed.shape[0] not in (2, 3, 4):
-        raise ValueError(f"Expected two to four integers. Received: a seed of shape {seed.shape}")
-    return seed
+    seed = tf.convert_to_tensor(seed)
+    if not seed.dtype.is_integer or seed.shape.rank != 1 or seed.shape[0] not in (2, 3, 4):
+        raise ValueError(f"Expected two to four integers. Received: a seed of {seed.dtype.name}, shape {seed.shape}")
+    return tf.cast(seed, tf.int64)
+
+
+def _is_integer(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)

@@ -4,6 +4,7 @@ import functools
 import importlib
 import os
 import re
+import sys
 
 import tensorflow as tf
 
@@ -34,6 +35,21 @@ def initialized():
     if not hvd.is_initialized():
         raise RuntimeError("Horovod is not initialized. Call horovod.tensorflow.init() before anything is exchanged.")
     return hvd
+
+
+def own_compressions() -> tuple:
+    """Horovod's `Compression.none` and `Compression.fp16`; none of them where Horovod was not imported yet."""
+    hvd = sys.modules.get("horovod.tensorflow")
+    return () if hvd is None else (hvd.Compression.none, hvd.Compression.fp16)
+
+
+def check_process_set(process_set) -> None:
+    """Refuse what is no process set of Horovod's."""
+    if process_set is not None and not isinstance(process_set, horovod().ProcessSet):
+        raise TypeError(
+            "Expected a horovod.tensorflow.ProcessSet, such as hvd.add_process_set([0, 1]), or None. "
+            f"Received: process_set={process_set!r}"
+        )
 
 
 class HorovodTransport:

@@ -7,6 +7,7 @@ from tf_terngrad.ternary import huffman
 from tf_terngrad.ternary.layout import (
     BYTE_STRIDE,
     LARGEST_LEVELS,
+    LARGEST_SUM,
     WORD_STRIDE,
     digits_per_byte,
     digits_per_word,
@@ -70,7 +71,7 @@ def unpack_bytes(data, size, levels=1):
 
 def pack_words(digits, workers, levels=1):
     """Digits, or sums of digits of up to so many workers, as int64 words."""
-    count, base = digits_per_word(workers, levels), 2 * levels * tf.cast(workers, tf.int64) + 1
+    count, base = _word_layout(workers, levels)
     checked = _within(tf.cast(digits, tf.int64), base // 2)
     rows = spread(checked, count, WORD_STRIDE)
     return tf.reduce_sum(rows * _powers(base, count, tf.int64), axis=1)
@@ -78,7 +79,7 @@ def pack_words(digits, workers, levels=1):
 
 def unpack_words(words, size, workers, levels=1):
     """The sums of digits in words, int32 (size,)."""
-    count, base = digits_per_word(workers, levels), 2 * levels * tf.cast(workers, tf.int64) + 1
+    count, base = _word_layout(workers, levels)
     limit = tf.reduce_sum(base // 2 * _powers(base, count, tf.int64))
     _refuse(tf.size(words) == outputs(size, count, WORD_STRIDE), "words of another length than the digits need", words)
     _refuse((-limit <= words) & (words <= limit), "a word out of range: no encoder made it, or too many workers", words)
@@ -169,9 +170,10 @@ def _coded_letters(data, count):
     lengths = tf.reshape(tf.stack([data[: huffman.LENGTH_BYTES] % 16, data[: huffman.LENGTH_BYTES] // 16], -1), (-1,))
     sizes = tf.reshape(data[huffman.LENGTH_BYTES : body], (-1, 2))
     sizes = sizes[:, 0] + 256 * sizes[:, 1]
-    end = body + tf.reduce_sum(sizes)
-    _refuse(tf.size(data) >= end, "streams cut short", count)
-    return _letters(data[body:end], lengths, sizes, lanes), data[end:]
+    end, granule = body + tf.reduce_sum(sizes), huffman.granule(count)
+    behind = end + -end % granule
+    _refuse(tf.size(data) >= behind, "streams cut short", count)
+    return _letters(data[body:end], lengths, sizes, lanes), data[behind:]
 
 
 def _letters(data, lengths, sizes, lanes):
@@ -236,6 +238,14 @@ def _powers(base, count, dtype):
     """1, base, base^2, ...: count of them."""
     ones = tf.fill((count,), tf.cast(base, dtype))
     return tf.math.cumprod(ones, exclusive=True)
+
+
+def _word_layout(workers, levels):
+    """How many digits a word holds, and their base."""
+    workers = tf.cast(workers, tf.int64)
+    most = LARGEST_SUM // levels
+    _refuse((workers >= 1) & (workers <= most), f"not 1 to {most} workers, for which words hold sums", workers)
+    return digits_per_word(workers, levels), 2 * levels * workers + 1
 
 
 def _within(digits, largest):

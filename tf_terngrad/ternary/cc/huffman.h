@@ -3,7 +3,9 @@
 // A stream of letters, as the bytes are called here, begins with kStored, and the letters follow as they are; or it is
 //   - the lengths of the 256 codes, four bits each, the even letter's in the low bits; 0 for a letter that is absent;
 //   - the size in bytes of each lane, two bytes each, the low one first;
-//   - the lanes, one after the other.
+//   - the lanes, one after the other;
+//   - zeros, up to a multiple of Granule(count) bytes: streams of equally many letters are mostly of one size, for an
+//     exchange of tensors whose shapes change from step to step takes longer.
 // Lanes hold consecutive letters, four lanes in a block of kBlock letters; those of the last, partial block of r letters
 // hold ceil(r / 4) of them while there are some. No letters make no stream, not even its lengths.
 //
@@ -27,6 +29,8 @@ constexpr int kLengthBytes = kLetters / 2;
 constexpr uint8_t kStored = 255;  // no two lengths
 constexpr int kLaneBytes = kLane * kLongestCode / 8;  // at most
 constexpr int kSlack = 8;                             // bytes that may be read or written behind a lane
+
+inline int64_t Granule(int64_t letters) { return std::max<int64_t>(letters / 256, 1); }
 
 // Adds how often each letter occurs.
 void CountLetters(const uint8_t* letters, int64_t count, int64_t* counts);

@@ -37,6 +37,7 @@ struct Stream {
   int64_t block, blocks;  // the first one, and how many
 
   int64_t head() const { return kLengthBytes + blocks * kLanes * kSizeBytes; }
+  int64_t padding(int64_t size) const { return (Granule(letters) - size % Granule(letters)) % Granule(letters); }
 };
 
 struct Streams {
@@ -124,11 +125,14 @@ class CompressOp : public tensorflow::OpKernel {
     uint8_t* lanes(int64_t block) { return &data[block * kSlot]; }
 
     int64_t SizeOf(const Stream& stream) const {
+      if (stream.blocks == 0) return 0;
       const auto first = block_sizes.begin() + stream.block;
-      return std::accumulate(first, first + stream.blocks, stream.blocks > 0 ? stream.head() : 0);
+      const int64_t size = std::accumulate(first, first + stream.blocks, stream.head());
+      return size + stream.padding(size);
     }
 
     uint8_t* Write(const Stream& stream, uint8_t* next) {
+      uint8_t* const end = next + SizeOf(stream);
       for (int letter = 0; letter < kLetters; letter += 2) *next++ = lengths[letter] | lengths[letter + 1] << 4;
       for (int64_t lane = stream.block * kLanes; lane < (stream.block + stream.blocks) * kLanes; ++lane) {
         *next++ = sizes[lane] & 255;
@@ -138,7 +142,8 @@ class CompressOp : public tensorflow::OpKernel {
         std::memcpy(next, lanes(block), block_sizes[block]);
         next += block_sizes[block];
       }
-      return next;
+      std::fill(next, end, 0);
+      return end;
     }
 
     uint8_t lengths[kLetters];
@@ -227,7 +232,7 @@ class DecompressOp : public tensorflow::OpKernel {
       uint8_t lengths[kLetters];
       for (int letter = 0; letter < kLetters; ++letter) lengths[letter] = next[letter / 2] >> letter % 2 * 4 & 15;
       if (!coded->decoders.emplace_back().Init(lengths)) return Malformed(i, "the lengths are those of no code");
-      const uint8_t* size = next + kLengthBytes;
+      const uint8_t *const begin = next, *size = next + kLengthBytes;
       next += stream.head();
       for (int64_t block = 0; block < stream.blocks; ++block) {
         Lanes& lanes = coded->lanes.emplace_back();
@@ -239,6 +244,8 @@ class DecompressOp : public tensorflow::OpKernel {
           next += lanes.sizes[lane];
         }
       }
+      if (coded->end - next < stream.padding(next - begin)) return Malformed(i, "a part is missing");
+      next += stream.padding(next - begin);
     }
     if (next == coded->end) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat("Malformed streams: there are ", coded->end - next,

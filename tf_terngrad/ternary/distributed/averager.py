@@ -1,5 +1,6 @@
 """The average of gradients over Horovod's workers, with what must hold before anything is sent."""
 
+import functools
 import itertools
 
 import tensorflow as tf
@@ -41,8 +42,11 @@ class Averager:
                 "XLA cannot compile an exchange between workers. Give jit_compile=False to model.compile or "
                 "tf.function; where there is a GPU, Keras turns XLA on unless told not to."
             )
-        self._agree(values, names)
+        calibrations = _calibrations(variables)
+        self._agree(values, names, len(calibrations))
         network = transport.HorovodTransport(self.settings.process_set)
+        for number, calibration in enumerate(calibrations):
+            calibration.agree(functools.partial(_mean, network=network, name=f"{self._name}.calibration.{number}"))
         return gradients.average(values, names, self.settings, network, self._name)
 
     def everywhere(self, flag) -> tf.Tensor:
@@ -52,9 +56,10 @@ class Averager:
         network = transport.HorovodTransport(self.settings.process_set)
         return network.maximum(tf.cast(~flag, tf.float32), f"{self._name}.everywhere") == 0
 
-    def _agree(self, values, names):
+    def _agree(self, values, names, calibrations):
         """Asks once: what concatenated vectors hold, Horovod cannot compare."""
-        lines = [str(self.settings), *(self._describe(value, name) for value, name in zip(values, names, strict=True))]
+        lines = [str(self.settings), f"{calibrations} strengths to set by the first batch"]
+        lines += (self._describe(value, name) for value, name in zip(values, names, strict=True))
         if tuple(lines) not in self._agreed:
             agreement.require(lines, "The gradients", self.settings.process_set)
             self._agreed.add(tuple(lines))
@@ -70,3 +75,14 @@ def name_of(variable) -> str:
     """The path of a Keras variable, the name of another."""
     name = getattr(variable, "path", None) or getattr(variable, "name", None) or "a tensor"
     return name.removesuffix(":0")
+
+
+def _calibrations(variables) -> list:
+    """What variables have that is set by a worker's own data, as a strength of `sparsify` by its first batch."""
+    return list(dict.fromkeys(found for variable in variables for found in getattr(variable, "calibrations", ())))
+
+
+def _mean(value, network, name) -> tf.Tensor:
+    """The mean of the workers' values; in float64 that of equal floats is exactly theirs."""
+    total = network.total(tf.cast(value, tf.float64), name)
+    return tf.cast(total / tf.cast(network.size(), tf.float64), value.dtype)

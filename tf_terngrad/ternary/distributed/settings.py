@@ -5,6 +5,7 @@ import fnmatch
 
 import tensorflow as tf
 
+from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.compressor import Compression, TernGrad
 
 BUCKET_BYTES = 32 * 2**20
@@ -38,6 +39,7 @@ class Settings:
             raise ValueError(f"Expected one of {OPERATIONS}. Received: op={self.op!r}")
         if isinstance(self.exclude, str) or not all(isinstance(pattern, str) for pattern in self.exclude):
             raise TypeError(f"Expected a list of patterns, such as ['*/bias']. Received: exclude={self.exclude!r}")
+        transport.check_process_set(self.process_set)
         if not isinstance(self.bucket_bytes, int) or self.bucket_bytes < 1:
             raise ValueError(f"Expected a positive number of bytes. Received: bucket_bytes={self.bucket_bytes!r}")
         object.__setattr__(self, "exclude", tuple(self.exclude))
@@ -77,7 +79,7 @@ class Settings:
     def _check_compression(self):
         if self.compression is None or self.ternary:
             return
-        if self.compression not in (Compression.none, Compression.fp16):
+        if self.compression not in transport.own_compressions():
             raise TypeError(
                 "Expected None, Compression.none, Compression.fp16 or a TernGrad, such as TernGrad(). "
                 f"Received: compression={self.compression!r}"

@@ -19,7 +19,8 @@ def simulate(model, workers: int, compression=None, exclude=()):
 
     with Q what `compression` makes of it. All of Keras stays in use: losses, regularizers, metrics, callbacks, any
     optimizer. What the layers keep for themselves, as BatchNormalization its statistics, sees the parts one after the
-    other. One worker is the machine: N of them take N times the work of a codec and of small batches.
+    other; a strength that `sparsify` sets by a ratio is that of the first part alone, where workers have the mean. One
+    worker is the machine: N of them take N times the work of a codec and of small batches.
 
     Args:
         model: a built and compiled `keras.Model`.
@@ -50,7 +51,13 @@ def simulate(model, workers: int, compression=None, exclude=()):
         raise ValueError(f"Model {model.name!r} is not built and compiled. Give it an input and call compile first.")
     if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
         raise ValueError(f"Expected how many workers, at least 1. Received: workers={workers!r}")
-    simulation = Simulation(model, workers, Settings(compression, exclude=exclude))
+    settings = Settings(compression, exclude=exclude)
+    if settings.wire(tf.float32) != tf.float32:
+        raise ValueError(
+            "A simulation has no floats that travel. Expected None, Compression.none or a TernGrad, such as "
+            f"TernGrad(). Received: compression={compression!r}"
+        )
+    simulation = Simulation(model, workers, settings)
     model.train_step = simulation.train_step
     model.train_function = None
     return model
