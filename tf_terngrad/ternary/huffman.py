@@ -1,7 +1,7 @@
 """How packed bytes travel: as streams of a Huffman code. cc/huffman.h tells what lies where.
 
 Digits are far from equally frequent, above all sums of many workers' digits: of normally distributed gradients, clipped
-at 2.5 standard deviations, a ternary digit takes 1.23 bits in place of 1.6, a sum of sixteen of them 3.3 in place of 8.
+at 2.5 standard deviations, a ternary digit takes 1.22 bits in place of 1.6, a sum of sixteen of them 3.3 in place of 8.
 """
 
 import functools
