@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from tf_terngrad.ternary import cost
-from tf_terngrad.ternary.layout import digits_per_word
+from tf_terngrad.ternary.layout import LARGEST_IN_TWO
 
 WORKERS = [2, 4, 8, 16, 64, 256]
 # Bits that a worker sends for an element: 2(N-1)/N times 32, 16 or 64/k, with k the digits that an int64 word holds in
@@ -53,9 +53,9 @@ def test_bytes_take_little_more_than_their_entropy(workers):
     assert 8 * cost.shards_bytes(LARGE, workers) / LARGE == pytest.approx(both, rel=1.5e-2)
 
 
-def test_sums_that_no_byte_holds_travel_as_words():
-    both = 127 / 128 * (cost.digit_bits() + 64 / digits_per_word(128))
-    assert 8 * cost.shards_bytes(LARGE, 128) / LARGE == pytest.approx(both, rel=1.5e-2)
+def test_sums_that_no_byte_holds_take_two():
+    """The high one is 0 but for one of 10^18 sums of 200 digits, and takes the bit that no letter goes without."""
+    assert entropy(200) + 1 <= cost.digit_bits(200) <= 1.02 * (entropy(200) + 1)
 
 
 @given(names, sizes, worker_counts, levels)
@@ -99,7 +99,8 @@ def test_a_slow_link_makes_times_proportional_to_bytes(name, size, workers):
 
 @given(sizes, worker_counts, levels, links)
 def test_the_choice_is_the_fastest(size, workers, level, link):
-    times = {name: cost.seconds(name, size, workers, level, link) for name in cost.SCHEDULES}
+    able = [name for name in cost.SCHEDULES if name != "shards" or workers * level <= LARGEST_IN_TWO]
+    times = {name: cost.seconds(name, size, workers, level, link) for name in able}
     assert times[cost.choose(size, workers, level, link)] == min(times.values())
 
 

@@ -8,7 +8,7 @@ import virtual_workers
 import tf_terngrad.ternary.exchange as exchange
 from tf_terngrad.ternary import cost
 from tf_terngrad.ternary.compressor import TernGrad
-from tf_terngrad.ternary.layout import digits_per_byte, digits_per_word
+from tf_terngrad.ternary.layout import digits_per_byte
 
 SHAPES = [(300, 20), (7,), (0,), (3, 1111)]
 SETTINGS = {
@@ -131,8 +131,18 @@ def test_shards_cover_everything_once_and_end_with_blocks():
             shards = exchange.shard_sizes(size, tf.constant(workers), 1).numpy()
             assert len(shards) == workers
             assert shards.sum() == size
-            of_sums = 64 * digits_per_byte(workers) if workers <= 127 else 8 * digits_per_word(workers)
+            of_sums = 64 * digits_per_byte(min(workers, 127))
             assert all(shard % 320 == 0 and shard % of_sums == 0 for shard in shards[shards > 0][:-1])
+
+
+def test_more_workers_than_two_bytes_hold_are_refused_before_anything_travels():
+    class Crowd:
+        size = staticmethod(lambda: tf.constant(257))
+        rank = staticmethod(lambda: tf.constant(0))
+        maximum = staticmethod(lambda tensor, name: tensor)
+
+    with pytest.raises(tf.errors.InvalidArgumentError, match="at most 32512 for schedule='shards'"):
+        exchange.average([tf.ones(10)], TernGrad(schedule="shards", levels=127), Crowd(), 0, "mine")
 
 
 def test_buckets_cover_each_tensor_and_never_two():

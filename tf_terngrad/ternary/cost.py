@@ -9,6 +9,8 @@ import numpy as np
 
 from tf_terngrad.ternary import huffman
 from tf_terngrad.ternary.layout import (
+    HIGH,
+    LARGEST_IN_TWO,
     LARGEST_LEVELS,
     WORD_STRIDE,
     digits_per_byte,
@@ -64,10 +66,7 @@ def bytes_bytes(size: int, workers: int, levels: int = 1) -> float:
 def shards_bytes(size: int, workers: int, levels: int = 1) -> float:
     """Bytes that each worker sends in an alltoall of bytes and an allgather of its shard's sums."""
     shard = size / workers
-    of_sums = 8 * _words(size, workers, levels) / workers
-    if workers * levels <= LARGEST_LEVELS:
-        of_sums = _stream(shard, workers, levels)
-    return (workers - 1) * (_stream(shard, 1, levels) + of_sums)
+    return (workers - 1) * (_stream(shard, 1, levels) + _stream(shard, workers, levels))
 
 
 def digit_bits(workers: int = 1, levels: int = 1) -> float:
@@ -78,41 +77,54 @@ def digit_bits(workers: int = 1, levels: int = 1) -> float:
     >>> [round(digit_bits(workers), 2) for workers in (1, 4, 16)]
     [1.22, 2.24, 3.26]
     """
-    digits = digits_per_byte(workers * levels)
-    return _letter_bits(workers, levels) / digits
+    return sum(_letter_bits(workers, levels)) / _digits_per_letter(workers, levels)
+
+
+def _digits_per_letter(workers, levels):
+    return digits_per_byte(min(workers * levels, LARGEST_LEVELS))
 
 
 @functools.cache
 def _letter_bits(workers, levels):
-    of_sum = _sum_probabilities(workers, levels)
-    of_letter = of_sum
-    for _ in range(digits_per_byte(workers * levels) - 1):
+    """Of the bytes that hold some sums, or of the low and the high one that hold each."""
+    one = _digit_probabilities(levels)
+    most = workers * levels
+    if most > LARGEST_LEVELS:
+        # as good as normally distributed, and far from the largest
+        deviation = np.sqrt(workers * one @ np.arange(-levels, levels + 1) ** 2)
+        sums = np.arange(-min(most, int(8 * deviation)), min(most, int(8 * deviation)) + 1)
+        of_sum = np.exp(-((sums / deviation) ** 2) / 2)
+        of_sum /= of_sum.sum()
+        low, high = (sums + LARGEST_LEVELS) % HIGH, (sums + LARGEST_LEVELS) // HIGH
+        return tuple(huffman.average_bits(np.bincount(part - part.min(), of_sum)) for part in (low, high))
+    of_sum = np.fft.irfft(np.fft.rfft(one, 2 * most + 1) ** workers, 2 * most + 1)
+    of_letter = of_sum = np.maximum(of_sum, 0)
+    for _ in range(_digits_per_letter(workers, levels) - 1):
         of_letter = np.outer(of_letter, of_sum).ravel()
-    return huffman.average_bits(of_letter)
+    return (huffman.average_bits(of_letter),)
 
 
-def _sum_probabilities(workers, levels):
-    """Of -N L, ..., N L as the sum of N digits: P(digit = k) = E max(0, 1 - |L f(g) / s - k|), g normal."""
+@functools.cache
+def _digit_probabilities(levels):
+    """Of -L, ..., L: P(digit = k) = E max(0, 1 - |L f(g) / s - k|), g normal."""
     values = np.linspace(-8, 8, 20_001)
     density = np.exp(-(values**2) / 2)
     scaled = np.clip(values / 2.5, -1, 1) * levels
     digits = np.arange(-levels, levels + 1)
-    one = np.maximum(0, 1 - np.abs(scaled - digits[:, None])) @ density / density.sum()
-    transformed = np.fft.rfft(one, 2 * workers * levels + 1) ** workers
-    return np.maximum(np.fft.irfft(transformed, 2 * workers * levels + 1), 0)
+    return np.maximum(0, 1 - np.abs(scaled - digits[:, None])) @ density / density.sum()
 
 
 def _stream(size, workers, levels):
-    """Bytes of the stream of so many sums of digits."""
-    digits = digits_per_byte(workers * levels)
-    return huffman.stream_bytes(size / digits, _letter_bits(workers, levels))
+    """Bytes of the streams of so many sums of digits."""
+    letters = size / _digits_per_letter(workers, levels)
+    return sum(huffman.stream_bytes(letters, bits) for bits in _letter_bits(workers, levels))
 
 
 @dataclasses.dataclass(frozen=True)
 class Method:
     """A way to average gradients, and what it costs a core of a processor.
 
-    The seconds are fitted to what tools/benchmark_network.py measured with Gloo on 2 shared cores, of 1,000 to 5,000,000
+    The seconds are fitted to what tools/benchmark_network.py measured with Gloo on 2 shared cores, of 1,000 to 5M
     elements: nine of ten of its times are within 25 % of these.
 
     Attributes:
@@ -178,12 +190,13 @@ def seconds(name: str, size: int, workers: int, levels: int = 1, link: Link = Li
 
 @functools.cache
 def choose(size: int, workers: int, levels: int = 1, link: Link = Link()) -> str:
-    """The schedule that takes the least time.
+    """The schedule that takes the least time, of those that can hold the sums.
 
     >>> [choose(5_000_000, workers) for workers in (2, 4, 64)]
     ['bytes', 'shards', 'shards']
     """
-    return min(SCHEDULES, key=lambda schedule: seconds(schedule, size, workers, levels, link))
+    able = SCHEDULES if workers * levels <= LARGEST_IN_TWO else ("words", "bytes")
+    return min(able, key=lambda schedule: seconds(schedule, size, workers, levels, link))
 
 
 def step_seconds(name: str, compute: float, size: int, workers: int, **where) -> float:

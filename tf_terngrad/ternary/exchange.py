@@ -5,7 +5,7 @@ Three schedules, one contract: every worker gets bit-identical averages.
 - "words": digits in base-(2NL+1) int64 words, summed by one allreduce; the scales are shared first.
 - "bytes": every worker's bytes to every other, by one allgather; each worker may keep scales of its own.
 - "shards": every worker sums the bytes of its own shard (an alltoall) and hands the sums on (an allgather), as bytes
-  too where those can hold them.
+  too: one for some sums, or two for each that one byte cannot hold, low + 255 high.
 
 Bytes travel in a Huffman code (huffman.py).
 """
@@ -20,11 +20,10 @@ import tensorflow as tf
 from tf_terngrad.ternary import codec, cost
 from tf_terngrad.ternary.layout import (
     BYTE_STRIDE,
-    LARGEST_DIGITS,
+    HIGH,
+    LARGEST_IN_TWO,
     LARGEST_LEVELS,
-    WORD_STRIDE,
     digits_per_byte,
-    digits_per_word,
     outputs,
 )
 
@@ -151,11 +150,16 @@ def _mark(lengths):
 
 
 def _if_alike(alike, lengths, name, value):
-    check = tf.debugging.Assert(
-        alike,
-        [f"The workers' gradients differ, in {name!r}. Expected tensors of the same shapes, in the same order, on all "
-         "of them. This one has buckets of", lengths],
-    )  # fmt: skip
+    message = (
+        f"The workers' gradients differ, in {name!r}. Expected tensors of the same shapes, in the same order, on all "
+        "of them. This one has buckets of"
+    )
+    return _checked(alike, [message, lengths], value)
+
+
+def _checked(good, message, value):
+    """The value, where this is good."""
+    check = tf.debugging.Assert(good, message)
     with tf.control_dependencies([check] if check is not None else []):
         return tf.identity(value)
 
@@ -209,7 +213,8 @@ def by_words(load):
     """One allreduce of words."""
     workers = load.transport.size()
     words = codec.encode_words(*load.parts, workers, load.levels)
-    return _mean(load, load.transport.total(words, f"{load.name}.words"), workers)
+    total = load.transport.total(words, f"{load.name}.words")
+    return codec.mean_of_words(total, load.lengths, load.scales, workers, load.levels, load.gradient.dtype)
 
 
 def by_bytes(load):
@@ -231,33 +236,44 @@ def by_shards(load):
     other, are those of the whole gradient.
     """
     workers, rank = load.transport.size(), load.transport.rank()
+    message = (
+        f"{load.name!r}: expected N L, the largest sum of digits, of at most {LARGEST_IN_TWO} for schedule='shards'"
+    )
+    most = workers * load.levels
+    most = _checked(most <= LARGEST_IN_TWO, [message, "Choose schedule='words'. Received a sum of", most], most)
     shards = shard_sizes(tf.size(load.gradient), workers, load.levels)
     counts = outputs(shards, digits_per_byte(load.levels), BYTE_STRIDE)
     streams, sizes = codec.compress(codec.encode_bytes(*load.parts, load.levels), counts)
     received = load.transport.scatter(streams, sizes, f"{load.name}.bytes")
     rows = tf.reshape(codec.decompress(received, tf.repeat(counts[rank], workers)), (workers, counts[rank]))
-    most = workers * load.levels
 
-    def as_bytes():
+    def in_one():
         sums = codec.add_bytes(rows, shards[rank], load.levels)
-        data = _everyones_bytes(load, "sums", sums, outputs(shards, digits_per_byte(most), BYTE_STRIDE))
-        return codec.mean_of_bytes(data[None], load.lengths, load.scales[None], most, load.gradient.dtype)
+        return _mean_of_sums(load, "sums", sums, shards, load.scales, most)
 
-    def as_words():
+    def in_two():
         words = codec.sum_bytes(rows, shards[rank], load.levels)
-        return _mean(load, load.transport.gather(words, f"{load.name}.words"), workers)
+        sums = codec.unpack_words(words, shards[rank], workers, load.levels)
+        high = tf.math.floordiv(sums + LARGEST_LEVELS, HIGH)
+        scales = load.scales * (LARGEST_LEVELS / tf.cast(most, tf.float32))
+        low = codec.pack_bytes(sums - HIGH * high, LARGEST_LEVELS)
+        low = _mean_of_sums(load, "low", low, shards, scales, LARGEST_LEVELS)
+        high = codec.pack_bytes(high, LARGEST_LEVELS)
+        return low + _mean_of_sums(load, "high", high, shards, HIGH * scales, LARGEST_LEVELS)
 
-    return tf.cond(most <= LARGEST_LEVELS, as_bytes, as_words)
+    return tf.cast(tf.cond(most <= LARGEST_LEVELS, in_one, in_two), load.gradient.dtype)
+
+
+def _mean_of_sums(load, what, sums, shards, scales, levels):
+    """The mean that everyone's sums of shards hold, bytes of so many levels."""
+    data = _everyones_bytes(load, what, sums, outputs(shards, digits_per_byte(levels), BYTE_STRIDE))
+    return codec.mean_of_bytes(data[None], load.lengths, scales[None], levels, tf.float32)
 
 
 def _everyones_bytes(load, what, data, counts):
     """The workers' bytes, one after the other, so many of each."""
     streams, _ = codec.compress(data, tf.size(data)[None])
     return codec.decompress(load.transport.gather(streams, f"{load.name}.{what}"), counts)
-
-
-def _mean(load, words, workers):
-    return codec.mean_of_words(words, load.lengths, load.scales, workers, load.levels, load.gradient.dtype)
 
 
 SCHEDULES = {"words": by_words, "bytes": by_bytes, "shards": by_shards}
@@ -285,12 +301,6 @@ def shard_sizes(size, workers, levels):
 
 
 def _shard_block(workers, levels):
-    """The digits of whole blocks of bytes, and of whole blocks of the bytes or words of their sums."""
-    most, in_bytes = workers * levels, digits_per_byte(levels) * BYTE_STRIDE
-    sums_in_bytes = [math.lcm(in_bytes, BYTE_STRIDE * digits) for digits in range(1, digits_per_byte(1) + 1)]
-    sums_in_words = [math.lcm(in_bytes, WORD_STRIDE * digits) for digits in range(1, LARGEST_DIGITS + 1)]
-    return tf.cond(
-        most <= LARGEST_LEVELS,
-        lambda: tf.gather(sums_in_bytes, digits_per_byte(most) - 1),
-        lambda: tf.gather(sums_in_words, digits_per_word(workers, levels) - 1),
-    )
+    """The digits of whole blocks of bytes, and of whole blocks of the bytes of their sums."""
+    blocks = [BYTE_STRIDE * math.lcm(digits_per_byte(levels), of_sums) for of_sums in range(1, digits_per_byte(1) + 1)]
+    return tf.gather(blocks, digits_per_byte(tf.minimum(workers * levels, LARGEST_LEVELS)) - 1)

@@ -17,6 +17,8 @@ BYTE_STRIDE = 64
 WORD_STRIDE = 8
 LARGEST_DIGITS = 40  # in a word: 3^40 < 2^64
 LARGEST_LEVELS = 127  # of digits in bytes
+HIGH = 2 * LARGEST_LEVELS + 1  # what the high one of two such digits stands for
+LARGEST_IN_TWO = LARGEST_LEVELS * (HIGH + 1)  # the largest sum that two hold
 LARGEST_SUM = 2**21 - 1  # of a word's digits: workers times levels
 
 
