@@ -68,7 +68,7 @@ class Row:
     @property
     def name(self) -> str:
         """Of the row's folder."""
-        return "-".join([self.recipe, self.optimizer, str(self.workers), *self.what.split()])
+        return "-".join([self.recipe, self.optimizer, str(self.workers), *self.what.replace(",", "").split()])
 
 
 RECIPES = {
