@@ -126,7 +126,8 @@ def train(row: Row, seed: int, data: tuple, folder: Path, iterations: int | None
         row: what to train.
         seed: of the initial weights, the order of the examples and the digits.
         data: as `models.datasets.load` gives it.
-        folder: where the curves are kept.
+        folder: where the curves are kept; of the first seed, histograms of ternary gradients too, at the beginning,
+            half of the way and at the end.
         iterations: instead of the recipe's.
 
     Returns:
@@ -141,15 +142,16 @@ def train(row: Row, seed: int, data: tuple, folder: Path, iterations: int | None
         raise ValueError(f"Row {row.name}: expected at least {POINTS} steps. Received: {iterations}")
     file = Path(folder) / row.name / f"seed{seed}-{iterations}.csv"
     if not file.exists():
-        errors = [100 * (1 - accuracy) for accuracy in _accuracies(row, recipe, seed, data, iterations)]
         file.parent.mkdir(parents=True, exist_ok=True)
+        pictures = file.parent / "histograms" if seed == 0 else None
+        errors = [100 * (1 - accuracy) for accuracy in _accuracies(row, recipe, seed, data, iterations, pictures)]
         lines = "".join(f"{step},{error:.4f}\n" for step, error in zip(_points(iterations), errors, strict=True))
         write_atomically(file, lambda stream: stream.write(lines.encode()))
     with file.open(encoding="utf-8") as stream:
         return [(int(step), float(error)) for step, error in csv.reader(stream)]
 
 
-def _accuracies(row, recipe, seed, data, iterations):
+def _accuracies(row, recipe, seed, data, iterations, pictures):
     """On the test images, at each point of the curve."""
     (images, labels), test = data
     of_batch, of_images = recipe.prepare
@@ -163,9 +165,16 @@ def _accuracies(row, recipe, seed, data, iterations):
         if variable.name == "kernel":
             variable.regularizer = keras.regularizers.L2(recipe.weight_decay / 2)
     model.compile(optimizer(rate), label_loss(), metrics=["accuracy"])
+    size, callbacks = recipe.batch_size * row.batches, []
     if row.compression is not None:
         tt.distributed.simulate(model, row.workers, dataclasses.replace(row.compression, seed=seed))
-    size = recipe.batch_size * row.batches
+        if pictures:
+            few = of_images(images[:size]) if of_images else images[:size], labels[:size]
+            callbacks += [
+                tt.distributed.callbacks.GradientHistograms(
+                    *few, pictures, row.compression, row.workers, every=POINTS // 2
+                )
+            ]
     epochs = math.ceil(iterations / (len(images) // size))
     stream = batches(images, labels, size, seed, 0, epochs, of_batch).filter(lambda _, answers: len(answers) == size)
     history = model.fit(
@@ -174,6 +183,7 @@ def _accuracies(row, recipe, seed, data, iterations):
         epochs=POINTS,
         shuffle=False,  # the batches come shuffled
         validation_data=tf.data.Dataset.from_tensor_slices(test).batch(EVALUATION_BATCH),
+        callbacks=callbacks,
         verbose=2,
     )
     return history.history["val_accuracy"]

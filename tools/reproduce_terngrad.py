@@ -4,7 +4,8 @@
     python tools/reproduce_terngrad.py --recipe=cifarnet --iterations=2000 --seeds=1 --data_dir=DIR
 
 The workers are simulated in one process, with the codec that travels between real ones. Curves in the output folder
-are not trained again; the table, in Markdown, and the picture of the curves are left there.
+are not trained again; the table, in Markdown, the picture of the curves, and histograms of ternary gradients are left
+there.
 """
 
 import statistics
