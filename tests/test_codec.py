@@ -176,6 +176,13 @@ def test_streams_give_the_bytes_back_whichever_codec_made_them(implementation, k
         np.testing.assert_array_equal(implementation.decompress(last, counts[-1:]), given[start:])
 
 
+@pytest.mark.parametrize("maker", [native, twin], ids=["coded", "stored"])
+def test_streams_are_read_in_a_graph_of_known_shapes(implementation, maker):
+    given = letters(5000, "peaked")
+    streams, _ = maker.compress(given, [5000])
+    np.testing.assert_array_equal(tf.function(implementation.decompress)(streams, tf.constant([5000])), given)
+
+
 @hypothesis.given(st.binary(max_size=5000), st.lists(st.integers(0, 3000), min_size=1, max_size=4))
 @hypothesis.settings(deadline=None, max_examples=50)
 def test_any_bytes_come_back_from_streams(given, cuts):
@@ -391,8 +398,9 @@ def test_means_are_what_the_digits_say(implementation, dtype, levels):
     )
 
 
-def test_everything_works_in_a_graph_whose_shapes_are_not_known(implementation):
-    @tf.function(input_signature=[tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)])
+@pytest.mark.parametrize("signature", [None, [tf.TensorSpec([None]), tf.TensorSpec([], tf.int32)]], ids=str)
+def test_everything_works_in_a_graph_whether_shapes_are_known_or_not(implementation, signature):
+    @tf.function(input_signature=signature)
     def there_and_back(given, workers):
         cut = tf.stack([tf.size(given)])
         thresholds, scales = implementation.scale(given, cut, None)

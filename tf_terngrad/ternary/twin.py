@@ -94,12 +94,8 @@ def unpack_words(words, size, workers, levels=1):
 
 def mean_of_bytes(data, lengths, scales, levels=1, dtype=tf.float32):
     """The mean of what the rows of bytes hold, each with its row of scales."""
-    workers, size = tf.shape(data)[0], tf.reduce_sum(lengths)
-    total = tf.zeros((size,), tf.float32)
-    for worker in tf.range(workers):
-        digits = tf.cast(unpack_bytes(data[worker], size, levels), tf.float32)
-        total += digits * _each(scales[worker], lengths)
-    return tf.cast(total / tf.cast(levels * workers, tf.float32), dtype)
+    total = _sum_of_rows(data, tf.reduce_sum(lengths), levels, tf.float32, lambda row: _each(scales[row], lengths))
+    return tf.cast(total / tf.cast(levels * tf.shape(data)[0], tf.float32), dtype)
 
 
 def mean_of_words(words, lengths, scales, workers, levels=1, dtype=tf.float32):
@@ -110,21 +106,14 @@ def mean_of_words(words, lengths, scales, workers, levels=1, dtype=tf.float32):
 
 def sum_bytes(data, size, levels=1):
     """The rows of bytes, summed digit by digit, as words for as many workers as there are rows."""
-    workers = tf.shape(data)[0]
-    total = tf.zeros((size,), tf.int32)
-    for worker in tf.range(workers):
-        total += tf.cast(unpack_bytes(data[worker], size, levels), tf.int32)
-    return pack_words(total, workers, levels)
+    return pack_words(_sum_of_rows(data, size, levels), tf.shape(data)[0], levels)
 
 
 def add_bytes(data, size, levels=1):
     """The rows of bytes, summed digit by digit, as bytes of levels times the number of rows."""
     workers = tf.shape(data)[0]
     _refuse(levels * workers <= LARGEST_LEVELS, f"more rows than make {LARGEST_LEVELS} levels", tf.shape(data))
-    total = tf.zeros((size,), tf.int32)
-    for worker in tf.range(workers):
-        total += tf.cast(unpack_bytes(data[worker], size, levels), tf.int32)
-    return pack_bytes(total, levels * workers)
+    return pack_bytes(_sum_of_rows(data, size, levels), levels * workers)
 
 
 def compress(data, counts):
@@ -145,6 +134,7 @@ def decompress(streams, counts):
     counts, left = tf.cast(counts, tf.int32), tf.cast(streams, tf.int32)
     parts = tf.TensorArray(tf.uint8, tf.size(counts), infer_shape=False, element_shape=(None,))
     for stream in tf.range(tf.size(counts)):
+        tf.autograph.experimental.set_loop_options(shape_invariants=[(left, tf.TensorShape([None]))])
         letters, left = _first_stream(left, counts[stream])
         parts = parts.write(stream, tf.cast(letters, tf.uint8))
     _refuse(tf.size(left) == 0, "more bytes than the streams have", counts)
@@ -213,6 +203,15 @@ def _lanes(count):
 
 # No tensor: to make one would start TensorFlow, whose threads and devices can only be chosen before.
 _INFINITY = np.float64("inf")
+
+
+def _sum_of_rows(data, size, levels, dtype=tf.int32, factor=lambda row: 1):
+    """The digits of all rows of bytes, each row times its factor, added."""
+    total = tf.zeros((size,), dtype)
+    for row in tf.range(tf.shape(data)[0]):
+        tf.autograph.experimental.set_loop_options(shape_invariants=[(total, tf.TensorShape([None]))])
+        total += tf.cast(unpack_bytes(data[row], size, levels), dtype) * factor(row)
+    return total
 
 
 def _owner(lengths):
