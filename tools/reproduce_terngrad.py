@@ -91,6 +91,8 @@ def draw(curves, path) -> None:
         axes.set_xlabel("steps", color=INK)
         axes.set_ylabel("test error %", color=INK)
         axes.set_yscale("log")
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
         axes.grid(color=INK, alpha=0.15, which="both")
         axes.tick_params(colors=INK, which="both")
         axes.spines[["top", "right"]].set_visible(False)
