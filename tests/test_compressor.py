@@ -116,6 +116,19 @@ def average_often(settings, rounds):
     return np.mean(averages, axis=0)
 
 
+def settings_made_anew_in_every_step():
+    import horovod.tensorflow as hvd
+
+    mine = tf.constant(np.random.default_rng(hvd.rank()).normal(size=3000), tf.float32)
+    step = tf.function(lambda: hvd.allreduce(mine, compression=tt.TernGrad(clip=None)))
+    eager = [hvd.allreduce(mine, compression=tt.TernGrad(clip=None)).numpy() for _ in range(4)]
+    return len({average.tobytes() for average in [*eager, *(step().numpy() for _ in range(4))]})
+
+
+def test_settings_made_anew_in_every_step_draw_other_digits():
+    assert run_workers(settings_made_anew_in_every_step) == [8, 8]
+
+
 def test_averages_in_a_graph_are_right_on_average():
     first, second = run_workers(average_often, {}, 100)
     np.testing.assert_array_equal(first, second)

@@ -145,6 +145,25 @@ def test_more_workers_than_two_bytes_hold_are_refused_before_anything_travels():
         exchange.average([tf.ones(10)], TernGrad(schedule="shards", levels=127), Crowd(), 0, "mine")
 
 
+@pytest.mark.parametrize("settings", [TernGrad(), TernGrad(share_scales=False)], ids=["shared", "private"])
+@pytest.mark.parametrize("one, other", [([200, 100, 300], [100, 300, 200]), ([1000, 2000, 1000], [1001, 1998, 1001])])
+def test_gradients_in_another_order_are_refused_on_all_workers(settings, one, other):
+    def of(network):
+        sizes = one if network.rank() == 0 else other
+        with pytest.raises(tf.errors.InvalidArgumentError, match="differ"):
+            exchange.average([tf.ones(size) for size in sizes], settings, network, 0)
+
+    virtual_workers.run(2, of)
+
+
+def test_settings_that_differ_are_refused_on_all_workers():
+    def of(network):
+        with pytest.raises(tf.errors.InvalidArgumentError, match="equal levels"):
+            exchange.average([tf.ones(9)], TernGrad(schedule="words", levels=60 + int(network.rank())), network, 0)
+
+    virtual_workers.run(2, of)
+
+
 def test_buckets_cover_each_tensor_and_never_two():
     lengths = exchange.bucket_lengths(tf.constant([5, 0, 6, 2]), 3).numpy().tolist()
     assert lengths == [3, 2, 0, 3, 3, 2]

@@ -14,6 +14,18 @@ SIGNS = 32
 """How many signs tell the workers' shapes apart."""
 
 
+@functools.cache
+def _steps_of(settings) -> tf.Variable:
+    """How many gradients travelled with these settings through Horovod's doors."""
+    with tf.init_scope():
+        return tf.Variable(0, dtype=tf.int64, trainable=False, name="terngrad_step")
+
+
+def _next_step(settings) -> tf.Tensor:
+    """The random bits' step: another one for equal settings too, which a loop may make anew each time."""
+    return _steps_of(settings).assign_add(1)
+
+
 def _of_an_instance(method):
     """A method that Horovod calls of the class itself, where the class is what `compression` was given."""
 
@@ -113,7 +125,7 @@ class TernGrad:
         if not self.compresses(tensor):
             return tensor, None
         network, name = transport.HorovodTransport(self.process_set), transport.unique_name(tensor)
-        (mean,) = average([tensor], self, network, self.next_step(), name)
+        (mean,) = average([tensor], self, network, _next_step(self), name)
         return token_of(tensor, network.rank()), (mean, tf.cast(network.size(), tf.float32), name)
 
     def decompress(self, token, context):
@@ -164,7 +176,7 @@ class TernGrad:
                 f"Received: {self.process_set} and {process_set}"
             )
         network = transport.HorovodTransport(self.process_set)
-        mean = average_rows(slices, self, network, self.next_step(), transport.unique_name(slices.values))
+        mean = average_rows(slices, self, network, _next_step(self), transport.unique_name(slices.values))
         times = tf.cast(factor if op == hvd.Average else factor * tf.cast(network.size(), tf.float64), mean.dtype)
         return tf.IndexedSlices(mean.values * times, mean.indices, mean.dense_shape)
 

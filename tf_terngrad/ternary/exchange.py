@@ -13,6 +13,7 @@ Bytes travel in a Huffman code (huffman.py).
 import dataclasses
 import functools
 import math
+import zlib
 from typing import Protocol
 
 import tensorflow as tf
@@ -61,6 +62,7 @@ class Load:
         seed: int64 (4,): seed, step, tensor, worker.
         levels: L; digits are in [-L, L].
         shared: whether the scales are the same on all workers.
+        mark: float32 (2,), which tells the lengths and the settings from others.
         transport: the network.
         name: of the exchange.
     """
@@ -72,6 +74,7 @@ class Load:
     seed: tf.Tensor
     levels: int
     shared: bool
+    mark: tf.Tensor
     transport: Transport
     name: str
 
@@ -100,10 +103,11 @@ def average(gradients, settings, transport, step, name="terngrad"):
     flat, sizes = flatten(gradients)
     lengths = bucket_lengths(sizes, settings.bucket_size)
     thresholds, scales = codec.scale(flat, lengths, settings.clip)
+    mark = _mark(lengths, settings)
     if settings.share_scales:
-        scales = _largest(scales, lengths, transport, name)
+        scales = _largest(scales, mark, lengths, transport, name)
     seed = random_key(settings, step, transport.rank())
-    load = Load(flat, lengths, thresholds, scales, seed, settings.levels, settings.share_scales, transport, name)
+    load = Load(flat, lengths, thresholds, scales, seed, settings.levels, settings.share_scales, mark, transport, name)
     return unflatten(_scheduled(settings.schedule, load), gradients)
 
 
@@ -127,32 +131,34 @@ def random_key(settings, step, worker) -> tf.Tensor:
     return tf.stack([tf.cast(number, tf.int64) for number in (settings.seed, step, 0, worker)])
 
 
-def _largest(scales, lengths, transport, name):
+def _largest(scales, mark, lengths, transport, name):
     """The largest scales of all workers. What a sum of words would hide is found here: buckets of other lengths."""
-    mark = _mark(lengths)
     largest = transport.maximum(tf.concat([scales, mark, -mark], 0), f"{name}.scales")
     scales, most, least = tf.split(largest, [tf.size(scales), 2, 2])
     return _if_alike(tf.reduce_all(most == -least), lengths, name, scales)
 
 
-def _everyones(scales, lengths, workers, transport, name):
+def _everyones(load, workers):
     """All workers' own scales, (workers, buckets), of buckets of the same lengths."""
-    mark = _mark(lengths)
-    rows = tf.reshape(transport.gather(tf.concat([scales, mark], 0), f"{name}.scales"), (workers, -1))
-    return _if_alike(tf.reduce_all(rows[:, -2:] == rows[:1, -2:]), lengths, name, rows[:, :-2])
+    rows = load.transport.gather(tf.concat([load.scales, load.mark], 0), f"{load.name}.scales")
+    rows = tf.reshape(rows, (workers, -1))
+    return _if_alike(tf.reduce_all(rows[:, -2:] == rows[:1, -2:]), load.lengths, load.name, rows[:, :-2])
 
 
-def _mark(lengths):
-    """Two floats that tell lengths from most others."""
-    numbers = tf.range(1, tf.size(lengths) + 1, dtype=tf.int64) * 0x9E3779B1
-    mark = tf.reduce_sum(numbers * tf.cast(lengths, tf.int64))
-    return tf.cast(tf.stack([mark // 2**20 % 2**20, mark % 2**20]), tf.float32)  # floats hold 24 bits
+def _mark(lengths, settings):
+    """Two floats that tell lengths and settings from others: the sum of a hash of every length and its position."""
+    own = zlib.crc32(repr((settings.levels, settings.schedule, settings.bucket_size)).encode())
+    positions = tf.range(own, own + tf.size(lengths, tf.int64))
+    mixed = tf.bitwise.bitwise_xor(tf.cast(lengths, tf.int64) * 0x1E3779B97F4A7C15, positions * 0x42B2AE3D27D4EB4F)
+    mixed = tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, 29)) * 0x3F58476D1CE4E5B9
+    mark = tf.reduce_sum(tf.bitwise.bitwise_xor(mixed, tf.bitwise.right_shift(mixed, 32))) + own
+    return tf.cast(tf.stack([tf.math.floormod(mark // 2**20, 2**20), tf.math.floormod(mark, 2**20)]), tf.float32)
 
 
 def _if_alike(alike, lengths, name, value):
     message = (
-        f"The workers' gradients differ, in {name!r}. Expected tensors of the same shapes, in the same order, on all "
-        "of them. This one has buckets of"
+        f"The workers' gradients differ, in {name!r}, or their settings. Expected tensors of the same shapes, in the "
+        "same order, and equal levels, schedule and bucket_size on all of them. This one has buckets of"
     )
     return _checked(alike, [message, lengths], value)
 
@@ -222,7 +228,7 @@ def by_bytes(load):
     workers = load.transport.size()
     scales = tf.repeat(load.scales[None], workers, axis=0)
     if not load.shared:
-        scales = _everyones(load.scales, load.lengths, workers, load.transport, load.name)
+        scales = _everyones(load, workers)
     with tf.control_dependencies([scales]):  # where buckets are not alike, that is the error, and not the bytes
         data = codec.encode_bytes(*load.parts, load.levels)
     rows = tf.reshape(_everyones_bytes(load, "bytes", data, tf.repeat(tf.size(data), workers)), (workers, -1))

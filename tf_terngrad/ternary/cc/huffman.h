@@ -35,7 +35,7 @@ inline int64_t Granule(int64_t letters) { return std::max<int64_t>(letters / 256
 // Adds how often each letter occurs.
 void CountLetters(const uint8_t* letters, int64_t count, int64_t* counts);
 
-// The lengths of the codes that take the fewest bits, none longer than kLongestCode.
+// The lengths of Huffman's codes; where one would be longer than kLongestCode, those for more even counts.
 void CodeLengths(const int64_t* counts, uint8_t* lengths);
 
 // How many letters each lane of a block holds.
