@@ -67,7 +67,6 @@ def test_training_begins_with_the_whole_state_of_one_worker(root):
         model = model_of_this_worker(keras.optimizers.Adam(0.01 * (1 + hvd.rank())))
         fit(model)  # apart: each has moments of its own now
         DistributedOptimizer(model.optimizer, TernGrad(smallest=1))
-        model.make_train_function(force=True)
         before, watch = values_of(model), Watch()
         fit(model, callbacks.BroadcastVariables(root), watch)
         return before, watch.state, [variable.numpy() for variable in model.trainable_variables]
@@ -81,6 +80,17 @@ def test_training_begins_with_the_whole_state_of_one_worker(root):
     assert sum(value.dtype == np.int64 and value.shape == (2,) for value in state) == 1  # the seed of the dropout
     for ours, theirs in zip(weights, other_weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
+
+
+@pytest.mark.parametrize("option", [{"epochs": 1}, {"steps_per_epoch": 1}])
+def test_workers_with_other_numbers_of_epochs_or_batches_are_refused(option):
+    def apart(option):
+        model = model_of_this_worker(DistributedOptimizer(keras.optimizers.SGD(0.1)))
+        mine = {name: value + hvd.rank() for name, value in option.items()}
+        with pytest.raises(ValueError, match=r"workers \[0\] have 1 .* Give every worker as many examples"):
+            model.fit(*data_of_this_worker(), batch_size=2, callbacks=[callbacks.BroadcastVariables()], **mine)
+
+    run_workers(apart, option)
 
 
 def test_an_optimizer_is_built_to_be_broadcast():

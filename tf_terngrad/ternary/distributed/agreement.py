@@ -9,13 +9,17 @@ from tf_terngrad.ternary import transport
 NUMBER = re.compile(r"_\d+(?=/|$)")
 
 
-def require(lines, subject: str, process_set=None) -> None:
+SAME_MODEL = "Build the same model with the same arguments everywhere."
+
+
+def require(lines, subject: str, process_set=None, remedy: str = SAME_MODEL) -> None:
     """Refuse, on all workers, what is not the same on all of them.
 
     Args:
         lines: list of str, this worker's.
         subject: what they describe, for the message.
         process_set: the workers; None: all of them.
+        remedy: a sentence, the message's last.
 
     Raises:
         ValueError: they differ; it names the first difference, and who has what.
@@ -24,10 +28,7 @@ def require(lines, subject: str, process_set=None) -> None:
     for line in itertools.zip_longest(*everyones, fillvalue="nothing"):
         if len(set(line)) > 1:
             who = "; ".join(f"workers {ranks} have {value}" for value, ranks in parties(line).items())
-            raise ValueError(
-                f"{subject} must be the same on all workers. The first that differs: {who}. "
-                "Build the same model with the same arguments everywhere."
-            )
+            raise ValueError(f"{subject} must be the same on all workers. The first that differs: {who}. {remedy}")
 
 
 def entry(name: str, content: str) -> str:

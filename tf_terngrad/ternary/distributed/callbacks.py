@@ -4,9 +4,10 @@ import keras
 import numpy as np
 
 from tf_terngrad.ternary import transport
+from tf_terngrad.ternary.distributed import agreement
 from tf_terngrad.ternary.distributed.histograms import GradientHistograms
 from tf_terngrad.ternary.distributed.learning_rate import ScheduleLearningRate, WarmUpLearningRate
-from tf_terngrad.ternary.distributed.optimizer import is_distributed
+from tf_terngrad.ternary.distributed.optimizer import averaged_before, is_distributed
 from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
 
 __all__ = [
@@ -31,7 +32,8 @@ class BroadcastVariables(keras.callbacks.Callback):
 
     Raises:
         ValueError: at the start of training: the model's optimizer does not average gradients, nor does the model have
-            a train_step of its own that could; or the models are not alike on all workers.
+            a train_step of its own that could; the models are not alike on all workers, or the workers have other
+            numbers of epochs, or of batches in an epoch: they would wait for one another.
 
     Example:
 
@@ -55,8 +57,16 @@ class BroadcastVariables(keras.callbacks.Callback):
                 "ordinary optimizer: tt.distributed.DistributedOptimizer(model.optimizer) before training makes it "
                 "distributed."
             )
+        agreement.require(
+            [f"{self.params[name]} {name}" for name in ("epochs", "steps")],
+            "What fit does",
+            self.process_set,
+            "Give every worker as many examples, or steps_per_epoch.",
+        )
         if not optimizer.built:
             optimizer.build(self.model.trainable_variables)
+        if is_distributed(optimizer) and not averaged_before(optimizer):
+            self.model.make_train_function(force=True)  # it may have been traced while the optimizer averaged nothing
         broadcast_variables([*self.model.variables, *optimizer.variables], self.root_rank, self.process_set)
 
 

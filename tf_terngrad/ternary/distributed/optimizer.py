@@ -30,7 +30,8 @@ def DistributedOptimizer(
     What is made from its configuration is an ordinary optimizer, that of a loaded model too: make it distributed again.
 
     Args:
-        optimizer: a `keras.optimizers.Optimizer`, whose step was not traced yet.
+        optimizer: a `keras.optimizers.Optimizer`, whose step was not traced yet; of a model that was fitted before,
+            `callbacks.BroadcastVariables` has it traced again.
         compression: None, `Compression.none`, `Compression.fp16`, or a `TernGrad`.
         op: "average", or "sum".
         exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats: `["*/bias"]`.
@@ -77,6 +78,12 @@ def is_distributed(optimizer) -> bool:
     return loss_scale.exchange_of(loss_scale.inner(optimizer)) is not None
 
 
+def averaged_before(optimizer) -> bool:
+    """Whether an optimizer has averaged gradients, or was traced doing so, since it was made distributed."""
+    exchange = loss_scale.exchange_of(loss_scale.inner(optimizer))
+    return exchange is not None and exchange.used
+
+
 class Exchange:
     """What makes an optimizer distributed; its attribute `_exchange`."""
 
@@ -85,6 +92,7 @@ class Exchange:
         self._averager = averager
         self._variables = []
         self._done = False
+        self.used = False
         self.everywhere = averager.everywhere
         optimizer._exchange = self
         if type(optimizer).apply is keras.optimizers.Optimizer.apply:
@@ -103,6 +111,7 @@ class Exchange:
     def average(self, gradients, variables) -> list:
         """The averages of gradients over the workers."""
         _refuse_overwritten(variables)
+        self.used = True
         return self._averager(gradients, variables)
 
     @contextlib.contextmanager
@@ -125,7 +134,7 @@ class Exchange:
         return gradients, variables
 
     def _average_and_clip(self, gradients):
-        return self._clip(gradients if self._done else self._averager(gradients, self._variables))
+        return self._clip(gradients if self._done else self.average(gradients, self._variables))
 
     def _average_and_apply(self, gradients, trainable_variables=None):
         variables = trainable_variables or self._optimizer._trainable_variables
