@@ -163,6 +163,7 @@ def _coded_letters(data, count):
     end, granule = body + tf.reduce_sum(sizes), huffman.granule(count)
     behind = end + -end % granule
     _refuse(tf.size(data) >= behind, "streams cut short", count)
+    _refuse(data[end:behind] == 0, "padding that is not zero", data[end:behind])
     return _letters(data[body:end], lengths, sizes, lanes), data[behind:]
 
 

@@ -216,6 +216,7 @@ class DecompressOp : public tensorflow::OpKernel {
   static absl::Status Parse(const Streams& all, const Tensor& input, Coded* coded) {
     const uint8_t* next = input.flat<uint8_t>().data();
     coded->end = next + input.NumElements();
+    coded->decoders.reserve(all.streams.size());
     for (size_t i = 0; i < all.streams.size(); ++i) {
       const Stream& stream = all.streams[i];
       if (stream.letters == 0) continue;
@@ -244,8 +245,12 @@ class DecompressOp : public tensorflow::OpKernel {
           next += lanes.sizes[lane];
         }
       }
-      if (coded->end - next < stream.padding(next - begin)) return Malformed(i, "a part is missing");
-      next += stream.padding(next - begin);
+      const int64_t padding = stream.padding(next - begin);
+      if (coded->end - next < padding) return Malformed(i, "a part is missing");
+      if (std::any_of(next, next + padding, [](uint8_t byte) { return byte != 0; })) {
+        return Malformed(i, "its padding is not zero");
+      }
+      next += padding;
     }
     if (next == coded->end) return absl::OkStatus();
     return absl::InvalidArgumentError(absl::StrCat("Malformed streams: there are ", coded->end - next,
