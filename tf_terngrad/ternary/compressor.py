@@ -14,11 +14,15 @@ SIGNS = 32
 """How many signs tell the workers' shapes apart."""
 
 
+def _counter() -> tf.Variable:
+    with tf.init_scope():
+        return tf.Variable(0, dtype=tf.int64, trainable=False, name="terngrad_step")
+
+
 @functools.cache
 def _steps_of(settings) -> tf.Variable:
     """How many gradients travelled with these settings through Horovod's doors."""
-    with tf.init_scope():
-        return tf.Variable(0, dtype=tf.int64, trainable=False, name="terngrad_step")
+    return _counter()
 
 
 def _next_step(settings) -> tf.Tensor:
@@ -183,8 +187,7 @@ class TernGrad:
     def next_step(self) -> tf.Tensor:
         """A number that no exchange of this object had before: the random bits' step."""
         if not self._steps:
-            with tf.init_scope():
-                self._steps.append(tf.Variable(0, dtype=tf.int64, trainable=False, name="terngrad_step"))
+            self._steps.append(_counter())
         return self._steps[0].assign_add(1)
 
     def get_config(self) -> dict:

@@ -74,10 +74,12 @@ def _exponent(base: int, bound: int) -> int:
     return next(k for k in range(65) if base ** (k + 1) >= bound)
 
 
-def _largest_base(exponent: int) -> int:
-    """The largest base that an int64 holds with base^exponent < 2^64."""
-    return bisect.bisect_left(range(2**63 - 1), 2**64, key=lambda base: base**exponent) - 1
+def _largest_bases(count: int, bound: int, dtype) -> np.ndarray:
+    """The largest base of the dtype with base^exponent below the bound, for each exponent from 1 to count."""
+    bases = range(min(bound, np.iinfo(dtype).max))
+    found = [bisect.bisect_left(bases, bound, key=lambda base: base**exponent) - 1 for exponent in range(1, count + 1)]
+    return np.array(found, dtype)
 
 
-_LARGEST_BASES_IN_BYTES = np.array([255, 15, 6, 3, 3], np.int32)  # base^1, base^2, ... are below 256
-_LARGEST_BASES = np.array([_largest_base(exponent) for exponent in range(1, LARGEST_DIGITS + 1)])
+_LARGEST_BASES_IN_BYTES = _largest_bases(digits_per_byte(1), 2**8, np.int32)
+_LARGEST_BASES = _largest_bases(LARGEST_DIGITS, 2**64, np.int64)

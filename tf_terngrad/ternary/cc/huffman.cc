@@ -13,14 +13,10 @@ constexpr int kUnroll = 4;  // longest codes that fit 64 bits behind seven bits 
 constexpr int kAtOnce = 4;  // letters of an entry of the decoder's table, its lowest bytes
 static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__);
 
-uint64_t Load(const uint8_t* bytes) {
-  uint64_t bits = 0;
-  for (int i = 7; i >= 0; --i) bits = bits << 8 | bytes[i];
+TERNGRAD_INLINE uint64_t Load(const uint8_t* bytes) {
+  uint64_t bits;
+  std::memcpy(&bits, bytes, sizeof(bits));
   return bits;
-}
-
-void Store(uint64_t bits, uint8_t* bytes) {
-  for (int i = 0; i < 8; ++i) bytes[i] = static_cast<uint8_t>(bits >> 8 * i);
 }
 
 int Reversed(int code) {
@@ -169,7 +165,7 @@ int64_t HuffmanEncoder::Encode(const uint8_t* letters, int64_t count, uint8_t* b
     used += codes_[letter] >> 16;
   };
   const auto flush = [&] {
-    Store(bits, next);
+    std::memcpy(next, &bits, sizeof(bits));
     next += used >> 3;
     bits >>= used & ~7;
     used &= 7;

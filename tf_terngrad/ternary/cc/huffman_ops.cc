@@ -216,7 +216,7 @@ class DecompressOp : public tensorflow::OpKernel {
   static absl::Status Parse(const Streams& all, const Tensor& input, Coded* coded) {
     const uint8_t* next = input.flat<uint8_t>().data();
     coded->end = next + input.NumElements();
-    coded->decoders.reserve(all.streams.size());
+    coded->decoders.reserve(std::min<size_t>(all.streams.size(), input.NumElements() / kLengthBytes));
     for (size_t i = 0; i < all.streams.size(); ++i) {
       const Stream& stream = all.streams[i];
       if (stream.letters == 0) continue;

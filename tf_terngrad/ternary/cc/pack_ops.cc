@@ -141,7 +141,32 @@ class UnpackWordsOp : public LevelsOp {
   }
 };
 
-class SumBytesOp : public LevelsOp {
+// How the sums of rows of digits are packed.
+struct SumsAsWords {
+  using Layout = WordLayout;
+  using Sum = int32_t;
+  using Output = int64_t;
+  static constexpr auto LayoutOf = static_cast<absl::Status (*)(int64_t, int, WordLayout*)>(WordLayoutOf);
+  static constexpr auto Pack = PackWords;
+};
+struct SumsAsBytes {
+  using Layout = ByteLayout;
+  using Sum = int8_t;
+  using Output = uint8_t;
+  static absl::Status LayoutOf(int64_t rows, int levels, ByteLayout* layout) {
+    const int64_t most = kMaxLevels / levels;
+    if (rows > most) {
+      return absl::InvalidArgumentError(absl::StrCat("Bytes hold sums of up to ", most, " rows with ", levels,
+                                                     " levels. Received: ", rows, " rows."));
+    }
+    *layout = ByteLayout(rows * levels);
+    return absl::OkStatus();
+  }
+  static constexpr auto Pack = PackBytes;
+};
+
+template <class Packed>
+class SumRowsOp : public LevelsOp {
  public:
   using LevelsOp::LevelsOp;
 
@@ -152,61 +177,24 @@ class SumBytesOp : public LevelsOp {
     OP_REQUIRES_OK(context, SizeOf(context->input(1), &size));
     OP_REQUIRES_OK(context, CheckRows(input));
     const int64_t rows = input.dim_size(0), columns = input.dim_size(1);
-    WordLayout to(1);
-    OP_REQUIRES_OK(context, WordLayoutOf(rows, levels_, &to));
+    typename Packed::Layout to(1);
+    OP_REQUIRES_OK(context, Packed::LayoutOf(rows, levels_, &to));
     OP_REQUIRES_OK(context, CheckOutputs("bytes", columns, size, from));
     Tensor* output;
     OP_REQUIRES_OK(context, Allocate(context, 0, TensorShape({to.outputs(size)}), &output));
     const uint8_t* bytes = input.flat<uint8_t>().data();
-    int64_t* words = output->flat<int64_t>().data();
+    auto* packed = output->flat<typename Packed::Output>().data();
     Fault fault;
     ForTiles(context, size, std::lcm(from.block(), to.block()), kCycles * (rows + 1), [&](int64_t begin, int64_t end) {
       int8_t digits[kMostTile];
-      int32_t sums[kMostTile] = {};
+      typename Packed::Sum sums[kMostTile] = {};
       for (int64_t row = 0; row < rows; ++row) {
         const int64_t first = row * columns + from.outputs(begin);
         const int64_t bad = UnpackBytes(bytes + first, end - begin, from, digits);
         if (bad >= 0) fault.Note(first + bad);
         AddDigits(digits, end - begin, sums);
       }
-      PackWords(sums, end - begin, to, words + to.outputs(begin));
-    });
-    if (fault.found()) {
-      context->CtxFailure(MalformedByte(fault.index(), bytes[fault.index()], from, levels_));
-    }
-  }
-};
-
-class AddBytesOp : public LevelsOp {
- public:
-  using LevelsOp::LevelsOp;
-
-  void Compute(OpKernelContext* context) override {
-    const Tensor& input = context->input(0);
-    const ByteLayout from(levels_);
-    int64_t size;
-    OP_REQUIRES_OK(context, SizeOf(context->input(1), &size));
-    OP_REQUIRES_OK(context, CheckRows(input));
-    const int64_t rows = input.dim_size(0), columns = input.dim_size(1);
-    OP_REQUIRES(context, rows <= kMaxLevels / levels_,
-                absl::InvalidArgumentError(absl::StrCat("Bytes hold sums of up to ", kMaxLevels / levels_, " rows with ",
-                                                        levels_, " levels. Received: ", rows, " rows.")));
-    const ByteLayout to(rows * levels_);
-    OP_REQUIRES_OK(context, CheckOutputs("bytes", columns, size, from));
-    Tensor* output;
-    OP_REQUIRES_OK(context, Allocate(context, 0, TensorShape({to.outputs(size)}), &output));
-    const uint8_t* bytes = input.flat<uint8_t>().data();
-    uint8_t* added = output->flat<uint8_t>().data();
-    Fault fault;
-    ForTiles(context, size, std::lcm(from.block(), to.block()), kCycles * (rows + 1), [&](int64_t begin, int64_t end) {
-      int8_t digits[kMostTile], sums[kMostTile] = {};
-      for (int64_t row = 0; row < rows; ++row) {
-        const int64_t first = row * columns + from.outputs(begin);
-        const int64_t bad = UnpackBytes(bytes + first, end - begin, from, digits);
-        if (bad >= 0) fault.Note(first + bad);
-        AddDigits(digits, end - begin, sums);
-      }
-      PackBytes(sums, end - begin, to, added + to.outputs(begin));
+      Packed::Pack(sums, end - begin, to, packed + to.outputs(begin));
     });
     if (fault.found()) {
       context->CtxFailure(MalformedByte(fault.index(), bytes[fault.index()], from, levels_));
@@ -217,8 +205,8 @@ class AddBytesOp : public LevelsOp {
 REGISTER_KERNEL_BUILDER(Name("TerngradPackBytes").Device(tensorflow::DEVICE_CPU), PackBytesOp);
 REGISTER_KERNEL_BUILDER(Name("TerngradUnpackBytes").Device(tensorflow::DEVICE_CPU), UnpackBytesOp);
 REGISTER_KERNEL_BUILDER(Name("TerngradUnpackWords").Device(tensorflow::DEVICE_CPU), UnpackWordsOp);
-REGISTER_KERNEL_BUILDER(Name("TerngradSumBytes").Device(tensorflow::DEVICE_CPU), SumBytesOp);
-REGISTER_KERNEL_BUILDER(Name("TerngradAddBytes").Device(tensorflow::DEVICE_CPU), AddBytesOp);
+REGISTER_KERNEL_BUILDER(Name("TerngradSumBytes").Device(tensorflow::DEVICE_CPU), SumRowsOp<SumsAsWords>);
+REGISTER_KERNEL_BUILDER(Name("TerngradAddBytes").Device(tensorflow::DEVICE_CPU), SumRowsOp<SumsAsBytes>);
 
 #define REGISTER(T)                                                                                     \
   REGISTER_KERNEL_BUILDER(Name("TerngradPackWords").Device(tensorflow::DEVICE_CPU).TypeConstraint<T>("T"), \

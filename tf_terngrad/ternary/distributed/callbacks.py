@@ -7,7 +7,7 @@ from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.distributed import agreement
 from tf_terngrad.ternary.distributed.histograms import GradientHistograms
 from tf_terngrad.ternary.distributed.learning_rate import ScheduleLearningRate, WarmUpLearningRate
-from tf_terngrad.ternary.distributed.optimizer import averaged_before, is_distributed
+from tf_terngrad.ternary.distributed.optimizer import is_distributed, is_new
 from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
 
 __all__ = [
@@ -65,7 +65,7 @@ class BroadcastVariables(keras.callbacks.Callback):
         )
         if not optimizer.built:
             optimizer.build(self.model.trainable_variables)
-        if is_distributed(optimizer) and not averaged_before(optimizer):
+        if is_new(optimizer):
             self.model.make_train_function(force=True)  # it may have been traced while the optimizer averaged nothing
         broadcast_variables([*self.model.variables, *optimizer.variables], self.root_rank, self.process_set)
 

@@ -78,10 +78,10 @@ def is_distributed(optimizer) -> bool:
     return loss_scale.exchange_of(loss_scale.inner(optimizer)) is not None
 
 
-def averaged_before(optimizer) -> bool:
-    """Whether an optimizer has averaged gradients, or was traced doing so, since it was made distributed."""
+def is_new(optimizer) -> bool:
+    """Whether an optimizer was made distributed, and has averaged no gradients, nor was traced doing so, since then."""
     exchange = loss_scale.exchange_of(loss_scale.inner(optimizer))
-    return exchange is not None and exchange.used
+    return exchange is not None and not exchange.used
 
 
 class Exchange:
