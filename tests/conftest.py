@@ -10,6 +10,8 @@ import keras
 import pytest
 import tensorflow as tf
 
+from tf_terngrad.ternary import native, twin
+
 # Several workers share the machine's cores; a pool of threads for each would only make them wait for one another.
 tf.config.threading.set_intra_op_parallelism_threads(1)
 tf.config.threading.set_inter_op_parallelism_threads(1)
@@ -32,3 +34,9 @@ def fresh_and_seeded():
     """Layer names and random numbers start anew in each test, whatever ran before it."""
     keras.backend.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
     keras.utils.set_random_seed(7)
+
+
+@pytest.fixture(params=[native, twin], ids=["native", "twin"], scope="module")
+def implementation(request):
+    """Each codec in turn."""
+    return request.param

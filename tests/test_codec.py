@@ -14,11 +14,6 @@ SIZES = [0, 1, 2, 4, 5, 6, 63, 64, 319, 320, 321, 1000, 5003]
 DTYPES = ["float16", "bfloat16", "float32", "float64"]
 
 
-@pytest.fixture(params=[native, twin], ids=["native", "twin"], scope="module")
-def implementation(request):
-    return request.param
-
-
 def digits(size, most, seed=0):
     return np.random.default_rng(seed).integers(-most, most + 1, size)
 
@@ -148,52 +143,6 @@ def test_digits_out_of_range_are_refused(implementation, bad):
         implementation.pack_words(tf.constant([0, bad], tf.int32), 1, 1)
 
 
-def letters(size, kind, seed=0):
-    """Bytes of some distribution."""
-    rng = np.random.default_rng(seed)
-    draw = {
-        "any": lambda: rng.integers(0, 256, size),
-        "one": lambda: np.full(size, 200),
-        "two": lambda: rng.integers(0, 2, size) * 255,
-        "peaked": lambda: np.abs(rng.normal(size=size) * 3).astype(int),
-        "steep": lambda: np.minimum(rng.geometric(0.6, size), 255),  # Huffman's own code would be longer than ours
-    }
-    return tf.constant(draw[kind](), tf.uint8)
-
-
-@pytest.mark.parametrize("kind", ["any", "one", "two", "peaked", "steep"])
-@pytest.mark.parametrize("counts", [[0], [1], [0, 700, 0], [3840], [960, 3841, 5000]], ids=str)
-def test_streams_give_the_bytes_back_whichever_codec_made_them(implementation, kind, counts):
-    given = letters(sum(counts), kind)
-    for maker in (native, twin):
-        streams, sizes = maker.compress(given, counts)
-        assert (streams.dtype, sizes.dtype, len(sizes)) == (tf.uint8, tf.int32, len(counts))
-        np.testing.assert_array_equal(implementation.decompress(streams, counts), given)
-        ends = np.cumsum(sizes)
-        assert ends[-1] == len(streams)
-        start = sum(counts[:-1])
-        last = streams[ends[-1] - sizes[-1] :]
-        np.testing.assert_array_equal(implementation.decompress(last, counts[-1:]), given[start:])
-
-
-@pytest.mark.parametrize("maker", [native, twin], ids=["coded", "stored"])
-def test_streams_are_read_in_a_graph_of_known_shapes(implementation, maker):
-    given = letters(5000, "peaked")
-    streams, _ = maker.compress(given, [5000])
-    np.testing.assert_array_equal(tf.function(implementation.decompress)(streams, tf.constant([5000])), given)
-
-
-@hypothesis.given(st.binary(max_size=5000), st.lists(st.integers(0, 3000), min_size=1, max_size=4))
-@hypothesis.settings(deadline=None, max_examples=50)
-def test_any_bytes_come_back_from_streams(given, cuts):
-    cuts = np.minimum(np.cumsum(cuts), len(given))
-    counts = np.diff([0, *cuts[:-1], len(given)])
-    given = tf.constant(list(given), tf.uint8)
-    streams, sizes = native.compress(given, counts)
-    assert all(size <= count + (count > 0) for size, count in zip(sizes.numpy(), counts, strict=True))
-    np.testing.assert_array_equal(native.decompress(streams, counts), given)
-
-
 @pytest.mark.parametrize("workers, levels", [(1, 1), (1, 3), (1, 127), (4, 1), (16, 1), (5, 2)])
 def test_streams_of_normally_distributed_gradients_are_as_long_as_expected(workers, levels):
     size = 1_000_000
@@ -211,55 +160,6 @@ def test_streams_of_normally_distributed_gradients_are_as_long_as_expected(worke
 
 def outputs_of(size, levels):
     return outputs(size, digits_per_byte(levels), BYTE_STRIDE)
-
-
-def spoilt(streams, where, value):
-    return tf.tensor_scatter_nd_update(streams, [[where]], [tf.constant(value, tf.uint8)])
-
-
-@pytest.mark.parametrize("maker", [native, twin], ids=["coded", "stored"])
-def test_streams_that_no_encoder_made_are_refused(implementation, maker):
-    streams, sizes = maker.compress(letters(5000, "peaked"), [5000])
-    end = int(sizes[0])
-    assert maker is twin or int(streams[-1]) == 0, "expected a stream with padding; choose another number of letters"
-    bad = {
-        "short": (streams[:-1], [5000]),
-        "nothing": (streams[:0], [5000]),
-        "long": (tf.concat([streams, [0]], 0), [5000]),
-        "more letters": (streams, [5001]),
-        "fewer letters": (streams, [4980]),
-        "one more stream": (streams, [5000, 1]),
-        "more letters than bits": (streams, [2**30]),
-        "a head cut short": (streams[: min(100, end - 1)], [5000]),
-    }
-    if maker is native:
-        bad |= {
-            "padding": (spoilt(streams, end - 1, 1), [5000]),
-            "no code": (spoilt(streams, 0, 0), [5000]),
-            "a length that no code has": (spoilt(streams, 0, 13), [5000]),
-            "a lane too long": (spoilt(streams, 129, 254), [5000]),
-            "another lane": (spoilt(streams, 128, int(streams[128]) ^ 1), [5000]),
-        }
-    for what, (data, counts) in bad.items():
-        with pytest.raises(tf.errors.InvalidArgumentError):
-            pytest.fail(f"{what}: {implementation.decompress(data, counts)[:9]}")
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        implementation.compress(letters(10, "any"), [4, 5])
-
-
-def test_whatever_comes_as_a_stream_is_read_or_refused(implementation):
-    """Never a read behind its end: bytes of a stream, changed at random."""
-    rng = np.random.default_rng(0)
-    streams, _ = native.compress(letters(4000, "steep"), [4000])
-    outcomes = set()
-    for _ in range(200 if implementation is native else 3):
-        data = streams.numpy()
-        data[rng.integers(0, len(data), 3)] = rng.integers(0, 256, 3)
-        try:
-            outcomes.add(len(implementation.decompress(tf.constant(data), [4000])))
-        except tf.errors.InvalidArgumentError:
-            outcomes.add("refused")
-    assert outcomes <= {4000, "refused"} and "refused" in outcomes
 
 
 def gradient(size, dtype="float32", seed=0):
