@@ -89,7 +89,7 @@ class BuildCodec(build_ext):
 setup(
     name="tf_terngrad",
     version="0.1.0",
-    description="Structured sparsity for Keras 3: train, compact, and ship TFLite files that are smaller and faster",
+    description="For Keras 3: structured sparsity, down to smaller, faster TFLite files; ternary gradients by Horovod",
     long_description=(Path(__file__).parent / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="Apache-2.0",

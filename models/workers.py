@@ -8,6 +8,9 @@ import keras
 
 import tf_terngrad as tt
 
+PATIENCE = "600"
+"""Seconds that workers wait for one that sends nothing, before all of them end; by itself Horovod waits for ever."""
+
 COMPRESSIONS = {"none": lambda: None, "fp16": lambda: tt.Compression.fp16, "terngrad": tt.TernGrad}
 
 
@@ -65,6 +68,7 @@ class HorovodWorker(Worker):
     def __init__(self, compression: str):
         import horovod.tensorflow as hvd  # where there is one worker, Horovod need not be installed
 
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", PATIENCE)  # `init` reads it
         hvd.init()
         self._hvd = hvd
         self._compression = COMPRESSIONS[compression]()

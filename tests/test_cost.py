@@ -99,7 +99,8 @@ def test_a_slow_link_makes_times_proportional_to_bytes(name, size, workers):
 
 @given(sizes, worker_counts, levels, links)
 def test_the_choice_is_the_fastest(size, workers, level, link):
-    able = [name for name in cost.SCHEDULES if name != "shards" or workers * level <= LARGEST_IN_TWO]
+    hold = workers < cost.LARGEST and workers * level <= LARGEST_IN_TWO
+    able = [name for name in cost.SCHEDULES if name != "shards" or hold]
     times = {name: cost.seconds(name, size, workers, level, link) for name in able}
     assert times[cost.choose(size, workers, level, link)] == min(times.values())
 
@@ -108,6 +109,37 @@ def test_what_is_chosen():
     assert [cost.choose(5_000_000, workers) for workers in (2, 4, 8, 64, 1024)] == ["bytes"] + ["shards"] * 4
     # of small tensors, what Horovod has to agree on counts most
     assert "shards" not in [cost.choose(1024, workers) for workers in (2, 4, 8)]
+
+
+def test_what_stands_for_any_more_workers_holds_any_sums():
+    for level in (1, 2, 16, 31, 127):
+        assert cost.choose(5_000_000, cost.LARGEST, level) in ("words", "bytes")
+    assert cost.choose(5_000_000, cost.LARGEST - 1) == "shards"
+
+
+@pytest.mark.parametrize("workers, levels, messages", [(4, 1, 3), (127, 1, 3), (128, 1, 4), (2, 64, 4)])
+def test_sums_that_need_two_bytes_need_another_collective(workers, levels, messages):
+    instant = cost.Link(rate=math.inf, delay=0)
+    late = cost.Link(rate=math.inf, delay=1)
+    times = [cost.seconds("shards", 1, workers, levels, link) for link in (instant, late)]
+    agreeing = cost.MEETING * math.log2(workers) + messages * cost.CYCLE
+    assert times[0] == pytest.approx(agreeing, rel=1e-3)
+    # one alltoall, and a ring for each byte of a sum
+    assert times[1] - times[0] == pytest.approx(1 + (messages - 2) * (workers - 1))
+
+
+def test_seconds_are_the_terms_of_their_formula():
+    size, workers, cores, link = 10**6, 4, 0.5, cost.Link(1e8, 1e-3)
+    method, sent = cost.METHODS["bytes"], cost.bytes_bytes(10**6, 4)
+    terms = [
+        (cost.MEETING * 2 + cost.CYCLE * 2) / 0.5,
+        size * (method.codec + 4 * method.decode) / 0.5,
+        max(8 * cost.FRAME * sent / 1e8, method.travel * sent / 0.5),
+        1e-3 * 3,
+    ]
+    assert cost.seconds("bytes", size, workers, link=link, cores=cores) == pytest.approx(sum(terms))
+    faster = cost.seconds("bytes", size, workers, link=link, cores=2)
+    assert faster == pytest.approx(terms[0] / 2 + terms[1] / 4 + terms[2] + terms[3])  # the wire is what it waits for
 
 
 @given(names, st.floats(1e-4, 10), sizes, st.integers(2, cost.LARGEST), links)

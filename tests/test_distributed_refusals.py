@@ -85,6 +85,42 @@ def test_gradients_that_are_not_alike_are_an_error_on_all_workers():
     assert "workers [1] have nothing" in number
 
 
+@pytest.mark.parametrize("run", [lambda step: step, tf.function], ids=["eager", "graph"])
+def test_a_gradient_that_one_worker_lacks_in_a_later_step_is_an_error_on_all_workers(run):
+    def together():
+        average = Averager(Settings(TernGrad(smallest=1)))
+        weights = variables_of((2000,), (3,))
+
+        @run
+        def step(lacks):
+            return average([tf.ones(2000), None if lacks else tf.ones(3)], weights)[0]
+
+        for _ in range(2):
+            step(False)
+        with pytest.raises((ValueError, tf.errors.InvalidArgumentError)) as caught:
+            step(hvd.rank() == 1)
+        return str(caught.value)
+
+    for message in run_workers(together, timeout=60):
+        assert "workers [0] have weight: float32 (3,) as digits; workers [1] have weight: no gradient" in message
+
+
+def test_a_worker_that_comes_later_joins_those_that_have_averaged_before():
+    def together():
+        average = Averager(Settings(TernGrad(smallest=1)))
+        (weight,) = variables_of((2000,))
+
+        def step(value):
+            return average([tf.fill([2000], value)], [weight])[0][0]
+
+        before = tf.function(step)
+        before(1.0)
+        after = tf.function(step) if hvd.rank() else before  # as a new worker, which has traced nothing
+        return float(after(3.0))
+
+    assert run_workers(together, timeout=60) == [3.0] * 2
+
+
 def test_xla_is_refused():
     def together():
         messages = []

@@ -6,7 +6,7 @@ import tensorflow as tf
 import virtual_workers
 
 import tf_terngrad.ternary.exchange as exchange
-from tf_terngrad.ternary import cost
+from tf_terngrad.ternary import cost, partition
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.layout import digits_per_byte
 
@@ -128,7 +128,7 @@ def test_what_travels_is_what_the_cost_model_says(schedule, workers, levels):
 def test_shards_cover_everything_once_and_end_with_blocks():
     for workers in (1, 2, 5, 64, 200):
         for size in (0, 1, 319, 8640, 100_000, 5_000_000):
-            shards = exchange.shard_sizes(size, tf.constant(workers), 1).numpy()
+            shards = partition.shard_sizes(size, tf.constant(workers), 1).numpy()
             assert len(shards) == workers
             assert shards.sum() == size
             of_sums = 64 * digits_per_byte(min(workers, 127))
@@ -165,5 +165,16 @@ def test_settings_that_differ_are_refused_on_all_workers():
 
 
 def test_buckets_cover_each_tensor_and_never_two():
-    lengths = exchange.bucket_lengths(tf.constant([5, 0, 6, 2]), 3).numpy().tolist()
+    lengths = partition.bucket_lengths(tf.constant([5, 0, 6, 2]), 3).numpy().tolist()
     assert lengths == [3, 2, 0, 3, 3, 2]
+
+
+def test_exchanges_of_other_names_draw_other_random_bits():
+    def averages(network):
+        gradient, settings = tf.fill([2000], 0.5), TernGrad(clip=None)
+        values = [tf.concat([gradient, [1.0]], 0)]
+        return [exchange.average(values, settings, network, 1, name)[0].numpy() for name in ("a", "b", "a")]
+
+    for one, other, again in virtual_workers.run(2, averages):
+        np.testing.assert_array_equal(one, again)
+        assert 0.4 < np.mean(one != other) < 0.8  # of the sums of two: all but 3/8 of them

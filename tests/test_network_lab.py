@@ -13,6 +13,7 @@ import subprocess
 import sys
 
 import pytest
+from tool_modules import load
 
 from tf_terngrad.ternary import cost
 
@@ -190,6 +191,30 @@ def test_the_command_line_prints_a_table():
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert {"[0] 42", "[1] 42"} < set(done.stdout.splitlines())
     assert re.search(r"worker +seconds +bytes sent +bytes received\n +0 ", done.stdout)
+
+
+@pytest.mark.parametrize(
+    "flag, told",
+    [
+        ("--workers=x", "expected whole numbers of at least 2"),
+        ("--workers=1", "expected whole numbers of at least 2"),
+        ("--sizes=999", "expected whole numbers of at least 1000"),
+        ("--methods=none", "benchmark_network: expected some of float32, .* Received: none"),
+    ],
+)
+def test_the_benchmark_refuses_in_a_line_what_it_cannot_measure(flag, told):
+    command = [sys.executable, f"{TOOLS}/benchmark_network.py", flag]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and "Traceback" not in done.stderr
+    assert re.search(told, done.stderr), done.stderr
+
+
+def test_gradients_are_exchanged_each_on_its_own():
+    def exchange(gradients, name):
+        return [(name, gradient) for gradient in gradients]
+
+    each = load("exchange_methods").each_alone(exchange)
+    assert each(["first", "second"], "step") == [("step.0", "first"), ("step.1", "second")]
 
 
 def test_rates_and_their_queues():

@@ -1,3 +1,5 @@
+"""Gradients as digits and digits as bytes, one at a time: the public functions."""
+
 import hypothesis
 import numpy as np
 import pytest
@@ -70,6 +72,58 @@ def test_a_clip_that_is_not_positive_is_refused(clip):
 def test_levels_that_digits_cannot_have_are_refused(levels):
     with pytest.raises(ValueError, match="levels="):
         tt.ternarize(gradient(3), seed=(1, 2), levels=levels)
+
+
+@pytest.mark.parametrize(
+    ("scale", "error", "message"),
+    [
+        (-1.0, tf.errors.InvalidArgumentError, "0 or more. Received: scale = -1"),
+        (float("nan"), tf.errors.InvalidArgumentError, "0 or more. Received: scale = nan"),
+        ([1.0, 2.0], ValueError, r"scalar.*shape \(2,\)"),
+        (tf.ones((1,)), ValueError, r"scalar.*shape \(1,\)"),
+        ("1", TypeError, "scale='1'"),
+        (True, TypeError, "scale=True"),
+    ],
+)
+def test_a_scale_that_no_gradients_share_is_refused(scale, error, message):
+    with pytest.raises(error, match=message):
+        tt.ternarize(gradient(3), scale=scale, seed=(1, 2))
+
+
+def test_a_scale_in_a_graph_is_checked_when_it_runs():
+    scaled = tf.function(lambda scale: tt.ternarize(gradient(3), scale=scale, seed=(1, 2))[1])
+    assert float(scaled(tf.constant(7.0))) == 7
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Expected a scale of 0 or more"):
+        scaled(tf.constant(-7.0))
+
+
+def test_numpys_numbers_are_taken():
+    given = gradient(100)
+    found = tt.ternarize(given, np.float64(1.5), np.float32(9), seed=np.array([1, 2]), levels=np.int8(3))
+    codes, _ = tt.ternarize(given, 1.5, 9.0, seed=(1, 2), levels=3)
+    np.testing.assert_array_equal(found[0], codes)
+    for size in (np.int64(100), tf.constant(100)):
+        np.testing.assert_array_equal(tt.unpack(tt.pack(codes, np.int64(3)), size, np.int64(3)), codes)
+
+
+@pytest.mark.parametrize(
+    ("size", "error", "message"),
+    [
+        (-1, ValueError, "from 0 to .*size=-1"),
+        (3.0, TypeError, "size=3.0"),
+        ("3", TypeError, "size='3'"),
+        (True, TypeError, "size=True"),
+        (None, TypeError, "size=None"),
+        ([3], TypeError, "size="),
+        (tf.constant([3]), TypeError, r"size of int32, shape \(1,\)"),
+        (tf.constant(3.0), TypeError, "size of float32"),
+        (6, tf.errors.InvalidArgumentError, "6 digits take 2 bytes"),
+        (tf.constant(-1), tf.errors.InvalidArgumentError, "0 or more"),
+    ],
+)
+def test_a_size_that_bytes_cannot_have_is_refused(size, error, message):
+    with pytest.raises(error, match=message):
+        tt.unpack(tt.pack(tf.constant([1, 0, -1])), size)
 
 
 @pytest.mark.parametrize("seed", [(1,), (1, 2, 3, 4, 5), 7, (1.5, 2.5), "seed"])

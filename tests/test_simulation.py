@@ -118,9 +118,22 @@ def test_a_batch_that_cannot_be_shared_is_refused():
         model.fit(x, y, batch_size=40, verbose=0)
 
 
+@pytest.mark.parametrize("eager", [False, True])
+def test_a_batch_of_known_size_that_cannot_be_shared_is_refused_before_it_runs(eager):
+    batches = tf.data.Dataset.from_tensor_slices(classification(50)).batch(10, drop_remainder=True)
+    model = tt.distributed.simulate(compiled(small_model(), run_eagerly=eager), 4)
+    with pytest.raises(ValueError, match=r"evenly among 4 workers.*a batch of 10"):
+        model.fit(batches, shuffle=False, verbose=0)
+
+
+def test_the_number_of_workers_may_be_one_of_numpys():
+    x, y = classification(40)
+    tt.distributed.simulate(compiled(small_model()), np.int64(4)).fit(x, y, batch_size=40, verbose=0)
+
+
 @pytest.mark.parametrize("workers", [0, -1, 2.0, True, None])
 def test_a_wrong_number_of_workers_is_refused(workers):
-    with pytest.raises(ValueError, match="workers="):
+    with pytest.raises((ValueError, TypeError), match="workers="):
         tt.distributed.simulate(compiled(small_model()), workers)
 
 

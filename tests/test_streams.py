@@ -4,9 +4,11 @@ import hypothesis
 import numpy as np
 import pytest
 import tensorflow as tf
+from codec_inputs import floats, gradient, lengths
 from hypothesis import strategies as st
 
-from tf_terngrad.ternary import native, twin
+from tf_terngrad.ternary import cost, huffman, native, twin
+from tf_terngrad.ternary.layout import digits_per_byte
 
 
 def letters(size, kind, seed=0):
@@ -89,6 +91,24 @@ def test_streams_that_no_encoder_made_are_refused(implementation, maker):
         implementation.compress(letters(10, "any"), [4, 5])
 
 
+def test_bits_behind_a_lanes_last_letter_are_refused_unless_zero(implementation):
+    given = letters(5000, "peaked").numpy()
+    streams, _ = native.compress(tf.constant(given), [5000])
+    heads = streams[: huffman.LENGTH_BYTES].numpy()
+    lengths = np.stack([heads % 16, heads // 16], 1).ravel().astype(int)
+    begin = huffman.LENGTH_BYTES + 2 * 2 * huffman.LANES  # two blocks, two bytes for the size of each of their lanes
+    spoilable = 0
+    for lane in np.split(given, [960, 1920, 2880, 3840, 4130, 4420, 4710]):
+        bits = lengths[lane].sum()
+        begin += -(-bits // 8)
+        for spare in range(bits % 8 or 8, 8):
+            spoilable += 1
+            last = int(streams[begin - 1])
+            with pytest.raises(tf.errors.InvalidArgumentError, match="zero"):
+                implementation.decompress(spoilt(streams, begin - 1, last ^ 1 << spare), [5000])
+    assert spoilable > 8
+
+
 def test_whatever_comes_as_a_stream_is_read_or_refused(implementation):
     """Never a read behind its end: bytes of a stream, changed at random."""
     rng = np.random.default_rng(0)
@@ -102,3 +122,16 @@ def test_whatever_comes_as_a_stream_is_read_or_refused(implementation):
         except tf.errors.InvalidArgumentError:
             outcomes.add("refused")
     assert outcomes <= {4000, "refused"} and "refused" in outcomes
+
+
+@pytest.mark.parametrize("workers, levels", [(1, 1), (1, 3), (1, 127), (4, 1), (16, 1), (5, 2)])
+def test_streams_of_normally_distributed_gradients_are_as_long_as_expected(workers, levels):
+    size = 1_000_000
+    total = np.zeros(size, int)
+    for worker in range(workers):
+        given, cut = gradient(size, seed=worker), lengths(size)
+        total += native.ternarize(given, cut, *floats(2.5, 2.5), (1, 2, 3, worker), levels).numpy()
+    data = native.pack_bytes(tf.constant(total), workers * levels)
+    streams, _ = native.compress(data, [len(data)])
+    bits = cost.digit_bits(workers, levels) * digits_per_byte(workers * levels)
+    assert len(streams) == pytest.approx(huffman.stream_bytes(len(data), bits), rel=0.01)

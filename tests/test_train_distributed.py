@@ -1,5 +1,6 @@
 """train.py on several workers, started by horovodrun as a user does."""
 
+import os
 import subprocess
 import sys
 import time
@@ -111,6 +112,19 @@ def test_one_worker_says_that_nothing_is_compressed(monkeypatch, capsys):
     assert not capsys.readouterr().out
     assert this_worker("terngrad").size == 1
     assert "--compression=terngrad changes nothing" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("chosen", [None, "120"])
+def test_nobody_waits_for_ever_for_a_worker_that_sends_nothing(monkeypatch, chosen):
+    import horovod.tensorflow as hvd
+
+    name, seen = "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", []
+    monkeypatch.setattr(os, "environ", os.environ.copy() | {"HOROVOD_RANK": "0"} | ({name: chosen} if chosen else {}))
+    monkeypatch.setattr(hvd, "init", lambda: seen.append(os.environ[name]))
+    monkeypatch.setattr(hvd, "rank", lambda: 0)
+    monkeypatch.setattr(hvd, "size", lambda: 2)
+    assert this_worker("none").size == 2
+    assert seen == [chosen or "600"]
 
 
 def test_a_worker_without_horovod_ends_with_the_remedy(monkeypatch):

@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from packaging.requirements import Requirement
 
+from tf_terngrad.ternary import native
+
 CHECKOUT = Path(__file__).parents[1]
 
 USE = """
@@ -48,6 +50,8 @@ def test_wheel_carries_the_package_and_nothing_else(wheel):
     assert {name.split("/")[0] for name in names} == {"tf_terngrad", "tf_terngrad-0.1.0.dist-info"}
     modules = {name for name in names if name.endswith(".py")}
     assert modules == {str(path.relative_to(CHECKOUT)) for path in (CHECKOUT / "tf_terngrad").rglob("*.py")}
+    # Without build isolation, TensorFlow's headers are there; so is a compiler where the checkout has a codec.
+    assert ("tf_terngrad/ternary/_native.so" in names) == (native.library() is not None)
 
 
 def test_wheel_asks_for_one_tensorflow(wheel):

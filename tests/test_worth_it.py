@@ -63,7 +63,19 @@ def test_a_saved_model_needs_the_time_of_its_step(run, saved):
     assert told == "" and complaint.endswith("give --step_ms.")
 
 
-@pytest.mark.parametrize("flag", ["--model=none.keras", "--links=fast", "--links=unlimited"])
+@pytest.mark.parametrize(
+    "flag",
+    [
+        *("step_ms=0", "step_ms=-1", "step_ms=nan", "teraflops=0", "delay_us=-1", "delay_us=inf", "max_workers=1"),
+        *("max_workers=2000", "batch_size=0", "cores=0", "levels=128", "model=", "links="),
+    ],
+)
+def test_flags_that_make_no_sense_are_refused(run, flag):
+    with pytest.raises(flags.IllegalFlagValueError, match=flag.split("=")[0]):
+        run(f"--{flag}")
+
+
+@pytest.mark.parametrize("flag", ["--model=none.keras", "--links=fast", "--links=unlimited", "--links=0gbit"])
 def test_complaints_are_one_sentence(run, flag):
     told, complaint = run(flag)
     assert told == "" and "Received" in complaint and "\n" not in complaint

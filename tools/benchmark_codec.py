@@ -48,14 +48,19 @@ def codec_cases(name, codec, gradient):
         thresholds, scales = codec.scale(gradient, lengths, CLIP.value)
         return codec.encode_words(gradient, lengths, thresholds, scales, seed, workers), scales
 
+    def encode_and_compress(gradient):
+        data, scales = encode_bytes(gradient)
+        return codec.compress(data, tf.shape(data)), scales
+
     data, scales = encode_bytes(gradient)
     words, _ = encode_words(gradient)
     counts = tf.shape(data)
     streams, _ = codec.compress(data, counts)
     return {
         f"{name}: scale + encode_bytes": (encode_bytes, gradient),
-        f"{name}: scale + encode_words": (encode_words, gradient),
         f"{name}: compress bytes": (lambda data: codec.compress(data, counts), data),
+        f"{name}: all three": (encode_and_compress, gradient),
+        f"{name}: scale + encode_words": (encode_words, gradient),
         f"{name}: decompress bytes": (lambda streams: codec.decompress(streams, counts), streams),
         f"{name}: mean_of_bytes (1 row)": (lambda data: codec.mean_of_bytes(data, lengths, scales[None]), data[None]),
         f"{name}: mean_of_words": (lambda words: codec.mean_of_words(words, lengths, scales, workers), words),

@@ -7,7 +7,8 @@ Needs root, Linux and iproute2. For each number of workers and each rate, one la
 that ratios ("float32 /": how many times faster than float32) compare times of one run; each is the median of the
 rounds' ratios. Bytes are those that a worker's network card counts, without packets' headers. "/ model" divides
 milliseconds and bytes by what `tf_terngrad.ternary.cost` says. With --batch_size, rows of training steps follow, of a
-network of AlexNet's shape.
+network of AlexNet's shape; "per s" are steps a second then. Of several gradients (--tensors, --batch_size), "auto"
+makes one exchange, and "auto-each" one of each.
 """
 
 import collections
@@ -28,16 +29,25 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from tf_terngrad.ternary import cost
 
-ALL_METHODS = ["float32", "float16", "GRACE", "words", "bytes", "shards", "auto"]
+ALL_METHODS = ["float32", "float16", "GRACE", "words", "bytes", "shards", "auto", "auto-each"]
 BASES = ALL_METHODS[:3]
+SMALLEST = 1000  # as in exchange_methods.py: smaller ones travel as floats by every method
 
 WORKERS = flags.DEFINE_list("workers", ["2", "4", "8"], "Numbers of workers.")
 RATES = flags.DEFINE_list("rates", ["100mbit", "1gbit", "unlimited"], "Rates of each worker's link.")
 SIZES = flags.DEFINE_list("sizes", ["5000000"], "Elements of the float32 gradients.")
+TENSORS = flags.DEFINE_integer("tensors", 1, "Tensors that share these elements.", lower_bound=1)
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "Images of a training step, of each worker; 0: no training.")
 ROUNDS = flags.DEFINE_integer("rounds", 7, "Measurements of each.", lower_bound=1)
 METHODS = flags.DEFINE_list("methods", ALL_METHODS, f"Some of {', '.join(ALL_METHODS)}.")
 REALTIME = flags.DEFINE_bool("realtime", False, "The workers go before all else that runs on this machine.")
+
+for name, least in {"workers": 2, "sizes": SMALLEST}.items():
+    flags.register_validator(
+        name,
+        lambda values, least=least: all(value.isdecimal() and int(value) >= least for value in values),
+        f"expected whole numbers of at least {least}, such as {least},{2 * least}",
+    )
 
 Measured = collections.namedtuple("Measured", "seconds data")  # lists, by round
 
@@ -48,7 +58,7 @@ def launch(workers, rate):
     with tempfile.TemporaryDirectory() as folder, Lab(workers, bits_per_second(rate)) as lab:
         lists = {"sizes": SIZES.value, "methods": METHODS.value}
         options = [f"--{name}={','.join(values)}" for name, values in lists.items()]
-        options += [f"--{flag.name}={flag.value}" for flag in (BATCH_SIZE, ROUNDS, REALTIME)]
+        options += [f"--{flag.name}={flag.value}" for flag in (TENSORS, BATCH_SIZE, ROUNDS, REALTIME)]
         # Workers share this machine's cores: more threads would only wait for one another.
         one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
         lab.run([sys.executable, str(script), f"--output={folder}", *options], env=one_thread)
@@ -70,7 +80,7 @@ def print_rows(workers, rate, results):
             expected_seconds += statistics.median(results[case, "alone"].seconds)
         ratios = " ".join(f"{speedup(results, case, base, method):>10.2f}" for base in BASES)
         print(
-            f"{workers:>7} {rate:>9} {case[0]:>8} {case[1]:>9} {method:8} {1000 * seconds:>10.2f} "
+            f"{workers:>7} {rate:>9} {case[0]:>8} {case[1]:>9} {method:9} {1000 * seconds:>10.2f} {1 / seconds:>8.2f} "
             f"{seconds / expected_seconds:>8.2f} {data:>12,.0f} {data / expected_data:>8.3f} {ratios}",
             flush=True,
         )
@@ -78,8 +88,9 @@ def print_rows(workers, rate, results):
 
 def model(method, size, workers, rate):
     """The seconds and bytes that the cost model says; NaN where it says nothing."""
-    if method in ("alone", "GRACE"):
-        return (0, math.nan) if method == "alone" else (math.nan, (workers - 1) * size)
+    unknown = {"alone": (0, math.nan), "GRACE": (math.nan, (workers - 1) * size), "auto-each": (math.nan, math.nan)}
+    if method in unknown:
+        return unknown[method]
     name = cost.choose(size, workers) if method == "auto" else method
     link = cost.Link(bits_per_second(rate) or math.inf)
     seconds = cost.seconds(name, size, workers, link=link, cores=os.cpu_count() / workers)
@@ -98,10 +109,10 @@ def main(_):
     """Measure and print."""
     unknown = set(METHODS.value) - set(ALL_METHODS)
     if unknown:
-        raise app.UsageError(f"Expected some of {', '.join(ALL_METHODS)}. Received: {', '.join(unknown)}")
+        sys.exit(f"benchmark_network: expected some of {', '.join(ALL_METHODS)}. Received: {', '.join(unknown)}")
     exit_on_signals()
     titles = " ".join(f"{base + ' /':>10}" for base in BASES)
-    print(f"workers      rate     what  elements method           ms  / model        bytes  / model {titles}")
+    print(f"workers      rate     what  elements method            ms    per s  / model        bytes  / model {titles}")
     for workers, rate in itertools.product(map(int, WORKERS.value), RATES.value):
         try:
             print_rows(workers, rate, launch(workers, rate))

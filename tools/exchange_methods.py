@@ -52,13 +52,24 @@ def terngrad(schedule):
         large = [index for index, gradient in enumerate(gradients) if settings.compresses(gradient)]
         small = [index for index in range(len(gradients)) if index not in large]
         means = dict(zip(small, float32([gradients[index] for index in small], name), strict=True))
-        ours = average([gradients[i] for i in large], settings, HorovodTransport(), settings.next_step(), name)
-        means |= dict(zip(large, ours, strict=True))
+        if large:
+            ours = average([gradients[i] for i in large], settings, HorovodTransport(), settings.next_step(), name)
+            means |= dict(zip(large, ours, strict=True))
         return [means[index] for index in range(len(gradients))]
 
     return exchange
 
 
+def each_alone(exchange):
+    """The same exchange, once for each gradient, where `average` would take them all together."""
+
+    def exchange_each(gradients, name):
+        return [exchange([gradient], f"{name}.{index}")[0] for index, gradient in enumerate(gradients)]
+
+    return exchange_each
+
+
 EXCHANGES = {"alone": alone, "float32": float32, "float16": float16, "GRACE": int8} | {
     schedule: terngrad(schedule) for schedule in ("words", "bytes", "shards", "auto")
 }
+EXCHANGES["auto-each"] = each_alone(terngrad("auto"))

@@ -23,6 +23,7 @@ from network_lab import own_traffic
 
 METHODS = flags.DEFINE_list("methods", [], "Names of EXCHANGES.")
 SIZES = flags.DEFINE_list("sizes", [], "Elements of the gradients.")
+TENSORS = flags.DEFINE_integer("tensors", 1, "Tensors that share these elements.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", 0, "Images of a training step's; 0: no training.")
 ROUNDS = flags.DEFINE_integer("rounds", 5, "Measurements of each.")
 REALTIME = flags.DEFINE_bool("realtime", False, "Go before all else that runs on this machine.")
@@ -32,10 +33,16 @@ ELEMENTS_AT_ONCE = 200_000  # small gradients are exchanged several times in a m
 
 
 def exchange(method, size):
-    """A function without arguments that averages one gradient of this size."""
+    """A function without arguments that averages gradients of this size together."""
     values = np.random.default_rng(hvd.rank()).normal(scale=1e-3, size=size).astype("float32")
-    gradient = tf.Variable(values)
-    return tf.function(lambda: EXCHANGES[method]([gradient.value()], f"{method}.{size}")[0][-1])
+    gradients = [tf.Variable(part) for part in np.array_split(values, TENSORS.value)]
+
+    @tf.function
+    def step():
+        means = EXCHANGES[method]([gradient.value() for gradient in gradients], f"{method}.{size}")
+        return tf.add_n([mean[-1] for mean in means])
+
+    return step
 
 
 def network():
@@ -80,8 +87,10 @@ def training(method, model):
 
 def cases():
     """(size, what, method -> function) of each case."""
+    # Of one gradient, "auto-each" is "auto".
+    methods = [method for method in METHODS.value if method != "auto-each" or TENSORS.value > 1]
     for size in map(int, SIZES.value):
-        yield size, "exchange", {method: exchange(method, size) for method in METHODS.value}
+        yield size, "exchange", {method: exchange(method, size) for method in methods}
     if BATCH_SIZE.value:
         keras.utils.set_random_seed(0)
         model = network()

@@ -1,6 +1,6 @@
 """Runs a command as N Horovod workers, each on a host of its own, over links of a given rate: on this one machine.
 
-    python tools/network_lab.py --workers=4 --rate=100mbit -- python train.py --compression=terngrad
+    python tools/network_lab.py --workers=4 --rate=100mbit -- python train.py --compression=terngrad --output=runs/slow
 
 Needs root, Linux and iproute2. It prints what the workers say, and at the end the bytes that each of them sent and
 received, read from its network card. From Python:

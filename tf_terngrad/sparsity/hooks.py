@@ -1,6 +1,6 @@
 """Where sparsity takes part in training: on a variable as regularizer and constraint, on a model as compute_loss.
 
-What it reads off a worker's own data is a variable's `calibrations`: objects with a method `agree`.
+What it reads off a worker's own data is a variable's `calibrations`: objects with `own_strength` and `agree`.
 """
 
 import inspect

@@ -169,16 +169,20 @@ class Sparsity:
         self.strength.assign(ops.where(ready, first, self.strength.value))
         self._calibrated.assign(ops.logical_or(ready, self._calibrated.value))
 
+    def own_strength(self):
+        """The strength that this worker has, a float32 scalar tensor; NaN before `calibrate` has set it."""
+        self._check_calibrated()
+        return ops.where(self._calibrated.value, self.strength.value, float("nan"))
+
     def agree(self, mean):
         """Give all workers one strength, the mean of theirs; while one of them has none yet, none of them has.
 
-        What averages the gradients of several workers calls it in every step: `hooks.calibrations` tells it to.
+        What averages the gradients of several workers calls it where `own_strength` is not the same on all of them.
 
         Args:
             mean: a function of a float32 scalar, its mean over the workers; that of equal ones is exactly theirs.
         """
-        self._check_calibrated()
-        strength = mean(ops.where(self._calibrated.value, self.strength.value, float("nan")))
+        strength = mean(self.own_strength())
         ready = ops.isfinite(strength)
         self.strength.assign(ops.where(ready, strength, 0.0))
         self._calibrated.assign(ready)

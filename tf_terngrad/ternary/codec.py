@@ -1,5 +1,8 @@
 """The codec in use: the native one where it was built and can serve, else its TensorFlow twin; one contract.
 
+Each reads what the other wrote, but the twin sends more: only the native codec puts bytes into a Huffman code, where a
+ternary digit takes 1.25 bits and less; the twin sends them as they are, 1.6 bits a digit. Words are alike.
+
 `TF_TERNGRAD_CODEC=tensorflow` or `=native` in the environment chooses one; `implementation()` tells which it is.
 """
 

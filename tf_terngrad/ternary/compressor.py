@@ -7,6 +7,7 @@ import keras
 import tensorflow as tf
 
 from tf_terngrad.ternary import transport
+from tf_terngrad.ternary.checks import expect
 from tf_terngrad.ternary.exchange import SCHEDULES, average, average_rows
 from tf_terngrad.ternary.quantize import FLOATS, check_bucket_size, check_clip, check_integer, check_levels
 
@@ -57,6 +58,9 @@ class TernGrad:
     floats, or smaller than `smallest`, travels as it is. Of `tf.IndexedSlices`, rows of one index are merged, and each
     row has a scale of its own; a Horovod that `tools/build_horovod.py` did not build sends their values as floats.
 
+    All workers take part in every exchange: `hvd.join()` is not supported. Those of an elastic job may become more or
+    fewer between steps.
+
     Args:
         clip: c, in standard deviations; None: no clipping.
         levels: L, 1 to 127; more levels, less noise, more bytes.
@@ -64,7 +68,7 @@ class TernGrad:
         share_scales: the largest scale of all workers serves all; False: each has its own, which only the schedule
             "bytes" can carry.
         schedule: "words", "bytes", "shards" (see `tf_terngrad.ternary.exchange`), or "auto": what costs least for the
-            size and the number of workers.
+            size and the number of workers on a link of 1 Gb/s; "words" where the size is not known statically.
         smallest: tensors of fewer elements stay floats.
         seed: of the random bits, any integer; the same seed gives the same digits again.
         process_set: a `horovod.tensorflow.ProcessSet`; None: all workers. Not part of the configuration.
@@ -93,15 +97,19 @@ class TernGrad:
     _steps: list = dataclasses.field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self):
-        check_clip(self.clip)
-        check_levels(self.levels)
-        check_bucket_size(self.bucket_size)
+        values = {
+            "clip": check_clip(self.clip),
+            "levels": check_levels(self.levels),
+            "bucket_size": check_bucket_size(self.bucket_size),
+            "smallest": check_integer(self.smallest, "smallest", 0),
+            "seed": check_integer(self.seed, "seed"),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
         if self.schedule not in ("auto", *SCHEDULES):
             raise ValueError(f"Expected one of {('auto', *SCHEDULES)}. Received: schedule={self.schedule!r}")
         if not isinstance(self.share_scales, bool):
             raise TypeError(f"Expected share_scales of type bool. Received: share_scales={self.share_scales!r}")
-        check_integer(self.smallest, "smallest", 0)
-        check_integer(self.seed, "seed")
         transport.check_process_set(self.process_set)
         if not self.share_scales and self.schedule not in ("auto", "bytes"):
             raise ValueError(
@@ -141,19 +149,19 @@ class TernGrad:
             raise ValueError("TernGrad serves allreduce, whose result has the gradient's shape; not reducescatter.")
         one, worker, signs = token[0], token[1], token[2:]
         small = 1e-3 * tf.abs(one)
-        checks = [
-            tf.debugging.Assert(
-                tf.abs(worker - one * (workers - 1) / 2) <= small * workers,
-                ["TernGrad's digits can only be added: expected op Average or Sum, and the same process_set for "
-                 "TernGrad and Horovod. Horovod's reduction of (1, worker) gave", token[:2]],
-            ),
-            tf.debugging.Assert(
-                tf.reduce_all(tf.abs(tf.abs(signs) - tf.abs(one)) <= small),
-                ["The workers' gradients differ. Expected tensors of the same dtypes and shapes, in the same order, on "
-                 f"all of them. This one has, as {name!r}, {mean.dtype.name}", tf.shape(mean)],
-            ),
-        ]  # fmt: skip
-        with tf.control_dependencies([check for check in checks if check is not None]):
+        checks = expect(
+            tf.abs(worker - one * (workers - 1) / 2) <= small * workers,
+            "TernGrad's digits can only be added: expected op Average or Sum, and the same process_set for TernGrad "
+            "and Horovod. Horovod's reduction of (1, worker) gave",
+            token[:2],
+        )
+        checks += expect(
+            tf.reduce_all(tf.abs(tf.abs(signs) - tf.abs(one)) <= small),
+            "The workers' gradients differ. Expected tensors of the same dtypes and shapes, in the same order, on all "
+            f"of them. This one has, as {name!r}, {mean.dtype.name}",
+            tf.shape(mean),
+        )
+        with tf.control_dependencies(checks):
             return mean * tf.cast(one, mean.dtype)
 
     @_of_an_instance
@@ -229,6 +237,9 @@ def _signs(dtype, shape):
 
 class _Lazy(type):
     """Horovod's own compressions, looked up when asked for: importing this package imports no Horovod."""
+
+    def __dir__(cls):
+        return [*super().__dir__(), "fp16", "none"]
 
     @property
     def none(cls):

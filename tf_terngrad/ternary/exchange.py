@@ -19,6 +19,7 @@ from typing import Protocol
 import tensorflow as tf
 
 from tf_terngrad.ternary import codec, cost
+from tf_terngrad.ternary.checks import expect
 from tf_terngrad.ternary.layout import (
     BYTE_STRIDE,
     HIGH,
@@ -27,6 +28,10 @@ from tf_terngrad.ternary.layout import (
     digits_per_byte,
     outputs,
 )
+from tf_terngrad.ternary.partition import bucket_lengths, flatten, shard_sizes, unflatten
+
+NAME = "terngrad"
+"""Of an exchange that is given no other; exchanges of other names draw other random bits."""
 
 
 class Transport(Protocol):
@@ -59,7 +64,7 @@ class Load:
         gradient: floats (size,).
         lengths: int32 (buckets,), how many consecutive elements share a scale.
         thresholds, scales: float32 (buckets,).
-        seed: int64 (4,): seed, step, tensor, worker.
+        seed: int64 (4,): seed, step, exchange, worker.
         levels: L; digits are in [-L, L].
         shared: whether the scales are the same on all workers.
         mark: float32 (2,), which tells the lengths and the settings from others.
@@ -84,7 +89,7 @@ class Load:
         return self.gradient, self.lengths, self.thresholds, self.scales, self.seed
 
 
-def average(gradients, settings, transport, step, name="terngrad"):
+def average(gradients, settings, transport, step, name=NAME):
     """The averages of the workers' gradients, exchanged as digits; one exchange for all of them.
 
     Args:
@@ -106,29 +111,15 @@ def average(gradients, settings, transport, step, name="terngrad"):
     mark = _mark(lengths, settings)
     if settings.share_scales:
         scales = _largest(scales, mark, lengths, transport, name)
-    seed = random_key(settings, step, transport.rank())
+    seed = random_key(settings, step, name, transport.rank())
     load = Load(flat, lengths, thresholds, scales, seed, settings.levels, settings.share_scales, mark, transport, name)
     return unflatten(_scheduled(settings.schedule, load), gradients)
 
 
-def flatten(tensors) -> tuple[tf.Tensor, tf.Tensor]:
-    """All elements of some tensors, one after the other, and how many each has."""
-    flat = tf.concat([tf.reshape(tensor, (-1,)) for tensor in tensors], 0)
-    return flat, tf.stack([tf.size(tensor) for tensor in tensors])
-
-
-def unflatten(flat, tensors) -> list[tf.Tensor]:
-    """What `flatten` made one, in the shapes of these tensors."""
-    parts = tf.split(flat, [tf.size(tensor) for tensor in tensors], num=len(tensors))
-    return [
-        tf.ensure_shape(tf.reshape(part, tf.shape(tensor)), tensor.shape)
-        for part, tensor in zip(parts, tensors, strict=True)
-    ]
-
-
-def random_key(settings, step, worker) -> tf.Tensor:
-    """What a worker's random bits depend on, int64 (4,): seed, step, tensor, worker."""
-    return tf.stack([tf.cast(number, tf.int64) for number in (settings.seed, step, 0, worker)])
+def random_key(settings, step, name, worker) -> tf.Tensor:
+    """What a worker's random bits depend on, int64 (4,): seed, step, exchange, worker."""
+    numbers = (settings.seed, step, zlib.crc32(name.encode()), worker)
+    return tf.stack([tf.cast(number, tf.int64) for number in numbers])
 
 
 def _largest(scales, mark, lengths, transport, name):
@@ -158,19 +149,19 @@ def _mark(lengths, settings):
 def _if_alike(alike, lengths, name, value):
     message = (
         f"The workers' gradients differ, in {name!r}, or their settings. Expected tensors of the same shapes, in the "
-        "same order, and equal levels, schedule and bucket_size on all of them. This one has buckets of"
+        "same order, and equal levels, schedule and bucket_size on all of them, and that none has left by hvd.join(). "
+        "This one has buckets of"
     )
     return _checked(alike, [message, lengths], value)
 
 
 def _checked(good, message, value):
     """The value, where this is good."""
-    check = tf.debugging.Assert(good, message)
-    with tf.control_dependencies([check] if check is not None else []):
+    with tf.control_dependencies(expect(good, *message)):
         return tf.identity(value)
 
 
-def average_rows(slices, settings, transport, step, name="terngrad") -> tf.IndexedSlices:
+def average_rows(slices, settings, transport, step, name=NAME) -> tf.IndexedSlices:
     """The average of the workers' `tf.IndexedSlices`, as digits: each index that any worker has once, in rising order.
 
     Arguments are those of `average`.
@@ -252,22 +243,28 @@ def by_shards(load):
     streams, sizes = codec.compress(codec.encode_bytes(*load.parts, load.levels), counts)
     received = load.transport.scatter(streams, sizes, f"{load.name}.bytes")
     rows = tf.reshape(codec.decompress(received, tf.repeat(counts[rank], workers)), (workers, counts[rank]))
+    by_size = [functools.partial(sums_of, load, rows, shards) for sums_of in (_sums_in_one_byte, _sums_in_two)]
+    return tf.cast(tf.cond(most <= LARGEST_LEVELS, *by_size), load.gradient.dtype)
 
-    def in_one():
-        sums = codec.add_bytes(rows, shards[rank], load.levels)
-        return _mean_of_sums(load, "sums", sums, shards, load.scales, most)
 
-    def in_two():
-        words = codec.sum_bytes(rows, shards[rank], load.levels)
-        sums = codec.unpack_words(words, shards[rank], workers, load.levels)
-        high = tf.math.floordiv(sums + LARGEST_LEVELS, HIGH)
-        scales = load.scales * (LARGEST_LEVELS / tf.cast(most, tf.float32))
-        low = codec.pack_bytes(sums - HIGH * high, LARGEST_LEVELS)
-        low = _mean_of_sums(load, "low", low, shards, scales, LARGEST_LEVELS)
-        high = codec.pack_bytes(high, LARGEST_LEVELS)
-        return low + _mean_of_sums(load, "high", high, shards, HIGH * scales, LARGEST_LEVELS)
+def _sums_in_one_byte(load, rows, shards):
+    """The mean, float32, of everyone's sums of such rows of bytes: at most 127, several in a byte where they fit."""
+    workers, rank = load.transport.size(), load.transport.rank()
+    sums = codec.add_bytes(rows, shards[rank], load.levels)
+    return _mean_of_sums(load, "sums", sums, shards, load.scales, workers * load.levels)
 
-    return tf.cast(tf.cond(most <= LARGEST_LEVELS, in_one, in_two), load.gradient.dtype)
+
+def _sums_in_two(load, rows, shards):
+    """The same of larger sums, each low + 255 high."""
+    workers, rank = load.transport.size(), load.transport.rank()
+    words = codec.sum_bytes(rows, shards[rank], load.levels)
+    sums = codec.unpack_words(words, shards[rank], workers, load.levels)
+    high = tf.math.floordiv(sums + LARGEST_LEVELS, HIGH)
+    scales = load.scales * (LARGEST_LEVELS / tf.cast(workers * load.levels, tf.float32))
+    low = codec.pack_bytes(sums - HIGH * high, LARGEST_LEVELS)
+    low = _mean_of_sums(load, "low", low, shards, scales, LARGEST_LEVELS)
+    high = codec.pack_bytes(high, LARGEST_LEVELS)
+    return low + _mean_of_sums(load, "high", high, shards, HIGH * scales, LARGEST_LEVELS)
 
 
 def _mean_of_sums(load, what, sums, shards, scales, levels):
@@ -283,30 +280,3 @@ def _everyones_bytes(load, what, data, counts):
 
 
 SCHEDULES = {"words": by_words, "bytes": by_bytes, "shards": by_shards}
-
-
-def bucket_lengths(sizes, bucket_size):
-    """The buckets of several tensors, one after the other: each tensor, or pieces of at most `bucket_size` of it.
-
-    >>> bucket_lengths(tf.constant([5, 2]), 3).numpy().tolist()
-    [3, 2, 2]
-    """
-    if bucket_size is None:
-        return sizes
-    counts = tf.maximum(-(-sizes // bucket_size), 1)
-    whole = tf.repeat(bucket_size, tf.reduce_sum(counts))
-    last = tf.cumsum(counts) - 1
-    return tf.tensor_scatter_nd_add(whole, last[:, None], sizes - counts * bucket_size)
-
-
-def shard_sizes(size, workers, levels):
-    """How many digits each worker sums, int32 (workers,): about as many each, in whole blocks of what holds them."""
-    block = _shard_block(workers, levels)
-    each = (size + workers * block - 1) // (workers * block) * block
-    return tf.clip_by_value(size - tf.range(workers) * each, 0, each)
-
-
-def _shard_block(workers, levels):
-    """The digits of whole blocks of bytes, and of whole blocks of the bytes of their sums."""
-    blocks = [BYTE_STRIDE * math.lcm(digits_per_byte(levels), of_sums) for of_sums in range(1, digits_per_byte(1) + 1)]
-    return tf.gather(blocks, digits_per_byte(tf.minimum(workers * levels, LARGEST_LEVELS)) - 1)

@@ -1,10 +1,12 @@
 """Clip, scale, ternarize: a gradient as a few digits and a scale."""
 
 import math
+import numbers
 
 import tensorflow as tf
 
 from tf_terngrad.ternary import codec
+from tf_terngrad.ternary.checks import expect
 
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 
@@ -34,7 +36,7 @@ def scale(gradient, clip: float | None = 2.5, lengths=None) -> tuple[tf.Tensor, 
     >>> [float(value[0]) for value in scale(tf.constant([3.0, -1.0]), clip=2.5)]
     [5.0, 3.0]
     """
-    check_clip(clip)
+    clip = check_clip(clip)
     gradient = tf.reshape(check_gradient(gradient), (-1,))
     return codec.scale(gradient, [tf.size(gradient)] if lengths is None else lengths, clip)
 
@@ -50,7 +52,7 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
     Args:
         gradient: tensor of floats, of any shape.
         clip: gradients are clipped at so many standard deviations; None: not at all.
-        scale: a shared scale, float32 scalar, at least the gradient's own; None: its own.
+        scale: a shared scale, scalar, 0 or more; one below the gradient's own clips it further. None: its own.
         seed: two to four integers, or a tensor of them: seed, step, tensor, worker.
         levels: L, from 1 to 127: the digits are integers in [-L, L], and scale / L is what a digit stands for.
 
@@ -59,8 +61,9 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
         infinite.
 
     Raises:
-        TypeError: the gradient is no tensor of floats.
-        ValueError: clip, seed or levels out of range.
+        TypeError: the gradient is no tensor of floats, or the scale no number.
+        ValueError: clip, seed or levels out of range, or a scale that is no scalar.
+        tf.errors.InvalidArgumentError: a scale that is negative or NaN.
 
     >>> codes, scale = ternarize(tf.constant([0.5, -0.5, 0.0]), clip=None, seed=(1, 2))
     >>> codes.numpy().tolist(), float(scale)
@@ -68,13 +71,12 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
 
     Paper: Wen et al., TernGrad, 2017.
     """
-    check_clip(clip)
-    check_levels(levels)
+    clip, levels = check_clip(clip), check_levels(levels)
     gradient, seed = check_gradient(gradient), check_seed(seed)
     flat, lengths = tf.reshape(gradient, (-1,)), [tf.size(gradient)]
     thresholds, scales = codec.scale(flat, lengths, clip)
     if scale is not None:
-        scales = tf.reshape(tf.cast(scale, tf.float32), (1,))
+        scales = tf.reshape(check_scale(scale), (1,))
     codes = codec.ternarize(flat, lengths, thresholds, scales, seed, levels)
     return tf.reshape(codes, tf.shape(gradient)), scales[0]
 
@@ -95,7 +97,7 @@ def pack(codes, levels: int = 1) -> tf.Tensor:
     >>> unpack(pack(tf.constant([1, 0, -1], tf.int8)), 3).numpy().tolist()
     [1, 0, -1]
     """
-    check_levels(levels)
+    levels = check_levels(levels)
     codes = tf.convert_to_tensor(codes)
     if not codes.dtype.is_integer:
         raise TypeError(f"Expected digits as integers. Received: codes of dtype {codes.dtype.name}")
@@ -107,13 +109,14 @@ def unpack(wire, size, levels: int = 1) -> tf.Tensor:
 
     Args:
         wire: uint8 of shape (bytes,).
-        size: how many digits.
+        size: how many digits, an integer or a tensor of one.
         levels: L.
 
     Raises:
+        TypeError, ValueError: a size that is no integer of 0 or more, or levels out of range.
         tf.errors.InvalidArgumentError: bytes that `pack` did not make, or not for this size.
     """
-    check_levels(levels)
+    size, levels = check_size(size), check_levels(levels)
     wire = tf.convert_to_tensor(wire)
     if wire.dtype != tf.uint8:
         raise TypeError(f"Expected bytes, uint8. Received: a tensor of dtype {wire.dtype.name}")
@@ -128,31 +131,58 @@ def check_gradient(gradient) -> tf.Tensor:
     return gradient
 
 
-def check_clip(clip) -> None:
-    """Refuse a number of standard deviations that is not positive."""
-    is_number = isinstance(clip, (int, float)) and not isinstance(clip, bool)
-    if clip is not None and not (is_number and 0 < clip < math.inf):
+def check_clip(clip) -> float | None:
+    """How many standard deviations, as Python's own number; refuses one that is not positive."""
+    if clip is None:
+        return None
+    if not _is(clip, numbers.Real) or not 0 < clip < math.inf:
         raise ValueError(f"Expected a positive float, of standard deviations, or None. Received: clip={clip!r}")
+    return int(clip) if _is(clip, numbers.Integral) else float(clip)
 
 
-def check_levels(levels) -> None:
-    """Refuse levels that int8 digits cannot have."""
-    if not _is_integer(levels) or not 1 <= levels <= 127:
+def check_levels(levels) -> int:
+    """The levels as Python's own number; refuses those that int8 digits cannot have."""
+    if not _is(levels, numbers.Integral) or not 1 <= levels <= 127:
         raise ValueError(f"Expected an integer from 1 to 127. Received: levels={levels!r}")
+    return int(levels)
 
 
-def check_bucket_size(bucket_size) -> None:
-    """Refuse buckets that hold nothing."""
-    if bucket_size is not None and not (_is_integer(bucket_size) and bucket_size > 0):
+def check_bucket_size(bucket_size) -> int | None:
+    """The size as Python's own number; refuses buckets that hold nothing."""
+    if bucket_size is None:
+        return None
+    if not _is(bucket_size, numbers.Integral) or bucket_size < 1:
         raise ValueError(f"Expected a positive integer, or None. Received: bucket_size={bucket_size!r}")
+    return int(bucket_size)
 
 
-def check_integer(value, name: str, least: int = -(2**63)) -> None:
-    """Refuse what is no integer, or none that an int64 holds."""
-    if not _is_integer(value):
+def check_integer(value, name: str, least: int = -(2**63)) -> int:
+    """The value as Python's own number; refuses what is no integer, or none that an int64 holds."""
+    if not _is(value, numbers.Integral):
         raise TypeError(f"Expected {name} of type int. Received: {name}={value!r}")
     if not least <= value < 2**63:
         raise ValueError(f"Expected an integer from {least} to {2**63 - 1}. Received: {name}={value!r}")
+    return int(value)
+
+
+def check_scale(scale) -> tf.Tensor:
+    """The scale as a float32 scalar; refuses what no gradients share."""
+    tensor = tf.convert_to_tensor(scale)
+    if tensor.dtype not in FLOATS and not tensor.dtype.is_integer:
+        raise TypeError(f"Expected a scale of floats, or None. Received: scale={scale!r}")
+    if tensor.shape.rank not in (0, None):
+        raise ValueError(f"Expected a scalar, a scale for the whole gradient. Received: scale of shape {tensor.shape}")
+    with tf.control_dependencies(expect(tensor >= 0, "Expected a scale of 0 or more. Received: scale =", tensor)):
+        return tf.cast(tensor, tf.float32)
+
+
+def check_size(size):
+    """The number of digits, an integer or a tensor of one."""
+    if not tf.is_tensor(size):
+        return check_integer(size, "size", 0)
+    if not size.dtype.is_integer or size.shape.rank not in (0, None):
+        raise TypeError(f"Expected an integer scalar. Received: size of {size.dtype.name}, shape {size.shape}")
+    return size
 
 
 def check_seed(seed) -> tf.Tensor:
@@ -163,5 +193,5 @@ def check_seed(seed) -> tf.Tensor:
     return tf.cast(seed, tf.int64)
 
 
-def _is_integer(value) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool)
+def _is(value, kind) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

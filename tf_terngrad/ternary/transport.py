@@ -52,6 +52,37 @@ def check_process_set(process_set) -> None:
         )
 
 
+def operation_name(op):
+    """Of one of Horovod's operations its name, as "sum" of hvd.Sum; what is none of them, itself."""
+    hvd = sys.modules.get("horovod.tensorflow")
+    names = ("Average", "Sum", "Adasum", "Min", "Max", "Product")
+    known = {} if hvd is None or type(op) is not int else {getattr(hvd, name): name.lower() for name in names}
+    return known.get(op, op)
+
+
+def members(process_set=None):
+    """The process set, or that of all workers, if this worker can exchange with it.
+
+    Raises:
+        RuntimeError: Horovod is not initialized.
+        ValueError: it does not know the process set; or this worker is not in it.
+    """
+    everyone = initialized().global_process_set
+    if process_set is None or process_set is everyone:
+        return everyone
+    if process_set.process_set_id is None:
+        raise ValueError(
+            "Horovod does not know the process set. Give it to hvd.init(process_sets=[...]), or to "
+            f"hvd.add_process_set. Received: {process_set}"
+        )
+    if not process_set.included():
+        raise ValueError(
+            f"Worker {horovod().rank()} is none of the process set's workers, {process_set.ranks}, and cannot exchange "
+            "with them. Expected a process set that it is in, or nothing exchanged on this worker."
+        )
+    return process_set
+
+
 class HorovodTransport:
     """The workers of a Horovod process set.
 
@@ -60,11 +91,12 @@ class HorovodTransport:
 
     Raises:
         RuntimeError: Horovod is not initialized.
+        ValueError: this worker is not in the process set.
     """
 
     def __init__(self, process_set=None):
-        self._hvd = initialized()
-        self._set = process_set or self._hvd.global_process_set
+        self._set = members(process_set)
+        self._hvd = horovod()
 
     def size(self):
         return self._hvd.size_op(process_set_id=self._set.process_set_id)
@@ -76,36 +108,45 @@ class HorovodTransport:
         return tf.constant(self._set.rank())
 
     def maximum(self, tensor, name):
-        return self._hvd.allreduce(tensor, op=self._hvd.Max, name=name, process_set=self._set)
+        return self._hvd.allreduce(self._live(tensor), op=self._hvd.Max, name=name, process_set=self._set)
 
     def total(self, tensor, name):
-        return self._hvd.allreduce(tensor, op=self._hvd.Sum, name=name, process_set=self._set)
+        return self._hvd.allreduce(self._live(tensor), op=self._hvd.Sum, name=name, process_set=self._set)
 
     def gather(self, tensor, name):
-        return self._hvd.allgather(tensor, name=name, process_set=self._set)
+        return self._hvd.allgather(self._live(tensor), name=name, process_set=self._set)
 
     def scatter(self, tensor, counts, name):
-        received, _ = self._hvd.alltoall(tensor, splits=counts, name=name, process_set=self._set)
+        received, _ = self._hvd.alltoall(self._live(tensor), splits=counts, name=name, process_set=self._set)
         return received
+
+    def _live(self, tensor):
+        """The tensor, no constant of its graph: TensorFlow would exchange that once, when it optimizes the graph.
+
+        Nobody would take part in it who comes later.
+        """
+        if tf.executing_eagerly() or tensor.shape.rank == 0:  # no number here is known before its step
+            return tensor
+        zero = tf.minimum(self.size(), 0)  # which TensorFlow cannot know
+        return tf.ensure_shape(tensor[zero:], tensor.shape)
 
 
 def alone(process_set=None) -> bool:
     """Whether there is one worker only, and will be: an elastic job may grow."""
-    process_set = process_set or initialized().global_process_set
-    return process_set.size() == 1 and not int(os.environ.get("HOROVOD_ELASTIC", 0))
+    return members(process_set).size() == 1 and not int(os.environ.get("HOROVOD_ELASTIC", 0))
 
 
 def everyones(value, name: str, process_set=None) -> list:
     """What each worker has, in their order: anything that pickles. It happens now, even while a graph is made."""
-    hvd = initialized()
+    process_set = members(process_set)
     with tf.init_scope():
-        return hvd.allgather_object(value, name=name, process_set=process_set or hvd.global_process_set)
+        return horovod().allgather_object(value, name=name, process_set=process_set)
 
 
 def broadcast(data, root_rank: int, name: str, process_set=None) -> tf.Tensor:
     """The data of one worker, for all of them; eager."""
-    hvd = initialized()
-    return hvd.broadcast(tf.constant(data), root_rank, name=name, process_set=process_set or hvd.global_process_set)
+    process_set = members(process_set)
+    return horovod().broadcast(tf.constant(data), root_rank, name=name, process_set=process_set)
 
 
 def unique_name(tensor) -> str:

@@ -4,6 +4,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.ternary import huffman
+from tf_terngrad.ternary.checks import expect
 from tf_terngrad.ternary.layout import (
     BYTE_STRIDE,
     LARGEST_LEVELS,
@@ -181,6 +182,9 @@ def _letters(data, lengths, sizes, lanes):
         letters = letters.write(turn, entries // 16)
         read += tf.where(turn < lanes, entries % 16, 0)
     _refuse((read + 7) // 8 == sizes, "lanes of other sizes than their letters need", sizes)
+    last = tf.gather(padded, first + tf.maximum(sizes - 1, 0))
+    spare = tf.where(read % 8 > 0, tf.bitwise.right_shift(last, read % 8), 0)
+    _refuse(spare == 0, "bits behind the last letter of a lane that are not zero", spare)
     return tf.boolean_mask(tf.transpose(letters.stack()), tf.sequence_mask(lanes, turns))
 
 
@@ -259,4 +263,4 @@ def _without_padding(digits, size):
 
 
 def _refuse(good, found, values):
-    tf.debugging.Assert(tf.reduce_all(good), [f"Malformed digits. Found: {found}.", values], summarize=4)
+    expect(tf.reduce_all(good), f"Malformed digits. Found: {found}. Received:", values)

@@ -79,6 +79,11 @@ struct Reader {
   uint8_t *letter, *end;
   int used = 0;  // bits of the next byte
 
+  // Whether the lane ends with the last letter that was read, and with zeros in what is left of its last byte.
+  bool EndsAt(const uint8_t* lane_end) const {
+    return next + (used > 0) == lane_end && (used == 0 || *next >> used == 0);
+  }
+
   TERNGRAD_INLINE bool Ready() const { return end - letter >= kUnroll * kAtOnce; }
 
   TERNGRAD_INLINE void Read(const uint64_t* table) {
@@ -223,7 +228,7 @@ bool HuffmanDecoder::Decode(const uint8_t* const* lanes, const uint16_t* sizes, 
   }
   DecodeLanes(table_, readers);
   for (int lane = 0; lane < kLanes; ++lane) {
-    if (readers[lane].next - begins[lane] + (readers[lane].used > 0) != sizes[lane]) return false;
+    if (!readers[lane].EndsAt(begins[lane] + sizes[lane])) return false;
   }
   return true;
 }

@@ -64,7 +64,7 @@ class HuffmanDecoder {
   bool Init(const uint8_t* lengths);
 
   // Reads the letters of a block out of its lanes, lane i of sizes[i] bytes, behind which, up to `end`, may be read.
-  // False if a lane holds another number of letters.
+  // False if a lane holds another number of letters, or other bits than zeros behind the last one.
   bool Decode(const uint8_t* const* lanes, const uint16_t* sizes, const uint8_t* end, int64_t count,
               uint8_t* letters) const;
 

@@ -192,7 +192,8 @@ class DecompressOp : public tensorflow::OpKernel {
         fault.Note(block.stream);
       }
     });
-    OP_REQUIRES(context, !fault.found(), Malformed(fault.index(), "its letters do not end where its lanes do"));
+    OP_REQUIRES(context, !fault.found(),
+                Malformed(fault.index(), "its lanes end elsewhere than their letters, or not in zeros"));
   }
 
  private:

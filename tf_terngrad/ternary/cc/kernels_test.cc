@@ -9,6 +9,7 @@
 #include <random>
 #include <vector>
 
+#include "buckets.h"
 #include "bytes.h"
 #include "digits.h"
 #include "floats.h"
@@ -75,6 +76,30 @@ std::vector<uint64_t> PackedByHand(const std::vector<D>& digits, const Layout& l
     packed[output] += weight * static_cast<uint64_t>(static_cast<int64_t>(digits[i]));
   }
   return packed;
+}
+
+// Against a list of each element's bucket, for every part of the elements.
+void TestBuckets(const std::vector<int64_t>& lengths) {
+  const Buckets buckets(lengths.data(), lengths.size());
+  std::vector<int64_t> owners;
+  for (size_t bucket = 0; bucket < lengths.size(); ++bucket) {
+    owners.insert(owners.end(), lengths[bucket], bucket);
+    CHECK(buckets.length(bucket) == lengths[bucket]);
+  }
+  const int64_t size = owners.size();
+  CHECK(buckets.count() == static_cast<int64_t>(lengths.size()));
+  CHECK(buckets.size() == size);
+  for (int64_t begin = 0; begin <= size; ++begin) {
+    for (int64_t end = begin; end <= size; ++end) {
+      int64_t next = begin, last = -1;
+      buckets.Each(begin, end, [&](int64_t bucket, int64_t from, int64_t to) {
+        CHECK(from == next && from < to && to <= end && bucket > last);
+        CHECK(std::all_of(&owners[from], &owners[from] + (to - from), [&](int64_t owner) { return owner == bucket; }));
+        next = to, last = bucket;
+      });
+      CHECK(next == end);
+    }
+  }
 }
 
 void TestBytes(int levels) {
@@ -397,6 +422,17 @@ void TestBlocks(int64_t size, int kinds, double steepness) {
   CHECK(decoder.Decode(lanes, sizes, tight.data() + end, size, back.data()));
   CHECK(back == letters);
   Record(tight);
+  for (int lane = 0; lane < kLanes; ++lane) {
+    int64_t bits = 0;
+    for (int64_t i = of.begin(lane); i < of.begin(lane + 1); ++i) bits += lengths[letters[i]];
+    if (bits % 8 == 0) continue;
+    uint8_t& last = tight[lanes[lane] - tight.data() + sizes[lane] - 1];
+    for (int spare = bits % 8; spare < 8; ++spare) {
+      last ^= 1 << spare;
+      CHECK(!decoder.Decode(lanes, sizes, tight.data() + end, size, back.data()));
+      last ^= 1 << spare;
+    }
+  }
   if (size < kLanes) return;
   ++sizes[0];
   CHECK(!decoder.Decode(lanes, sizes, tight.data() + end, size, back.data()));
@@ -421,6 +457,11 @@ void TestIncompleteCodes() {
 }  // namespace
 
 int main() {
+  CHECK(Buckets().count() == 0 && Buckets().size() == 0);
+  for (const std::vector<int64_t>& lengths : std::vector<std::vector<int64_t>>{
+           {}, {0}, {1}, {7}, {0, 0, 3}, {3, 0, 0, 4}, {2, 5, 0}, {1, 1, 1, 1, 1}, {0, 4, 0, 9, 1, 0, 0}}) {
+    TestBuckets(lengths);
+  }
   for (int levels : {1, 2, 3, 7, 8, 127}) TestBytes(levels);
   for (int64_t most : std::vector<int64_t>{1, 2, 4, 8, 64, 1024, kMaxSum}) TestWords(most);
   TestPadding();

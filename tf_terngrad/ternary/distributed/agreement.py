@@ -1,8 +1,12 @@
 """What must be the same on all workers: asked of them, and an error on all of them where it is not."""
 
 import collections
+import functools
+import hashlib
 import itertools
 import re
+
+import tensorflow as tf
 
 from tf_terngrad.ternary import transport
 
@@ -29,6 +33,33 @@ def require(lines, subject: str, process_set=None, remedy: str = SAME_MODEL) -> 
         if len(set(line)) > 1:
             who = "; ".join(f"workers {ranks} have {value}" for value, ranks in parties(line).items())
             raise ValueError(f"{subject} must be the same on all workers. The first that differs: {who}. {remedy}")
+
+
+def digest(lines) -> int:
+    """A number for a list of str; of other lists, others, but for once in 2^62."""
+    return int.from_bytes(hashlib.blake2b("\n".join(lines).encode(), digest_size=8).digest()) >> 2
+
+
+def require_if(differ, lines, subject: str, process_set=None):
+    """`require` where the workers are known to differ, all of them knowing it; in graphs, of every step.
+
+    Args:
+        differ: boolean scalar, the same on all workers.
+        lines: as in `require`.
+        subject: likewise.
+        process_set: likewise.
+
+    Returns:
+        What has to have run before anything is exchanged that could fail for the difference.
+
+    Raises:
+        ValueError: in eager mode.
+        tf.errors.InvalidArgumentError: in graphs, of the same text.
+    """
+    ask = functools.partial(require, lines, subject, process_set)
+    if tf.executing_eagerly():
+        return ask() if differ else None
+    return tf.cond(differ, lambda: tf.group(tf.py_function(ask, [], [])), tf.no_op)
 
 
 def entry(name: str, content: str) -> str:

@@ -26,13 +26,12 @@ class Averager:
         transport.initialized()
         self.settings = settings
         self._name = f"tf_terngrad.{next(_COUNTER)}"
-        self._agreed = set()
 
     def __call__(self, values, variables) -> list:
         """The averages of gradients, a list as `gradients.average` takes and gives it.
 
         Raises:
-            ValueError: they are not alike on all workers; or XLA compiles this.
+            ValueError: they are not alike on all workers (in graphs, an InvalidArgumentError); or XLA compiles this.
         """
         values, names = list(values), [name_of(variable) for variable in variables]
         if transport.alone(self.settings.process_set):
@@ -42,11 +41,9 @@ class Averager:
                 "XLA cannot compile an exchange between workers. Give jit_compile=False to model.compile or "
                 "tf.function; where there is a GPU, Keras turns XLA on unless told not to."
             )
-        calibrations = _calibrations(variables)
-        self._agree(values, names, len(calibrations))
         network = transport.HorovodTransport(self.settings.process_set)
-        for number, calibration in enumerate(calibrations):
-            calibration.agree(functools.partial(_mean, network=network, name=f"{self._name}.calibration.{number}"))
+        with tf.control_dependencies(self._agree(values, names, _calibrations(variables), network)):
+            values = [None if value is None else tf.identity(value) for value in values]
         return gradients.average(values, names, self.settings, network, self._name)
 
     def everywhere(self, flag) -> tf.Tensor:
@@ -56,13 +53,29 @@ class Averager:
         network = transport.HorovodTransport(self.settings.process_set)
         return network.maximum(tf.cast(~flag, tf.float32), f"{self._name}.everywhere") == 0
 
-    def _agree(self, values, names, calibrations):
-        """Asks once: what concatenated vectors hold, Horovod cannot compare."""
-        lines = [str(self.settings), f"{calibrations} strengths to set by the first batch"]
+    def _agree(self, values, names, calibrations, network) -> list:
+        """Asks in every step, for workers may come and gradients go: what is concatenated, Horovod cannot compare.
+
+        The question waits for no gradient, so that it travels while they are computed.
+
+        Returns:
+            What has to have run before they are exchanged.
+        """
+        lines = [str(self.settings), f"{len(calibrations)} strengths to set by the first batch"]
         lines += (self._describe(value, name) for value, name in zip(values, names, strict=True))
-        if tuple(lines) not in self._agreed:
-            agreement.require(lines, "The gradients", self.settings.process_set)
-            self._agreed.add(tuple(lines))
+        own = tf.stack([tf.constant(agreement.digest(lines), tf.int64), _signature(calibrations)])
+        most, least = tf.split(network.maximum(tf.concat([own, -own], 0), f"{self._name}.agreement"), 2)
+        differ = most != -least
+        checked = agreement.require_if(differ[0], lines, "The gradients", self.settings.process_set)
+        if not calibrations:
+            return [] if checked is None else [checked]
+        with tf.control_dependencies([] if checked is None else [checked]):
+            return [tf.cond(differ[1], lambda: self._calibrate(calibrations, network), lambda: False)]
+
+    def _calibrate(self, calibrations, network):
+        for number, calibration in enumerate(calibrations):
+            calibration.agree(functools.partial(_mean, network=network, name=f"{self._name}.calibration.{number}"))
+        return True
 
     def _describe(self, gradient, name):
         if gradient is None:
@@ -80,6 +93,14 @@ def name_of(variable) -> str:
 def _calibrations(variables) -> list:
     """What variables have that is set by a worker's own data, as a strength of `sparsify` by its first batch."""
     return list(dict.fromkeys(found for variable in variables for found in getattr(variable, "calibrations", ())))
+
+
+def _signature(calibrations) -> tf.Tensor:
+    """A number, int64, that is the same where all calibrations' values are."""
+    signature = tf.zeros((), tf.int64)
+    for calibration in calibrations:
+        signature = 31 * signature + tf.cast(tf.bitcast(calibration.own_strength(), tf.int32), tf.int64)
+    return signature
 
 
 def _mean(value, network, name) -> tf.Tensor:

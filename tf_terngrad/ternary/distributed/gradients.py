@@ -9,6 +9,7 @@ import dataclasses
 import tensorflow as tf
 
 from tf_terngrad.ternary import exchange
+from tf_terngrad.ternary.partition import flatten, unflatten
 
 
 @dataclasses.dataclass
@@ -71,11 +72,11 @@ def by_digits(parts, settings, network, name):
 def by_floats(parts, settings, network, name):
     """One allreduce."""
     dtype, wire = parts[0].dtype, settings.wire(parts[0].dtype)
-    flat, _ = exchange.flatten(parts)
+    flat, _ = flatten(parts)
     total = tf.cast(network.total(tf.cast(flat, wire), f"{name}.floats"), dtype)
     if settings.op == "average":
         total /= tf.cast(network.size(), dtype)
-    return exchange.unflatten(total, parts)
+    return unflatten(total, parts)
 
 
 def rows_by_digits(parts, settings, network, name):

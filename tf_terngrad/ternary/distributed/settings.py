@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.compressor import Compression, TernGrad
+from tf_terngrad.ternary.quantize import check_integer
 
 BUCKET_BYTES = 32 * 2**20
 OPERATIONS = ("average", "sum")
@@ -18,9 +19,9 @@ class Settings:
 
     Args:
         compression: None, Compression.none, Compression.fp16, or a `TernGrad`.
-        op: "average" or "sum", over the workers.
+        op: "average" or "sum", over the workers; Horovod's Average and Sum are taken too.
         exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats.
-        process_set: the workers; None: all of them.
+        process_set: the workers; None: those of the `TernGrad`, or all of them.
         bucket_bytes: the most that is exchanged at once, as it is before compression; a larger tensor goes alone.
 
     Raises:
@@ -35,16 +36,19 @@ class Settings:
 
     def __post_init__(self):
         self._check_compression()
-        if self.op not in OPERATIONS:
-            raise ValueError(f"Expected one of {OPERATIONS}. Received: op={self.op!r}")
+        op = transport.operation_name(self.op)
+        if op not in OPERATIONS:
+            raise ValueError(f"Expected one of {OPERATIONS}. Received: op={op!r}")
         if isinstance(self.exclude, str) or not all(isinstance(pattern, str) for pattern in self.exclude):
             raise TypeError(f"Expected a list of patterns, such as ['*/bias']. Received: exclude={self.exclude!r}")
-        transport.check_process_set(self.process_set)
-        if not isinstance(self.bucket_bytes, int) or self.bucket_bytes < 1:
-            raise ValueError(f"Expected a positive number of bytes. Received: bucket_bytes={self.bucket_bytes!r}")
-        object.__setattr__(self, "exclude", tuple(self.exclude))
-        if self.process_set is None and self.ternary:
-            object.__setattr__(self, "process_set", self.compression.process_set)
+        values = {
+            "op": op,
+            "exclude": tuple(self.exclude),
+            "process_set": self._checked_process_set(),
+            "bucket_bytes": check_integer(self.bucket_bytes, "bucket_bytes", 1),
+        }
+        for name, value in values.items():
+            object.__setattr__(self, name, value)
 
     @property
     def ternary(self) -> bool:
@@ -75,6 +79,17 @@ class Settings:
         """The settings but for the process set, which is the same if anything arrives at all."""
         compression = self.compression.get_config() if self.ternary else self.compression
         return f"compression={compression}, op={self.op}, exclude={self.exclude}, bucket_bytes={self.bucket_bytes}"
+
+    def _checked_process_set(self):
+        """The one that either names, this or the `TernGrad`."""
+        transport.check_process_set(self.process_set)
+        of_compression = self.compression.process_set if self.ternary else None
+        if None not in (self.process_set, of_compression) and self.process_set is not of_compression:
+            raise ValueError(
+                "Expected the same process_set for TernGrad as beside it, or one of the two alone. Received: "
+                f"TernGrad(process_set={of_compression}) and process_set={self.process_set}"
+            )
+        return of_compression if self.process_set is None else self.process_set
 
     def _check_compression(self):
         if self.compression is None or self.ternary:

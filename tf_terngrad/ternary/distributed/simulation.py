@@ -7,9 +7,12 @@ import keras
 import tensorflow as tf
 
 from tf_terngrad.ternary import codec
+from tf_terngrad.ternary.checks import expect
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.distributed.settings import Settings
-from tf_terngrad.ternary.exchange import bucket_lengths, for_rows, random_key
+from tf_terngrad.ternary.exchange import NAME, for_rows, random_key
+from tf_terngrad.ternary.partition import bucket_lengths
+from tf_terngrad.ternary.quantize import check_integer
 
 
 def simulate(model, workers: int, compression=None, exclude=()):
@@ -49,8 +52,7 @@ def simulate(model, workers: int, compression=None, exclude=()):
         raise TypeError(f"Expected a keras.Model. Received: {model!r}")
     if not model.built or not model.compiled:
         raise ValueError(f"Model {model.name!r} is not built and compiled. Give it an input and call compile first.")
-    if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-        raise ValueError(f"Expected how many workers, at least 1. Received: workers={workers!r}")
+    workers = check_integer(workers, "workers", 1)
     settings = Settings(compression, exclude=exclude)
     if settings.wire(tf.float32) != tf.float32:
         raise ValueError(
@@ -127,13 +129,14 @@ class Simulation:
     def _share_out(self, value):
         if value is None:
             return None
+        message = (
+            f"A batch cannot be shared out evenly among {self.workers} workers. Expected a multiple of {self.workers} "
+            "examples, and a last batch of an epoch that is as large as the others or left out. Received: a batch of"
+        )
+        if (value.shape[0] or 0) % self.workers:
+            raise ValueError(f"{message} {value.shape[0]}")
         count = tf.shape(value)[0]
-        check = tf.debugging.Assert(
-            count % self.workers == 0,
-            [f"A batch cannot be shared out evenly among {self.workers} workers. Expected a multiple of it, and a last "
-             "batch of an epoch that is as large as the others or left out. Received: a batch of", count],
-        )  # fmt: skip
-        with tf.control_dependencies([check] if check is not None else []):
+        with tf.control_dependencies(expect(count % self.workers == 0, message, count)):
             return tf.reshape(value, (self.workers, count // self.workers, *value.shape[1:]))
 
     def _gradients_of_part(self, x, y, sample_weight):
@@ -204,7 +207,7 @@ class Digits:
             scales = tf.repeat(tf.reduce_max(scales, axis=0, keepdims=True), workers, axis=0)
 
         def encode(worker):
-            key = random_key(compression, step, worker)
+            key = random_key(compression, step, NAME, worker)
             return codec.encode_bytes(flat[worker], lengths, thresholds[worker], scales[worker], key, levels)
 
         rows = tf.map_fn(encode, tf.range(workers), fn_output_signature=tf.TensorSpec((None,), tf.uint8))
