@@ -147,3 +147,18 @@ def test_a_step_is_computation_and_then_exchange(name, compute, size, workers, l
     assert cost.step_seconds(name, compute, size, 1, link=link) == compute
     exchange = cost.seconds(name, size, workers, link=link)
     assert cost.step_seconds(name, compute, size, workers, link=link) == compute + exchange
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        lambda: cost.choose(1000, 0),
+        lambda: cost.choose(-5, 4),
+        lambda: cost.seconds("ring", 1000, 4),
+        lambda: cost.Link(rate=0),
+        lambda: cost.Link(delay=-1),
+    ],
+)
+def test_what_no_network_is_like_is_refused(wrong):
+    with pytest.raises(ValueError, match=r"Expected .* Received"):
+        wrong()

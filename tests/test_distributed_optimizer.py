@@ -155,3 +155,16 @@ def test_a_process_set_trains_by_itself():
     )
     assert nothing == [] and bias.tolist() == [1, 1, 1]
     assert len(first) == 6 and not differ(first, third)
+
+
+def test_workers_may_have_made_other_optimizers_before():
+    def together():
+        for _ in range(hvd.rank()):
+            DistributedOptimizer(keras.optimizers.SGD())  # and Keras counts them in the names of its operations
+        model = network()
+        trained(model, DistributedOptimizer(keras.optimizers.SGD(), TernGrad()), mine_of_all(), BATCH)
+        return model.get_weights()
+
+    first, second = run_workers(together, timeout=60)
+    for mine, theirs in zip(first, second, strict=True):
+        np.testing.assert_array_equal(mine, theirs)

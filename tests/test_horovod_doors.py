@@ -217,3 +217,31 @@ def test_rows_are_merged_and_travel_as_digits_through_every_door():
         wanted = total if name.endswith("sum") else total / 2
         np.testing.assert_array_equal(indices, [1, 3, 4], err_msg=name)
         np.testing.assert_allclose(values, wanted, rtol=1e-6, err_msg=name)
+
+
+def in_a_process_set():
+    """Two of three workers; one of them traces its step again in the middle."""
+    import horovod.tensorflow as hvd
+
+    pair = hvd.add_process_set([0, 1])
+    if hvd.rank() == 2:
+        return None
+    weight, compression = tf.Variable(tf.zeros(2000)), tt.TernGrad(clip=None, process_set=pair)
+
+    @tf.function
+    def step(batch):
+        with tf.GradientTape() as recorded:
+            loss = tf.reduce_sum(weight) * tf.reduce_mean(batch)
+        tape = hvd.DistributedGradientTape(recorded, process_set=pair, compression=compression)
+        return tape.gradient(loss, [weight])[0]
+
+    sizes = [64, 64, 63 if hvd.rank() else 64, 64]
+    return [step(tf.fill([size], 1.0 + 2 * hvd.rank()))[:2].numpy().tolist() for size in sizes]
+
+
+def test_a_step_may_be_traced_again_on_one_worker_of_a_process_set():
+    first, second, other = run_workers(
+        in_a_process_set, workers=3, env={"HOROVOD_DYNAMIC_PROCESS_SETS": "1"}, timeout=90
+    )
+    assert first == second and other is None
+    assert all(value in (1.5, 3.0) for means in first for value in means)

@@ -13,7 +13,6 @@ import subprocess
 import sys
 
 import pytest
-from tool_modules import load
 
 from tf_terngrad.ternary import cost
 
@@ -207,14 +206,6 @@ def test_the_benchmark_refuses_in_a_line_what_it_cannot_measure(flag, told):
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert re.search(told, done.stderr), done.stderr
-
-
-def test_gradients_are_exchanged_each_on_its_own():
-    def exchange(gradients, name):
-        return [(name, gradient) for gradient in gradients]
-
-    each = load("exchange_methods").each_alone(exchange)
-    assert each(["first", "second"], "step") == [("step.0", "first"), ("step.1", "second")]
 
 
 def test_rates_and_their_queues():

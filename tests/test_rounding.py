@@ -131,3 +131,14 @@ def test_means_are_what_the_digits_say(implementation, dtype, levels):
     np.testing.assert_allclose(
         shared.numpy().astype("float64"), each.mean(0) * spread[0] / levels, rtol=tolerance, atol=tolerance
     )
+
+
+@pytest.mark.parametrize("size", [1e38, 3e38, 1e-30])
+def test_the_largest_scales_round_as_all_do(implementation, size):
+    gradient, lengths = tf.constant([size, -size, size, 0.0], tf.float32), tf.constant([4])
+    thresholds, scales = implementation.scale(gradient, lengths, None)
+    digits = implementation.ternarize(gradient, lengths, thresholds, scales, tf.constant([1, 2], tf.int64))
+    assert digits.numpy().tolist() == [1, -1, 1, 0]
+    rows = tf.repeat(implementation.pack_bytes(digits)[None], 3, axis=0)
+    mean = implementation.mean_of_bytes(rows, lengths, tf.repeat(scales[None], 3, axis=0))
+    np.testing.assert_allclose(mean, gradient, rtol=1e-6)

@@ -5,8 +5,8 @@ import horovod.tensorflow as hvd
 import tensorflow as tf
 
 import tf_terngrad as tt
-from tf_terngrad.ternary.exchange import average
-from tf_terngrad.ternary.transport import HorovodTransport
+from tf_terngrad.ternary.distributed.averager import Averager
+from tf_terngrad.ternary.distributed.settings import BUCKET_BYTES, Settings
 
 CLIP = 2.5
 SMALLEST = 1000  # the smallest gradient that is measured
@@ -44,32 +44,13 @@ def _int8(gradient, name):
     return tf.reshape(total / hvd.size(), gradient.shape)
 
 
-def terngrad(schedule):
-    """This package's exchange by one of its schedules, or the one that it chooses; smaller tensors stay floats."""
-    settings = tt.TernGrad(clip=CLIP, schedule=schedule, smallest=SMALLEST)
-
-    def exchange(gradients, name):
-        large = [index for index, gradient in enumerate(gradients) if settings.compresses(gradient)]
-        small = [index for index in range(len(gradients)) if index not in large]
-        means = dict(zip(small, float32([gradients[index] for index in small], name), strict=True))
-        if large:
-            ours = average([gradients[i] for i in large], settings, HorovodTransport(), settings.next_step(), name)
-            means |= dict(zip(large, ours, strict=True))
-        return [means[index] for index in range(len(gradients))]
-
-    return exchange
-
-
-def each_alone(exchange):
-    """The same exchange, once for each gradient, where `average` would take them all together."""
-
-    def exchange_each(gradients, name):
-        return [exchange([gradient], f"{name}.{index}")[0] for index, gradient in enumerate(gradients)]
-
-    return exchange_each
+def terngrad(schedule, bucket_bytes=BUCKET_BYTES):
+    """What this package's optimizer and tape do, by one of its schedules, or the one that it chooses."""
+    settings = Settings(tt.TernGrad(clip=CLIP, schedule=schedule, smallest=SMALLEST), bucket_bytes=bucket_bytes)
+    return lambda gradients, name: Averager(settings)(gradients, gradients)
 
 
 EXCHANGES = {"alone": alone, "float32": float32, "float16": float16, "GRACE": int8} | {
     schedule: terngrad(schedule) for schedule in ("words", "bytes", "shards", "auto")
 }
-EXCHANGES["auto-each"] = each_alone(terngrad("auto"))
+EXCHANGES["auto-each"] = terngrad("auto", bucket_bytes=1)

@@ -38,10 +38,17 @@ class Link:
     Args:
         rate: bits a second, in each direction at once.
         delay: seconds from one worker to another.
+
+    Raises:
+        ValueError: no rate, or a negative delay.
     """
 
     rate: float = 1e9
     delay: float = 5e-5
+
+    def __post_init__(self):
+        if not (self.rate > 0 and self.delay >= 0):
+            raise ValueError(f"Expected a rate above 0 and a delay of 0 or more. Received: {self}")
 
 
 def float_bytes(size: int, workers: int, width: int = 4) -> float:
@@ -211,7 +218,14 @@ def seconds(name: str, size: int, workers: int, levels: int = 1, link: Link = Li
         levels: L.
         link: what connects the workers.
         cores: of the processor that a worker has for it; less than one where workers share one.
+
+    Raises:
+        ValueError: another name, a negative size, or no workers.
     """
+    if name not in METHODS:
+        raise ValueError(f"Expected one of {tuple(METHODS)}. Received: name={name!r}")
+    if size < 0 or workers < 1:
+        raise ValueError(f"Expected a size of 0 or more, and workers. Received: size={size}, workers={workers}")
     method, core = METHODS[name], min(cores, 1)
     sent = method.bytes(size, workers, levels)
     agreeing = (MEETING * math.log2(workers) + CYCLE * method.collectives(workers, levels)) / core

@@ -197,6 +197,8 @@ def _scheduled(schedule, load):
     size = load.gradient.shape[0]
     if schedule != "auto" or size is None or len(allowed) == 1:
         return SCHEDULES[allowed[0] if schedule == "auto" else schedule](load)
+    if tf.executing_eagerly():
+        return SCHEDULES[cost.choose(size, int(load.transport.size()), load.levels)](load)
     best = [cost.choose(size, workers, load.levels) for workers in range(1, cost.LARGEST + 1)]
     used = list(dict.fromkeys(best))
     if len(used) == 1:

@@ -105,20 +105,25 @@ class HorovodTransport:
         """The number within the process set; among all workers Horovod has an op, for their number may change."""
         if self._set is self._hvd.global_process_set:
             return self._hvd.rank_op()
-        return tf.constant(self._set.rank())
+        return self._set.rank() + self._zero()
 
     def maximum(self, tensor, name):
-        return self._hvd.allreduce(self._live(tensor), op=self._hvd.Max, name=name, process_set=self._set)
+        return self._exchange(self._hvd.allreduce, tensor, name, op=self._hvd.Max)
 
     def total(self, tensor, name):
-        return self._hvd.allreduce(self._live(tensor), op=self._hvd.Sum, name=name, process_set=self._set)
+        return self._exchange(self._hvd.allreduce, tensor, name, op=self._hvd.Sum)
 
     def gather(self, tensor, name):
-        return self._hvd.allgather(self._live(tensor), name=name, process_set=self._set)
+        return self._exchange(self._hvd.allgather, tensor, name)
 
     def scatter(self, tensor, counts, name):
-        received, _ = self._hvd.alltoall(self._live(tensor), splits=counts, name=name, process_set=self._set)
+        received, _ = self._exchange(self._hvd.alltoall, tensor, name, splits=counts)
         return received
+
+    def _exchange(self, operation, tensor, name, **options):
+        """One of Horovod's, in no name scope: a worker's scopes tell of its past, as of the optimizers it has made."""
+        with tf.name_scope(""):
+            return operation(self._live(tensor), name=name, process_set=self._set, **options)
 
     def _live(self, tensor):
         """The tensor, no constant of its graph: TensorFlow would exchange that once, when it optimizes the graph.
@@ -127,8 +132,11 @@ class HorovodTransport:
         """
         if tf.executing_eagerly() or tensor.shape.rank == 0:  # no number here is known before its step
             return tensor
-        zero = tf.minimum(self.size(), 0)  # which TensorFlow cannot know
-        return tf.ensure_shape(tensor[zero:], tensor.shape)
+        return tf.ensure_shape(tensor[self._zero() :], tensor.shape)
+
+    def _zero(self):
+        """0, as TensorFlow cannot know."""
+        return tf.minimum(self.size(), 0)
 
 
 def alone(process_set=None) -> bool:

@@ -35,8 +35,10 @@ def scale(gradient, lengths, clip):
 def ternarize(gradient, lengths, thresholds, scales, seed, levels=1):
     """The digits, int8; see `quantize.ternarize`."""
     gradient, owner = tf.cast(gradient, tf.float32), _owner(lengths)
-    factors = tf.where((scales > 0) & tf.math.is_finite(scales), tf.math.divide_no_nan(float(levels), scales), 0)
-    x = tf.minimum(tf.abs(gradient), tf.gather(thresholds, owner)) * tf.gather(factors, owner)
+    power = tf.where(scales > 2.0**100, 2.0**-60, 1.0)  # without it, the quotient of a large scale would vanish
+    finite = (scales > 0) & tf.math.is_finite(scales)
+    factors = tf.where(finite, tf.math.divide_no_nan(float(levels), scales * power), 0)
+    x = tf.minimum(tf.abs(gradient), tf.gather(thresholds, owner)) * tf.gather(power, owner) * tf.gather(factors, owner)
     chance = tf.random.stateless_uniform(tf.shape(x), _stream(seed))
     digits = tf.minimum(tf.floor(x) + tf.cast(chance < x - tf.floor(x), x.dtype), levels)
     return tf.cast(tf.sign(gradient) * digits, tf.int8)
@@ -95,14 +97,15 @@ def unpack_words(words, size, workers, levels=1):
 
 def mean_of_bytes(data, lengths, scales, levels=1, dtype=tf.float32):
     """The mean of what the rows of bytes hold, each with its row of scales."""
-    total = _sum_of_rows(data, tf.reduce_sum(lengths), levels, tf.float32, lambda row: _each(scales[row], lengths))
-    return tf.cast(total / tf.cast(levels * tf.shape(data)[0], tf.float32), dtype)
+    units = scales / tf.cast(levels * tf.shape(data)[0], tf.float32)
+    total = _sum_of_rows(data, tf.reduce_sum(lengths), levels, tf.float32, lambda row: _each(units[row], lengths))
+    return tf.cast(total, dtype)
 
 
 def mean_of_words(words, lengths, scales, workers, levels=1, dtype=tf.float32):
     """The mean that the sum of the workers' words holds, with scales that all of them shared."""
     sums = tf.cast(unpack_words(words, tf.reduce_sum(lengths), workers, levels), tf.float32)
-    return tf.cast(sums * _each(scales, lengths) / tf.cast(levels * workers, tf.float32), dtype)
+    return tf.cast(sums * _each(scales / tf.cast(levels * workers, tf.float32), lengths), dtype)
 
 
 def sum_bytes(data, size, levels=1):

@@ -21,17 +21,18 @@ TERNGRAD_INLINE uint32_t Random(uint32_t x) {
 // What one run of elements shares.
 struct Rounding {
   float limit;    // |g| is clipped here
-  float inverse;  // of what one digit stands for; limit * inverse <= levels
-  int shift;      // fraction bits of the fixed point that digits are rounded in
+  float inverse;  // of what one digit stands for, times a power of two that keeps it from vanishing
+  float one;      // of the fixed point that digits are rounded in, divided by that power
+  int shift;      // its fraction bits
 
-  Rounding(float threshold, float scale, int levels) : limit(0), inverse(levels / scale), shift(24) {
+  Rounding(float threshold, float scale, int levels) : limit(0), inverse(0), shift(24) {
     while ((int64_t{levels} + 1) << (shift + 1) <= int64_t{1} << 31) ++shift;
-    if (!(scale >= FLT_MIN && scale <= FLT_MAX && inverse <= FLT_MAX)) {
-      inverse = 0;
-      return;
-    }
+    const float power = scale > 0x1p100f ? 0x1p-60f : 1.0f;
+    one = power * static_cast<float>(int32_t{1} << shift);
+    if (!(scale >= FLT_MIN && scale <= FLT_MAX && levels / (scale * power) <= FLT_MAX)) return;
+    inverse = levels / (scale * power);
     limit = threshold < scale ? std::max(threshold, 0.0f) : scale;
-    while (limit * inverse > levels) limit = std::nextafter(limit, 0.0f);
+    while (limit * inverse * power > levels) limit = std::nextafter(limit, 0.0f);
   }
 };
 
@@ -53,7 +54,7 @@ TERNGRAD_SIMD void RandomRun(int64_t count, uint32_t x, uint32_t step, uint32_t*
 
 TERNGRAD_SIMD void TernarizeRun(const float* gradient, int64_t count, uint32_t x, uint32_t step, Rounding rounding,
                                 int8_t* digits) {
-  const float limit = rounding.limit, inverse = rounding.inverse, one = int32_t{1} << rounding.shift;
+  const float limit = rounding.limit, inverse = rounding.inverse, one = rounding.one;
   const int shift = rounding.shift;
   for (int64_t i = 0; i < count; ++i, x += step) {
     const int32_t random = static_cast<int32_t>(Random(x) >> (32 - shift));

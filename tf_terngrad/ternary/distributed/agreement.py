@@ -12,7 +12,6 @@ from tf_terngrad.ternary import transport
 
 NUMBER = re.compile(r"_\d+(?=/|$)")
 
-
 SAME_MODEL = "Build the same model with the same arguments everywhere."
 
 

@@ -13,7 +13,9 @@ _COUNTER = itertools.count()
 
 
 class Averager:
-    """Averages gradients over the workers; every worker has one, made in the same order.
+    """Averages gradients over the workers; every worker has one, first used in the same order as its others.
+
+    In an elastic job it is made once: workers that come count theirs from the first one on.
 
     Args:
         settings: `Settings`.
@@ -25,7 +27,6 @@ class Averager:
     def __init__(self, settings):
         transport.initialized()
         self.settings = settings
-        self._name = f"tf_terngrad.{next(_COUNTER)}"
 
     def __call__(self, values, variables) -> list:
         """The averages of gradients, a list as `gradients.average` takes and gives it.
@@ -45,6 +46,11 @@ class Averager:
         with tf.control_dependencies(self._agree(values, names, _calibrations(variables), network)):
             values = [None if value is None else tf.identity(value) for value in values]
         return gradients.average(values, names, self.settings, network, self._name)
+
+    @functools.cached_property
+    def _name(self):
+        """Of its exchanges: the same on workers that make optimizers which they do not use."""
+        return f"tf_terngrad.{next(_COUNTER)}"
 
     def everywhere(self, flag) -> tf.Tensor:
         """Whether a boolean scalar is true on all workers."""

@@ -9,6 +9,7 @@ from tf_terngrad.ternary.distributed.histograms import GradientHistograms
 from tf_terngrad.ternary.distributed.learning_rate import ScheduleLearningRate, WarmUpLearningRate
 from tf_terngrad.ternary.distributed.optimizer import is_distributed, is_new
 from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
+from tf_terngrad.ternary.quantize import check_integer
 
 __all__ = [
     "AverageMetrics",
@@ -33,7 +34,7 @@ class BroadcastVariables(keras.callbacks.Callback):
     Raises:
         ValueError: at the start of training: the model's optimizer does not average gradients, nor does the model have
             a train_step of its own that could; the models are not alike on all workers, or the workers have other
-            numbers of epochs, or of batches in an epoch: they would wait for one another.
+            numbers of epochs, or of batches in an epoch where `fit` knows how many: they would wait for one another.
 
     Example:
 
@@ -114,7 +115,7 @@ class CheckReplicas(keras.callbacks.Callback):
         process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
 
     Raises:
-        ValueError: `every` is no positive integer.
+        TypeError, ValueError: `every` is no positive integer.
         RuntimeError: in training, on all workers: the weights differ; it names the first that does, and the workers.
 
     Example:
@@ -126,9 +127,7 @@ class CheckReplicas(keras.callbacks.Callback):
 
     def __init__(self, every=100, process_set=None):
         super().__init__()
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"Expected a positive number of batches. Received: every={every!r}")
-        self.every = every
+        self.every = check_integer(every, "every", 1)
         self.process_set = process_set
         self._batches = 0
 

@@ -1,7 +1,8 @@
 """The averages of a step's gradients over all workers: fused into buckets, as digits or as floats.
 
 Buckets are filled from the last variable backwards, as backpropagation makes the gradients: a bucket travels while the
-gradients of the layers before it are still being computed.
+gradients of the layers before it are still being computed. So each bucket shares its scales by an exchange of its own:
+one for all of a step would have to wait for the last gradient.
 """
 
 import dataclasses

@@ -33,9 +33,9 @@ def DistributedOptimizer(
         optimizer: a `keras.optimizers.Optimizer`, whose step was not traced yet; of a model that was fitted before,
             `callbacks.BroadcastVariables` has it traced again.
         compression: None, `Compression.none`, `Compression.fp16`, or a `TernGrad`.
-        op: "average", or "sum".
+        op: "average" or "sum", or Horovod's Average or Sum.
         exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats: `["*/bias"]`.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+        process_set: a `horovod.tensorflow.ProcessSet`; None: the compression's, or all workers.
         bucket_bytes: the most that is exchanged at once, before compression. Buckets travel while gradients of earlier
             layers are being computed; fewer buckets cost fewer exchanges.
 

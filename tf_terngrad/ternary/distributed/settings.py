@@ -39,7 +39,8 @@ class Settings:
         op = transport.operation_name(self.op)
         if op not in OPERATIONS:
             raise ValueError(f"Expected one of {OPERATIONS}. Received: op={op!r}")
-        if isinstance(self.exclude, str) or not all(isinstance(pattern, str) for pattern in self.exclude):
+        listed = isinstance(self.exclude, (list, tuple))
+        if not listed or not all(isinstance(pattern, str) for pattern in self.exclude):
             raise TypeError(f"Expected a list of patterns, such as ['*/bias']. Received: exclude={self.exclude!r}")
         values = {
             "op": op,

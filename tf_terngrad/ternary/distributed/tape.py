@@ -17,9 +17,9 @@ class DistributedGradientTape:
     Args:
         tape: a `tf.GradientTape`.
         compression: None, `Compression.none`, `Compression.fp16`, or a `TernGrad`.
-        op: "average", or "sum".
+        op: "average" or "sum", or Horovod's Average or Sum.
         exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats: `["*/bias"]`.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+        process_set: a `horovod.tensorflow.ProcessSet`; None: the compression's, or all workers.
         bucket_bytes: the most that is exchanged at once, before compression.
 
     Raises:
