@@ -6,6 +6,7 @@ import numpy as np
 from distributed_training import BATCH, STEPS, differ, joint_batches, mine_of_all, network, trained
 from workers import run_workers
 
+import tf_terngrad as tt
 from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed import DistributedOptimizer, callbacks
@@ -162,6 +163,7 @@ def test_workers_may_have_made_other_optimizers_before():
         for _ in range(hvd.rank()):
             DistributedOptimizer(keras.optimizers.SGD())  # and Keras counts them in the names of its operations
         model = network()
+        tt.sparsify(model, ratio=0.1)  # which the workers agree on in a branch, by a function of its own
         trained(model, DistributedOptimizer(keras.optimizers.SGD(), TernGrad()), mine_of_all(), BATCH)
         return model.get_weights()
 

@@ -88,14 +88,17 @@ class HorovodTransport:
 
     Args:
         process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+        scoped: whether the names of exchanges get those of the scopes and functions that they are in; if not, they must
+            be unique without, and serve workers whose scopes tell of another past, as of other optimizers.
 
     Raises:
         RuntimeError: Horovod is not initialized.
         ValueError: this worker is not in the process set.
     """
 
-    def __init__(self, process_set=None):
+    def __init__(self, process_set=None, scoped=True):
         self._set = members(process_set)
+        self._scoped = scoped
         self._hvd = horovod()
 
     def size(self):
@@ -121,9 +124,8 @@ class HorovodTransport:
         return received
 
     def _exchange(self, operation, tensor, name, **options):
-        """One of Horovod's, in no name scope: a worker's scopes tell of its past, as of the optimizers it has made."""
-        with tf.name_scope(""):
-            return operation(self._live(tensor), name=name, process_set=self._set, **options)
+        options |= {"name": name, "process_set": self._set, "ignore_name_scope": not self._scoped}
+        return operation(self._live(tensor), **options)
 
     def _live(self, tensor):
         """The tensor, no constant of its graph: TensorFlow would exchange that once, when it optimizes the graph.

@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import weakref
 
 import tensorflow as tf
 from tensorflow.python.ops import control_flow_util
@@ -27,6 +28,8 @@ class Averager:
     def __init__(self, settings):
         transport.initialized()
         self.settings = settings
+        self._number = None
+        self._calls = weakref.WeakKeyDictionary()
 
     def __call__(self, values, variables) -> list:
         """The averages of gradients, a list as `gradients.average` takes and gives it.
@@ -42,24 +45,31 @@ class Averager:
                 "XLA cannot compile an exchange between workers. Give jit_compile=False to model.compile or "
                 "tf.function; where there is a GPU, Keras turns XLA on unless told not to."
             )
-        network = transport.HorovodTransport(self.settings.process_set)
-        with tf.control_dependencies(self._agree(values, names, _calibrations(variables), network)):
+        network, name = self._network(), self._name()
+        with tf.control_dependencies(self._agree(values, names, _calibrations(variables), network, name)):
             values = [None if value is None else tf.identity(value) for value in values]
-        return gradients.average(values, names, self.settings, network, self._name)
+        return gradients.average(values, names, self.settings, network, name)
 
-    @functools.cached_property
+    def _network(self):
+        return transport.HorovodTransport(self.settings.process_set, scoped=False)
+
     def _name(self):
-        """Of its exchanges: the same on workers that make optimizers which they do not use."""
-        return f"tf_terngrad.{next(_COUNTER)}"
+        """Of the exchanges of a call: the same on workers that have made optimizers which they do not use."""
+        if self._number is None:
+            self._number = next(_COUNTER)
+        if tf.executing_eagerly():
+            return f"tf_terngrad.{self._number}"
+        graph = tf.compat.v1.get_default_graph()
+        self._calls[graph] = self._calls.get(graph, -1) + 1  # in a graph they may run at the same time
+        return f"tf_terngrad.{self._number}.{self._calls[graph]}"
 
     def everywhere(self, flag) -> tf.Tensor:
         """Whether a boolean scalar is true on all workers."""
         if transport.alone(self.settings.process_set):
             return flag
-        network = transport.HorovodTransport(self.settings.process_set)
-        return network.maximum(tf.cast(~flag, tf.float32), f"{self._name}.everywhere") == 0
+        return self._network().maximum(tf.cast(~flag, tf.float32), f"{self._name()}.everywhere") == 0
 
-    def _agree(self, values, names, calibrations, network) -> list:
+    def _agree(self, values, names, calibrations, network, name) -> list:
         """Asks in every step, for workers may come and gradients go: what is concatenated, Horovod cannot compare.
 
         The question waits for no gradient, so that it travels while they are computed.
@@ -70,18 +80,13 @@ class Averager:
         lines = [str(self.settings), f"{len(calibrations)} strengths to set by the first batch"]
         lines += (self._describe(value, name) for value, name in zip(values, names, strict=True))
         own = tf.stack([tf.constant(agreement.digest(lines), tf.int64), _signature(calibrations)])
-        most, least = tf.split(network.maximum(tf.concat([own, -own], 0), f"{self._name}.agreement"), 2)
+        most, least = tf.split(network.maximum(tf.concat([own, -own], 0), f"{name}.agreement"), 2)
         differ = most != -least
         checked = agreement.require_if(differ[0], lines, "The gradients", self.settings.process_set)
         if not calibrations:
             return [] if checked is None else [checked]
         with tf.control_dependencies([] if checked is None else [checked]):
-            return [tf.cond(differ[1], lambda: self._calibrate(calibrations, network), lambda: False)]
-
-    def _calibrate(self, calibrations, network):
-        for number, calibration in enumerate(calibrations):
-            calibration.agree(functools.partial(_mean, network=network, name=f"{self._name}.calibration.{number}"))
-        return True
+            return [tf.cond(differ[1], lambda: _calibrate(calibrations, network, name), lambda: False)]
 
     def _describe(self, gradient, name):
         if gradient is None:
@@ -99,6 +104,13 @@ def name_of(variable) -> str:
 def _calibrations(variables) -> list:
     """What variables have that is set by a worker's own data, as a strength of `sparsify` by its first batch."""
     return list(dict.fromkeys(found for variable in variables for found in getattr(variable, "calibrations", ())))
+
+
+def _calibrate(calibrations, network, name) -> bool:
+    """Have the workers agree on what each of them has read off its own data."""
+    for number, calibration in enumerate(calibrations):
+        calibration.agree(functools.partial(_mean, network=network, name=f"{name}.calibration.{number}"))
+    return True
 
 
 def _signature(calibrations) -> tf.Tensor:
