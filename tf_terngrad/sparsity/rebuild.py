@@ -27,13 +27,13 @@ class Builder:
         self.sites = plan.sites
         self._graph = graph
         self._layers = {}
-        self._copies = []
+        self._copies = {}
         self._folds = self._constants_to_fold()
 
     def build(self):
         """The smaller model, with its weights."""
         model = self.model(self._graph.model, self._graph.inputs, gather=True)
-        for old, new in self._copies:
+        for old, new in self._copies.values():
             self._copy_state(old, new)
         return model
 
@@ -69,8 +69,12 @@ class Builder:
                 f"Layer {old.name!r} ({type(old).__name__}) cannot be made again from its configuration: {error} "
                 "Define get_config() so that from_config(get_config()) gives the same layer."
             ) from error
-        self._copies.append((old, new))
+        self.follow(old, new)
         return new
+
+    def follow(self, old, new):
+        """The weights of a layer, or what stays of them, are another one's when the model stands."""
+        self._copies[id(old)] = old, new
 
     def gather(self, tensor, edge):
         """Pick the features of the model's input that somebody reads; any other tensor stays as it is."""

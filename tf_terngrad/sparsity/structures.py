@@ -9,7 +9,7 @@ from tf_terngrad.sparsity.branches import find_branches
 from tf_terngrad.sparsity.graph import Graph, check_model
 from tf_terngrad.sparsity.rules import rule_for
 
-KINDS = ("filter", "unit", "input", "branch")
+KINDS = ("filter", "unit", "hidden", "input", "branch")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +53,8 @@ class Structure:
 
     Attributes:
         name: the layer where the members are born, with the positions if they are not all of its outputs.
-        kind: "filter", "unit", "input" (features of the model's input) or "branch" (of a residual sum).
+        kind: "filter", "unit", "hidden" (of a recurrent layer), "input" (features of the model's input) or "branch" (of a
+            residual sum).
         size: how many members there are.
         slices: the `Slice`s of all variables that a member lies in.
         born: the paths of the layers whose outputs the members are.

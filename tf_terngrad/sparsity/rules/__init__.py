@@ -10,11 +10,13 @@ from tf_terngrad.sparsity.rules.elementwise import Elementwise, Passing
 from tf_terngrad.sparsity.rules.frozen import Frozen
 from tf_terngrad.sparsity.rules.normalization import BatchNormalization
 from tf_terngrad.sparsity.rules.pooling import Spatial
+from tf_terngrad.sparsity.rules.recurrent import Cell, Recurrent
 from tf_terngrad.sparsity.rules.selection import Concatenation
 from tf_terngrad.sparsity.rules.shape import Reshape
 
 __all__ = [
     "BatchNormalization",
+    "Cell",
     "Concatenation",
     "Contraction",
     "Convolution",
@@ -23,6 +25,7 @@ __all__ = [
     "Frozen",
     "NestedModel",
     "Passing",
+    "Recurrent",
     "Reshape",
     "Rule",
     "Scale",

@@ -6,7 +6,7 @@ from keras.src.ops import nn as nn_operations
 from tf_terngrad.sparsity.rules.base import Frozen, register_rule
 
 _REASONS = {
-    "recurrent layers keep their widths": "RNN LSTM GRU SimpleRNN Bidirectional ConvLSTM1D ConvLSTM2D ConvLSTM3D",
+    "convolutional recurrent layers keep their widths": "ConvLSTM1D ConvLSTM2D ConvLSTM3D",
     "attention layers keep their widths": "Attention AdditiveAttention MultiHeadAttention GroupQueryAttention",
     "its norm runs across channels": "SpectralNormalization",
     "any feature may mask a step": "Masking",
