@@ -53,8 +53,8 @@ class Structure:
 
     Attributes:
         name: the layer where the members are born, with the positions if they are not all of its outputs.
-        kind: "filter", "unit", "hidden" (of a recurrent layer), "input" (features of the model's input) or "branch" (of a
-            residual sum).
+        kind: "filter", "unit", "hidden" (a unit of a recurrent layer), "input" (a feature of the model's input) or
+            "branch" (of a residual sum).
         size: how many members there are.
         slices: the `Slice`s of all variables that a member lies in.
         born: the paths of the layers whose outputs the members are.
