@@ -39,7 +39,7 @@ def find_branches(model, graph):
 def _longer_terms(graph, users, index):
     call = graph.calls[index]
     is_sum = isinstance(rule_for(call.layer), Sum) and len(call.inputs) > 1
-    if not is_sum or any(edge.shape != call.output.shape for edge in call.inputs):
+    if not is_sum or any(edge.shape != call.output.shape or edge.masked for edge in call.inputs):
         return
     terms = [_used_only_for(graph, users, edge, index) for edge in call.inputs]
     for position, term in enumerate(terms):

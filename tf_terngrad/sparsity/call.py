@@ -42,6 +42,10 @@ class Call:
         """An argument of the call, by position or by name."""
         return self.args[position] if len(self.args) > position else self.kwargs[name]
 
+    def width(self, variable, axis, kept):
+        """How many positions of an axis of a variable of the layer stay."""
+        return int(kept.stays(self.graph.weights[id(variable)].axes[axis % len(variable.shape)]).sum())
+
     def freeze(self, edges, reason):
         """Keep every followed channel of these tensors, and remember why."""
         for edge in edges:
@@ -97,6 +101,14 @@ class Call:
         if channels is not None:
             graph.readings[key] = reading
         return emitted
+
+    def matmul(self, kernel, channels, columns, foldable=False, bias=None):
+        """Say that a matrix (in, out) of the layer reads channels (None: they are not followed).
+
+        `columns`: the units along its output axis. Returns what each column emits, as `read` does.
+        """
+        self.label(kernel, 0, channels and channels.units, "kernel")
+        return self.read(kernel, 0, channels, lambda: self.graph.value(kernel)[..., None], (columns,), foldable, bias)
 
     def contract(self, channels):
         """Say that channels are summed away unweighed: only a channel that is zero can leave."""

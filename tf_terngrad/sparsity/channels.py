@@ -40,19 +40,25 @@ class Channels:
 
 
 class Edge:
-    """A tensor of the model: its shape with the batch axis, and the channels of each axis that is followed."""
+    """A tensor of the model: its shape with the batch axis, and the channels of each axis that is followed.
+
+    `masked`: whether Keras may hand on a mask of its steps with it.
+    """
 
     def __init__(self, shape, dtype="float32", name=""):
         self.shape = tuple(shape)
         self.dtype = dtype
         self.name = name
         self.axes = [None] * len(self.shape)
+        self.masked = False
 
     @classmethod
     def like(cls, tensor):
         """An edge with the shape and dtype of a Keras tensor, and the name of the layer that it comes from."""
         history = getattr(tensor, "_keras_history", None)
-        return cls(tensor.shape, tensor.dtype, history.operation.name if history else "")
+        edge = cls(tensor.shape, tensor.dtype, history.operation.name if history else "")
+        edge.masked = getattr(tensor, "_keras_mask", None) is not None
+        return edge
 
     @property
     def followed(self):

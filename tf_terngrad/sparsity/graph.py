@@ -11,7 +11,7 @@ from keras import tree
 
 from tf_terngrad.sparsity.call import Call
 from tf_terngrad.sparsity.channels import Channels, Edge, Units
-from tf_terngrad.sparsity.rules import Frozen, Rule, is_graph, rule_for
+from tf_terngrad.sparsity.rules import Rule, is_graph, rule_for
 from tf_terngrad.sparsity.rules.selection import gathers
 
 LINK = keras.layers.Identity(name="link")
@@ -60,7 +60,7 @@ class Graph:
     @property
     def opaque(self):
         """The calls of layers whose inside is not known."""
-        return [call for call in self.calls if isinstance(rule_for(call.layer), Frozen)]
+        return [call for call in self.calls if rule_for(call.layer).why_frozen(call.layer)]
 
     def run(self, model, inputs, prefix):
         """Follow the inner graph of a Functional or Sequential model; returns its output edges."""
@@ -83,19 +83,21 @@ class Graph:
             self.joined.append((site, inputs, outputs))
             return outputs
         if outputs is None:
-            specs = layer.compute_output_spec(*tree.map_structure(_symbol, args), **kwargs)
+            specs = layer.compute_output_spec(*_symbols(args), **_symbols(kwargs))
             call.outputs = [Edge.like(tensor) for tensor in tree.flatten(specs)]
         self.calls.append(call)
         if type(rule).config is not Rule.config and not getattr(layer, "weights", ()):
-            self.port(call)
+            self.port(call, inputs)
         before = len(self.frozen)
         rule.follow(call)
+        for edge in call.outputs:
+            edge.masked |= len(edge.shape) > 2 and any(entering.masked for entering in inputs)
         self._check(call, before)
         return call.outputs
 
-    def port(self, call):
+    def port(self, call, inputs):
         """Tie the tensors that enter the same layer in its different calls: one configuration serves them all."""
-        for first, again in zip(self._ports.setdefault(id(call.layer), call.inputs), call.inputs, strict=True):
+        for first, again in zip(self._ports.setdefault(id(call.layer), inputs), inputs, strict=True):
             if [c and len(c) for c in first.axes] == [c and len(c) for c in again.axes]:
                 for a, b in zip(first.followed, again.followed, strict=True):
                     self.units.tie(a.units, b.units)
@@ -206,5 +208,5 @@ def check_model(model):
         )
 
 
-def _symbol(value):
-    return tree.map_structure(lambda v: keras.KerasTensor(v.shape, v.dtype) if isinstance(v, Edge) else v, value)
+def _symbols(arguments):
+    return tree.map_structure(lambda v: keras.KerasTensor(v.shape, v.dtype) if isinstance(v, Edge) else v, arguments)

@@ -163,7 +163,8 @@ def _live_sites(graph, kept):
     """The places that the output depends on, when inputs that add nothing are dropped."""
     skips = {}
     for call in graph.calls:
-        skippable = rule_for(call.layer).skippable(call, kept)
+        masked = any(edge.masked for edge in call.inputs)  # what stays of them would hand on another mask
+        skippable = set() if masked else rule_for(call.layer).skippable(call, kept)
         skips[call.site] = skips[call.site] & skippable if call.site in skips else skippable
     sites, edges = set(), {id(edge) for edge in graph.outputs}
     size = -1

@@ -1,6 +1,7 @@
 """Build the smaller model: the same graph of stock Keras layers, with the configurations and weights that stay."""
 
 import copy
+import math
 import tempfile
 
 import keras
@@ -58,7 +59,7 @@ class Builder:
             config = _stock(rule.config(call, self.kept))
             if name:
                 config["name"] = name
-            if id(old) in self._folds and old.bias is None:
+            if id(old) in self._folds and rule.bias(old) is None:
                 config = rule.with_bias(call, config)
             with SafeModeScope(safe_mode=False):
                 new = type(old).from_config(config)
@@ -141,13 +142,12 @@ class Builder:
         return folds
 
     def _copy_state(self, old, new):
-        sources, targets = list(getattr(old, "weights", ())), list(getattr(new, "weights", ()))
+        sources, targets = _state(old), _state(new)
         if id(old) in self._folds:
-            added, columns = self._folds[id(old)]
-            bias = added + (0.0 if old.bias is None else self._graph.value(old.bias).ravel())
-            new.bias.assign(bias[self.kept.stays(columns)].reshape(new.bias.shape))
-            sources = [variable for variable in sources if variable is not old.bias]
-            targets = [variable for variable in targets if variable is not new.bias]
+            before, after = (rule_for(old).bias(layer) for layer in (old, new))
+            self._fold(old, before, after)
+            sources = [variable for variable in sources if variable is not before]
+            targets = [variable for variable in targets if variable is not after]
         if len(sources) != len(targets):
             raise RuntimeError(
                 f"Layer {old.name!r} ({type(old).__name__}) has {len(sources)} weights, but made again from its "
@@ -162,6 +162,15 @@ class Builder:
         for layer in new._flatten_layers() if isinstance(new, keras.layers.Layer) else ():
             if isinstance(layer, keras.layers.Normalization):
                 layer.finalize_state()
+
+    def _fold(self, layer, before, after):
+        """Add constants to a bias (None: there was none); of a bias in rows, such as a GRU's, to the first."""
+        added, columns = self._folds[id(layer)]
+        stay = self.kept.stays(columns)
+        bias = np.zeros((math.prod(after.shape) // stay.sum(), len(added)))
+        bias += 0.0 if before is None else self._graph.value(before).reshape(bias.shape)
+        bias[0] += added
+        after.assign(bias[:, stay].reshape(after.shape))
 
     def _assign(self, layer, source, target):
         array = source.numpy()
@@ -179,6 +188,12 @@ def _copy_operation(operation):
     twin = copy.copy(operation)
     twin._inbound_nodes, twin._outbound_nodes = [], []
     return twin
+
+
+def _state(layer):
+    """The weights of a layer, and what a recurrent one keeps from batch to batch."""
+    kept = layer.states if isinstance(layer, keras.layers.RNN) else None
+    return [*getattr(layer, "weights", ()), *tree.flatten(kept or ())]
 
 
 def _chain(first, last):

@@ -113,8 +113,7 @@ class Structure:
             whole = len(piece.variable.shape) == 1 or self.kind == "branch"
             held.setdefault(piece.path, []).append(piece.variable.name + ("" if whole else _axis_marks(piece)))
         where = _listed([f"{path}: {', '.join(names)}" for path, names in held.items()], "layers")
-        plural = {"branch": "branches"}.get(self.kind, self.kind + "s") if self.size != 1 else self.kind
-        return f"{self.name}: {self.size} {plural} — {where}"
+        return f"{self.name}: {self.size} {_counted(self.kind, self.size)} — {where}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -206,7 +205,7 @@ def from_graph(graph):
         elif name and not why:
             paths = tuple(dict.fromkeys(piece.path for piece in born))
             found.append((Structure(name, kind, len(units), slices, paths), np.array(units)))
-    opaque = {call.path: Frozen(call.path, 0, (rule_for(call.layer).explain(call),)) for call in graph.opaque}
+    opaque = {call.path: Frozen(call.path, 0, (rule_for(call.layer).why_frozen(call.layer),)) for call in graph.opaque}
     return found, [*frozen, *opaque.values()]
 
 
@@ -287,6 +286,13 @@ def _entered_as(inputs, units):
 
 def _part(name, positions, size):
     return name if len(positions) == size else f"{name}[{_ranges(np.sort(positions))}]"
+
+
+def _counted(kind, size):
+    """The kind of members in singular or plural."""
+    noun = {"hidden": "hidden unit"}.get(kind, kind)
+    plural = "es" if noun.endswith("ch") else "s"
+    return noun + (plural if size != 1 else "")
 
 
 def _listed(items, what, separator="; "):

@@ -2,6 +2,7 @@
 
 from tf_terngrad.sparsity.rules.applications import Scale
 from tf_terngrad.sparsity.rules.base import Rule, is_graph, register_rule, rule_for
+from tf_terngrad.sparsity.rules.cells import Cell, GatedCell, silent_units
 from tf_terngrad.sparsity.rules.compositions import NestedModel
 from tf_terngrad.sparsity.rules.contraction import Contraction
 from tf_terngrad.sparsity.rules.convolution import Convolution
@@ -10,7 +11,7 @@ from tf_terngrad.sparsity.rules.elementwise import Elementwise, Passing
 from tf_terngrad.sparsity.rules.frozen import Frozen
 from tf_terngrad.sparsity.rules.normalization import BatchNormalization
 from tf_terngrad.sparsity.rules.pooling import Spatial
-from tf_terngrad.sparsity.rules.recurrent import Cell, Recurrent
+from tf_terngrad.sparsity.rules.recurrent import Recurrent
 from tf_terngrad.sparsity.rules.selection import Concatenation
 from tf_terngrad.sparsity.rules.shape import Reshape
 
@@ -23,6 +24,7 @@ __all__ = [
     "Dense",
     "Elementwise",
     "Frozen",
+    "GatedCell",
     "NestedModel",
     "Passing",
     "Recurrent",
@@ -33,4 +35,5 @@ __all__ = [
     "is_graph",
     "register_rule",
     "rule_for",
+    "silent_units",
 ]

@@ -35,6 +35,10 @@ class Rule:
         """Tie, label, read or freeze; set the channels of the outputs."""
         raise NotImplementedError(f"{type(self).__name__} must define follow(call).")
 
+    def why_frozen(self, layer):
+        """Why nothing is known of the layer's inside; None where the rule follows it."""
+        return None
+
     def config(self, call, kept):
         """The configuration of the smaller layer. `kept.width(channels)` counts what stays."""
         return call.layer.get_config()
@@ -42,6 +46,10 @@ class Rule:
     def skippable(self, call, kept):
         """Positions in `call.inputs` that the output does not depend on."""
         return set()
+
+    def bias(self, layer):
+        """The variable that takes constants over; None if the layer has no bias."""
+        return layer.bias
 
     def with_bias(self, call, config):
         """The configuration of a layer that had no bias, and must hold a folded constant."""
@@ -63,11 +71,10 @@ class Frozen(Rule):
         self.reason = reason
 
     def follow(self, call):
-        call.freeze(call.inputs, self.explain(call))
+        call.freeze(call.inputs, self.why_frozen(call.layer))
 
-    def explain(self, call):
-        """The reason, with the layer's type."""
-        return f"{self.reason} ({type(call.layer).__name__})"
+    def why_frozen(self, layer):
+        return f"{self.reason} ({type(layer).__name__})"
 
 
 _UNKNOWN = Frozen("no rule knows this layer")

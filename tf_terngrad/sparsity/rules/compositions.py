@@ -18,9 +18,15 @@ class NestedModel(Rule):
     expands = True
 
     def expand(self, call):
-        call.graph.port(call)
-        entering = [self._enter(call, *pair) for pair in zip(call.inputs, call.layer.inputs, strict=True)]
+        inputs = self._inputs(call)
+        call.graph.port(call, inputs)
+        entering = [self._enter(call, *pair) for pair in zip(inputs, call.layer.inputs, strict=True)]
         return call.graph.run(call.layer, entering, f"{call.path}/")
+
+    def _inputs(self, call):
+        """The tensors that enter the model, without their masks."""
+        given = call.args[0] if call.args else call.kwargs["inputs"]
+        return [edge for edge in tree.flatten(given) if isinstance(edge, Edge)]
 
     def _enter(self, call, edge, tensor):
         if len(edge.shape) == len(tensor.shape):
@@ -29,7 +35,7 @@ class NestedModel(Rule):
         return Edge.like(tensor)
 
     def layer(self, builder, call, name=None):
-        return builder.model(call.layer, call.inputs, name)
+        return builder.model(call.layer, self._inputs(call), name)
 
 
 class TimeDistributed(Rule):
@@ -41,11 +47,13 @@ class TimeDistributed(Rule):
         graph, edge, inner = call.graph, call.inputs[0], call.layer.layer
         step = Edge((edge.shape[0], *edge.shape[2:]), edge.dtype, edge.name)
         step.axes[1:] = edge.axes[2:]
+        step.masked = edge.masked
         call.freeze_axis(edge.axes[1], "these are the steps it runs over")
         graph.link(call, edge, step)
         (result,) = graph.apply(inner, (id(call.layer), "step"), f"{call.path}/", (step,))
         output = Edge((result.shape[0], edge.shape[1], *result.shape[1:]), result.dtype, result.name)
         output.axes[2:] = result.axes[1:]
+        output.masked = edge.masked
         graph.link(call, result, output)
         return [output]
 
@@ -61,7 +69,7 @@ class Wrapped(Rule):
     expands = True
 
     def expand(self, call):
-        return call.graph.apply(call.layer.layer, (id(call.layer), "layer"), f"{call.path}/", call.inputs)
+        return call.graph.apply(call.layer.layer, (id(call.layer), "layer"), f"{call.path}/", call.args, call.kwargs)
 
     def layer(self, builder, call, name=None):
         return builder.layer(builder.call_at((id(call.layer), "layer")), name or call.layer.name)

@@ -17,10 +17,7 @@ class Dense(Rule):
         units = graph.born(layer.kernel, -1, layer.units)
         call.label(layer.kernel, -1, units, "kernel", produced=True)
         call.label(layer.bias, 0, units, "bias")
-        call.label(layer.kernel, 0, entering and entering.units, "kernel")
-        values = call.read(
-            layer.kernel, 0, entering, lambda: graph.value(layer.kernel)[..., None], (units,), True, layer.bias
-        )
+        values = call.matmul(layer.kernel, entering, units, True, layer.bias)
         call.output.axes = [c and c.unknown() for c in edge.axes[:-1]] + [Channels(units, values)]
         activate(call, layer.activation)
 

@@ -184,30 +184,39 @@ def activate(call, activation):
     """Apply a layer's activation argument to the channels of its output."""
     if activation is None or activation is keras.activations.linear:
         return
-    known = _is_elementwise(activation)
-    if not known:
-        name = getattr(activation, "__name__", type(activation).__name__)
-        across = name in _ACROSS_CHANNELS
-        reason = "runs across channels" if across else "is not known to act on each element by itself"
-        call.freeze(call.outputs, f"activation {name!r} {reason}")
+    reason = why_not_elementwise(activation)
+    if reason:
+        call.freeze(call.outputs, reason)
     call.output.axes = [
-        channels and (channels.with_values(_map(activation, channels.values)) if known else channels.unknown())
+        channels
+        and (channels.unknown() if reason else channels.with_values(apply_activation(activation, channels.values)))
         for channels in call.output.axes
     ]
+
+
+def why_not_elementwise(activation):
+    """Why an activation argument may tie channels to one another; None: it acts on each element by itself."""
+    if activation is None or _is_elementwise(activation):
+        return None
+    name = getattr(activation, "__name__", type(activation).__name__)
+    if name in _ACROSS_CHANNELS:
+        return f"activation {name!r} runs across channels"
+    return f"activation {name!r} is not known to act on each element by itself"
+
+
+def apply_activation(activation, values):
+    """What an elementwise activation makes of known values; NaN stays NaN."""
+    result = np.full(values.shape, np.nan)
+    known = ~np.isnan(values)
+    if known.any():
+        result[known] = keras.ops.convert_to_numpy(activation(keras.ops.convert_to_tensor(values[known], "float32")))
+    return result
 
 
 def _is_elementwise(activation):
     if isinstance(activation, keras.layers.Layer):
         return isinstance(rule_for(activation), Elementwise)
     return any(activation is known for known in _ACTIVATIONS)
-
-
-def _map(function, values):
-    result = np.full(values.shape, np.nan)
-    known = ~np.isnan(values)
-    if known.any():
-        result[known] = keras.ops.convert_to_numpy(function(keras.ops.convert_to_tensor(values[known], "float32")))
-    return result
 
 
 def _is_edge(value):

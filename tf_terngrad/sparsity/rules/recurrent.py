@@ -1,121 +1,12 @@
-"""Recurrent layers: a hidden unit is its gate columns, its biases, its recurrent row and the rows of its readers.
-
-A layer follows its cell; a cell has a rule of its own, so that `RNN` takes any cell that a rule knows. A unit leaves if
-nothing that stays reads it, or if it is silent: its candidate is zero at every step, so that its state stays the zero
-that it began with.
-"""
+"""Recurrent layers: a cell at every step, and two of them from both ends."""
 
 import keras
 import numpy as np
+from keras import tree
 
 from tf_terngrad.sparsity.channels import Channels, Edge
 from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
-
-
-class Cell(Rule):
-    """How a cell ties its dimensions: what every step of a recurrent layer does."""
-
-    def states(self, call, cell):
-        """The units of each of the cell's states, a list of integer arrays."""
-        raise NotImplementedError(f"{type(self).__name__} must define states(call, cell).")
-
-    def step(self, call, cell, entering, at_rest):
-        """Label and read the cell's weights.
-
-        Args:
-            call: of the recurrent layer.
-            cell: the cell.
-            entering: the channels of a step's input, or None where they are not followed.
-            at_rest: for each state, which of its units begin with zero.
-
-        Returns:
-            (channels of the output, list of channels of the states), the same at every step.
-        """
-        raise NotImplementedError(f"{type(self).__name__} must define step(call, cell, entering, at_rest).")
-
-    def cell_config(self, call, cell, kept):
-        """The configuration of the smaller cell."""
-        raise NotImplementedError(f"{type(self).__name__} must define cell_config(call, cell, kept).")
-
-
-class GatedCell(Cell):
-    """Kernel (in, gates * units), recurrent kernel (units, gates * units), bias (gates * units) or a row for each.
-
-    Args:
-        gates: how many.
-        candidate: which of them is what a state takes in; where it is zero, a state of zero stays zero.
-        count: of states, each of as many units as the cell has.
-    """
-
-    def __init__(self, gates, candidate, count):
-        self.gates, self.candidate, self.count = gates, candidate, count
-
-    def states(self, call, cell):
-        return [call.graph.born(cell.recurrent_kernel, 0, cell.units)] * self.count
-
-    def step(self, call, cell, entering, at_rest):
-        units, *_ = self.states(call, cell)
-        columns = np.tile(units, self.gates)
-        call.label(cell.kernel, -1, columns, "kernel", produced=True)
-        call.label(cell.recurrent_kernel, 0, units, "kernel")
-        call.label(cell.recurrent_kernel, -1, columns, "kernel")
-        call.label(cell.bias, -1, columns, "bias")
-        call.label(cell.kernel, 0, entering and entering.units, "kernel")
-        taken_in = call.read(
-            cell.kernel, 0, entering, lambda: call.graph.value(cell.kernel)[..., None], (columns,), False, None
-        )
-        silent = self._silent(call, cell, taken_in, np.logical_and.reduce(at_rest))
-        channels = Channels(units, np.where(silent, 0.0, np.nan))
-        call.read(
-            cell.recurrent_kernel,
-            0,
-            channels,
-            lambda: call.graph.value(cell.recurrent_kernel)[..., None],
-            (columns,),
-            False,
-            None,
-        )
-        return channels, [channels] * self.count
-
-    def _silent(self, call, cell, taken_in, at_rest):
-        """Units whose candidate is zero at every step: nothing comes in, nothing of units that are not silent."""
-        graph = call.graph
-        if graph.tolerance is None or keras.ops.convert_to_numpy(cell.activation(np.zeros(1, np.float32)))[0] != 0:
-            return np.zeros(cell.units, bool)
-        own = slice(self.candidate * cell.units, (self.candidate + 1) * cell.units)
-        biases = 0.0 if cell.bias is None else np.abs(graph.value(cell.bias).reshape(-1, taken_in.size)).max(0)[own]
-        heard = np.abs(graph.value(cell.recurrent_kernel)[:, own]) > graph.tolerance
-        silent = at_rest & (taken_in[own] == 0) & (biases == 0)
-        while True:
-            left = silent & ~heard[~silent].any(0)
-            if (left == silent).all():
-                return silent
-            silent = left
-
-    def cell_config(self, call, cell, kept):
-        return {**cell.get_config(), "units": int(kept.stays(self.states(call, cell)[0]).sum())}
-
-
-class StackedCells(Cell):
-    """Cells one after the other; the states of all of them."""
-
-    def states(self, call, cell):
-        return [units for inner in cell.cells for units in rule_for(inner).states(call, inner)]
-
-    def step(self, call, cell, entering, at_rest):
-        states = []
-        for inner in cell.cells:
-            rule = rule_for(inner)
-            count = len(rule.states(call, inner))
-            entering, own = rule.step(call, inner, entering, at_rest[len(states) : len(states) + count])
-            states += own
-        return entering, states
-
-    def cell_config(self, call, cell, kept):
-        config = cell.get_config()
-        configs = [rule_for(inner).cell_config(call, inner, kept) for inner in cell.cells]
-        pairs = zip(config["cells"], configs, strict=True)
-        return {**config, "cells": [_with_config(serialized, inner) for serialized, inner in pairs]}
+from tf_terngrad.sparsity.rules.cells import unknown_cell, with_config
 
 
 class Recurrent(Rule):
@@ -123,137 +14,184 @@ class Recurrent(Rule):
 
     kind = "hidden"
 
-    def follow(self, call):
-        layer, (edge, *given) = call.layer, call.inputs
-        unknown = _unknown_cell(layer.cell)
-        if unknown is not None:
-            call.freeze(call.inputs, f"no rule knows its cell ({type(unknown).__name__})")
-            return
-        call.freeze_axis(edge.axes[1], "these are the steps it runs over")
-        rule = rule_for(layer.cell)
-        states = rule.states(call, layer.cell)
-        at_rest = [
-            self._begin(call, units, edge) for units, edge in zip(states, given or [None] * len(states), strict=True)
-        ]
-        for variable, units in zip(keras.tree.flatten(layer.states or ()), states, strict=False):
-            call.label(variable, -1, units, "statistic")
-        output, states = rule.step(call, layer.cell, edge.axes[-1], at_rest)
-        for target, channels in zip(call.outputs, [output, *states], strict=False):
-            target.axes[-1] = channels
+    def why_frozen(self, layer):
+        unknown = unknown_cell(layer.cell)
+        return None if unknown is None else f"no rule knows its cell ({type(unknown).__name__})"
 
-    def _begin(self, call, units, edge):
-        """Tie a state to what it begins with; which of its units begin with zero."""
-        if edge is None:
-            return np.full(len(units), not call.layer.stateful)
-        if edge.axes[-1] is None:
-            call.graph.freeze(units, f"{call.path}: its initial state cannot shrink")
-            return np.zeros(len(units), bool)
-        call.graph.units.tie(units, edge.axes[-1].units)
-        return edge.axes[-1].values == 0
+    def follow(self, call):
+        layer, graph = call.layer, call.graph
+        sequence, given, mask = arguments(call.args, call.kwargs)
+        reason = self.why_frozen(layer)
+        if reason or not isinstance(sequence, Edge):
+            call.freeze(call.inputs, reason or "it runs over several sequences")
+            return
+        for channels in sequence.axes[1:-1]:
+            call.freeze_axis(channels, "these are the steps it runs over")
+        kept = tree.flatten(layer.states or ())
+        count = len(tree.flatten(layer.state_size))
+        at_rest = [self._is_zero(graph, start) for start in (given or kept or [None] * count)]
+        output, states = rule_for(layer.cell).step(call, layer.cell, sequence.axes[-1], at_rest)
+        for channels, start in zip(states, given, strict=False):
+            self._tie(call, channels, start)
+        for variable, channels in zip(kept, states, strict=False):
+            call.label(variable, -1, channels.units, "statistic")
+        if mask is not None or sequence.masked:  # a masked step gives zero or the output before, and keeps the states
+            output = output.with_values(np.where(output.values == 0, 0.0, np.nan))
+            pairs = zip(states, at_rest, strict=True)
+            states = [state.with_values(np.where((state.values == 0) & rest, 0.0, np.nan)) for state, rest in pairs]
+        for edge, channels in zip(call.outputs, [output, *states], strict=False):
+            edge.axes[-1] = channels
+
+    def _is_zero(self, graph, start):
+        """Which units of a state begin with zero: of one that begins anew, is kept between batches, or is given."""
+        if start is None:
+            return True
+        if isinstance(start, keras.Variable):
+            return (graph.value(start) == 0).all(0)
+        known = start.axes[-1] if isinstance(start, Edge) else None
+        return False if known is None else known.values == 0
+
+    def _tie(self, call, channels, start):
+        """A state is as wide as what it begins with."""
+        if not isinstance(start, Edge) or start.axes[-1] is None:
+            call.freeze_axis(channels, "its initial state cannot shrink")
+        else:
+            call.graph.units.tie(channels.units, start.axes[-1].units)
 
     def config(self, call, kept):
         config, cell = call.layer.get_config(), call.layer.cell
         smaller = rule_for(cell).cell_config(call, cell, kept)
         if "cell" in config:
-            return {**config, "cell": _with_config(config["cell"], smaller)}
+            return {**config, "cell": with_config(config["cell"], smaller)}
         return {**config, "units": smaller["units"]}
+
+    def bias(self, layer):
+        return layer.cell.bias
+
+    def with_bias(self, call, config):
+        if "cell" not in config:
+            return {**config, "use_bias": True}
+        return {**config, "cell": with_config(config["cell"], {**config["cell"]["config"], "use_bias": True})}
+
+    def layer(self, builder, call, name=None):
+        twin = builder.remake(call, name)
+        if isinstance(call.layer, (keras.layers.LSTM, keras.layers.GRU)):
+            twin.use_cudnn = call.layer.use_cudnn  # its configuration does not tell
+        return twin
 
 
 class Bidirectional(Rule):
-    """Two recurrent layers, one from the front and one from the back, and what joins their outputs."""
+    """Two recurrent layers, one from the front and one from the back, and what joins their outputs.
+
+    Of a `Bidirectional` layer Keras takes both directions to be equally wide: where they are not any more, they become
+    a small model, of two layers side by side.
+    """
 
     expands = True
 
     def expand(self, call):
-        graph, layer, (edge, *given) = call.graph, call.layer, call.inputs
+        graph, layer = call.graph, call.layer
+        sequence, given, mask = arguments(call.args, call.kwargs)
         half = len(given) // 2
         results = []
         for inner, states in ((layer.forward_layer, given[:half]), (layer.backward_layer, given[half:])):
-            where = (id(layer), inner.name)
-            kwargs = {"initial_state": list(states)} if states else {}
-            results.append(graph.apply(inner, where, f"{call.path}/", (edge,), kwargs))
+            kwargs = ({"initial_state": states} if states else {}) | ({} if mask is None else {"mask": mask})
+            results.append(graph.apply(inner, (id(layer), inner.name), f"{call.path}/", (sequence,), kwargs))
+        if not self._may_differ(call):
+            for one, other in zip(*results, strict=True):
+                self._join(call, one.axes[-1], other.axes[-1])
         (one, *its_states), (other, *others_states) = results
-        states = [*its_states, *others_states]
         if layer.merge_mode is None:
-            return [one, other, *states]
-        merged = Edge(
-            (*one.shape[:-1], one.shape[-1] * (2 if layer.merge_mode == "concat" else 1)), one.dtype, layer.name
-        )
+            return [one, other, *its_states, *others_states]
+        double = 2 if layer.merge_mode == "concat" else 1
+        merged = Edge((*one.shape[:-1], one.shape[-1] * double), one.dtype, layer.name)
+        merged.masked = one.masked
         merged.axes[-1] = self._merge(call, one.axes[-1], other.axes[-1])
         graph.link(call, one, merged)
         graph.link(call, other, merged)
-        return [merged, *states]
+        return [merged, *its_states, *others_states]
+
+    def _may_differ(self, call):
+        """Whether the two directions can be a model of their own, which takes the same tensors in every call."""
+        sequence, given, mask = arguments(call.args, call.kwargs)
+        seen = [sequence.masked and mask is None, any(not isinstance(state, Edge) for state in given)]
+        calls = [other for other in call.graph.calls if other.layer is call.layer.forward_layer]
+        return not any(seen) and len({len(other.inputs) for other in calls}) == 1
+
+    def _join(self, call, one, other):
+        """Channels of both directions that leave together."""
+        if one is not None and other is not None:
+            call.graph.units.tie(one.units, other.units)
+        else:
+            call.freeze_axis(one, "the other direction cannot shrink")
+            call.freeze_axis(other, "the other direction cannot shrink")
 
     def _merge(self, call, one, other):
         mode = call.layer.merge_mode
+        if mode != "concat" or one is None or other is None:
+            self._join(call, one, other)
         if one is None or other is None:
-            for channels in (one, other):
-                call.freeze_axis(channels, "the other direction cannot shrink")
             return None
-        if mode == "concat":
-            return Channels.concatenate([one, other])
-        call.graph.units.tie(one.units, other.units)
-        if mode == "mul":
-            return one.with_values(np.where((one.values == 0) | (other.values == 0), 0.0, np.nan))
-        return one.with_values(one.values + other.values)
+        return {
+            "concat": lambda: Channels.concatenate([one, other]),
+            "mul": lambda: one.with_values(
+                np.where((one.values == 0) | (other.values == 0), 0.0, one.values * other.values)
+            ),
+            "sum": lambda: one.with_values(one.values + other.values),
+            "ave": lambda: one.with_values((one.values + other.values) / 2),
+        }[mode]()
 
     def layer(self, builder, call, name=None):
-        """`Bidirectional` makes a copy of its own of the layer that it is given."""
-        layer = call.layer
-        forward, backward = self._directions(builder, call)
+        layer, name = call.layer, name or call.layer.name
+        parts = [builder.call_at((id(layer), inner.name)) for inner in (layer.forward_layer, layer.backward_layer)]
+        forward, backward = map(builder.layer, parts)
+        if not _equally_wide(builder.kept, *parts):
+            return self._model(builder, call, forward, backward, name)
         config = {key: value for key, value in keras.layers.Layer.get_config(layer).items() if key != "name"}
-        both = keras.layers.Bidirectional(
-            forward, merge_mode=layer.merge_mode, backward_layer=backward, name=name or layer.name, **config
+        twin = keras.layers.Bidirectional(
+            forward, merge_mode=layer.merge_mode, backward_layer=backward, name=name, **config
         )
-        builder.follow(layer.forward_layer, both.forward_layer)
-        return both
+        builder.follow(layer.forward_layer, twin.forward_layer)  # it makes a copy of the layer that it is given
+        return twin
+
+    def _model(self, builder, call, forward, backward, name):
+        """The two directions side by side, of a sequence, the states they begin with, and a mask."""
+        sequence, given, mask = arguments(call.args, call.kwargs)
+        edges = [sequence, *given, *([] if mask is None else [mask])]
+        inputs = [builder.input(edge, f"{name}_{i}") for i, edge in enumerate(edges)]
+        states, half = inputs[1 : 1 + len(given)], len(given) // 2
+        results = []
+        for direction, start in ((forward, states[:half]), (backward, states[half:])):
+            kwargs = ({"initial_state": start} if start else {}) | ({} if mask is None else {"mask": inputs[-1]})
+            results.append(tree.flatten(direction(inputs[0], **kwargs)))
+        (one, *its_states), (other, *others_states) = results
+        outputs = [one, keras.ops.flip(other, axis=1) if call.layer.return_sequences else other]
+        if call.layer.merge_mode == "concat":
+            outputs = [keras.layers.Concatenate(name=f"{name}_both", dtype=call.layer.dtype_policy)(outputs)]
+        outputs += [*its_states, *others_states]
+        return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name=name)
 
     def rebuild(self, builder, call, args, kwargs):
-        """Two layers where they are not as wide as each other any more: of `Bidirectional`, Keras takes them to be."""
-        layer = call.layer
-        directions = self._directions(builder, call)
-        if directions[0].cell.output_size == directions[1].cell.output_size:
-            return builder.layer(call)(*args, **kwargs)
-        tensor, *states = (
-            value for value in keras.tree.flatten((args, kwargs)) if keras.backend.is_keras_tensor(value)
-        )
-        half = len(states) // 2
-        starts = ({"initial_state": part} if part else {} for part in (states[:half], states[half:]))
-        results = [
-            keras.tree.flatten(direction(tensor, **start)) for direction, start in zip(directions, starts, strict=True)
-        ]
-        (one, *its_states), (other, *others_states) = results
-        if layer.return_sequences:
-            other = keras.ops.flip(other, axis=1)
-        outputs = [one, other]
-        if layer.merge_mode == "concat":
-            outputs = [keras.layers.Concatenate(name=layer.name, dtype=layer.dtype_policy)(outputs)]
-        return [*outputs, *its_states, *others_states]
-
-    def _directions(self, builder, call):
-        layer = call.layer
-        return [
-            builder.layer(builder.call_at((id(layer), inner.name)))
-            for inner in (layer.forward_layer, layer.backward_layer)
-        ]
+        twin = builder.layer(call)
+        if isinstance(twin, keras.layers.Bidirectional):
+            return twin(*args, **kwargs)
+        sequence, given, mask = arguments(args, kwargs)
+        tensors = [sequence, *given, *([] if mask is None else [mask])]
+        return twin(tensors if len(tensors) > 1 else sequence)
 
 
-def _with_config(serialized, config):
-    """A serialized object with another configuration, which is not built for its old shapes."""
-    return {key: value for key, value in serialized.items() if key != "build_config"} | {"config": config}
+def arguments(args, kwargs):
+    """The sequence, the list of initial states (empty: none are given) and the mask (or None) of a call."""
+    named = dict(zip(("sequences", "initial_state", "mask"), args, strict=False)) | kwargs
+    given = tree.flatten(named.get("initial_state"))
+    return named["sequences"], [] if given == [None] else given, named.get("mask")
 
 
-def _unknown_cell(cell):
-    """The first cell, of those in this one, that no rule knows; None: there is none."""
-    if isinstance(rule_for(cell), StackedCells):
-        return next((found for inner in cell.cells if (found := _unknown_cell(inner)) is not None), None)
-    return None if isinstance(rule_for(cell), Cell) else cell
+def _equally_wide(kept, *calls):
+    widths = [[channels and kept.width(channels) for edge in call.outputs for channels in edge.axes] for call in calls]
+    return widths[0] == widths[1]
 
 
-register_rule(keras.layers.LSTMCell, GatedCell(gates=4, candidate=2, count=2))
-register_rule(keras.layers.GRUCell, GatedCell(gates=3, candidate=2, count=1))
-register_rule(keras.layers.SimpleRNNCell, GatedCell(gates=1, candidate=0, count=1))
-register_rule(keras.layers.StackedRNNCells, StackedCells())
 for _type in (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN):
     register_rule(_type, Recurrent())
 register_rule(keras.layers.Bidirectional, Bidirectional())

@@ -54,6 +54,18 @@ class Flatten(Rule):
         return builder.gather(super().rebuild(builder, call, args, kwargs), call.output)
 
 
+class Flip(Rule):
+    """Some axes from the back."""
+
+    def follow(self, call):
+        edge, given = call.inputs[0], call.layer.axis
+        flipped = range(len(edge.shape)) if given is None else [a % len(edge.shape) for a in np.atleast_1d(given)]
+        call.output.axes = [
+            channels[::-1] if channels is not None and axis in flipped else channels
+            for axis, channels in enumerate(edge.axes)
+        ]
+
+
 class Insertion(Rule):
     """New axes of size one, or one axis repeated in front. `position(layer, rank)` names the new axes."""
 
@@ -170,6 +182,7 @@ register_rule(keras.layers.Reshape, Reshape())
 register_rule(keras.layers.Permute, Transposition(lambda layer, rank: (0, *layer.dims)))
 register_rule(keras.layers.RepeatVector, Insertion(lambda layer, rank: [1]))
 register_rule(numpy_operations.Reshape, Reshape())
+register_rule(numpy_operations.Flip, Flip())
 register_rule(numpy_operations.Transpose, Transposition(_transpose_order))
 register_rule(numpy_operations.Swapaxes, Transposition(_swap_order))
 register_rule(numpy_operations.Moveaxis, Transposition(_move_order))

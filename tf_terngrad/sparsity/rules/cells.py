@@ -1,0 +1,180 @@
+"""Recurrent cells: a hidden unit is its gate columns, its biases, its recurrent row and the rows of its readers.
+
+A unit is silent if its candidate is zero at every step: a state that begins with zero then stays zero, whatever the
+gates do. A silent unit leaves like one that nothing reads. Any other unit whose own weights are zero stays: an LSTM's
+or a GRU's runs through numbers of its own, c' = f c + i g or h' = z h + (1 - z) g, before it settles.
+"""
+
+import dataclasses
+
+import keras
+import numpy as np
+
+from tf_terngrad.sparsity.channels import Channels
+from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.elementwise import apply_activation, why_not_elementwise
+
+
+class Cell(Rule):
+    """How a cell ties its dimensions: what every step of a recurrent layer does.
+
+    `step` labels and reads the cell's weights like a layer's `follow`; `cell_config` is the configuration of the
+    smaller cell. `RNN` and `Bidirectional` take any cell that has such a rule.
+
+    Example, a cell with h' = tanh(x W) * sigmoid(h U)::
+
+        class GateRule(tt.rules.Cell):
+            def step(self, call, cell, entering, at_rest):
+                units = call.graph.born(cell.kernel, -1, cell.units)
+                call.label(cell.kernel, -1, units, "kernel", produced=True)
+                call.label(cell.recurrent_kernel, -1, units, "kernel")
+                state = Channels.of(units)
+                call.matmul(cell.kernel, entering, units)
+                call.matmul(cell.recurrent_kernel, state, units)
+                return state, [state]
+
+            def cell_config(self, call, cell, kept):
+                return {**cell.get_config(), "units": call.width(cell.kernel, -1, kept)}
+
+        tt.register_rule(Gate, GateRule())
+    """
+
+    def step(self, call, cell, entering, at_rest):
+        """Label and read the cell's weights.
+
+        Args:
+            call: of the recurrent layer.
+            cell: the cell.
+            entering: the channels of a step's input, or None where they are not followed.
+            at_rest: for each state, which of its units begin with zero: a Boolean array, or one for all.
+
+        Returns:
+            (channels of the output, list of the channels of each state), with the values they have after every step.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must define step(call, cell, entering, at_rest).")
+
+    def cell_config(self, call, cell, kept):
+        """The configuration of the smaller cell."""
+        raise NotImplementedError(f"{type(self).__name__} must define cell_config(call, cell, kept).")
+
+    def why_frozen(self, layer):
+        return f"a cell is followed only in a recurrent layer ({type(layer).__name__})"
+
+
+class GatedCell(Cell):
+    """Kernel (in, gates * units), recurrent kernel (units, gates * units), bias (gates * units) or a row for each.
+
+    Args:
+        gates: how many.
+        candidate: which of them is what the state takes in, through the cell's `activation`.
+        states: how many states of as many units as the cell has.
+    """
+
+    def __init__(self, gates, candidate, states):
+        self.gates, self.candidate, self.states = gates, candidate, states
+
+    def step(self, call, cell, entering, at_rest):
+        units = call.graph.born(cell.recurrent_kernel, 0, cell.units)
+        columns = np.tile(units, self.gates)
+        call.label(cell.kernel, -1, columns, "kernel", produced=True)
+        call.label(cell.recurrent_kernel, -1, columns, "kernel")
+        call.label(cell.bias, -1, columns, "bias")
+        activations = (cell.activation, getattr(cell, "recurrent_activation", None))
+        mixing = next(filter(None, map(why_not_elementwise, activations)), None)
+        if mixing:
+            call.graph.freeze(units, f"{call.path}: {mixing}")
+        foldable = getattr(call.layer, "cell", None) is cell
+        entered = call.matmul(cell.kernel, entering, columns, foldable)
+        silent, emitted = np.zeros(cell.units, bool), np.full(cell.units, np.nan)
+        if call.graph.tolerance is not None and not mixing:
+            silent, emitted = self._constants(call.graph, cell, entered, np.logical_and.reduce(at_rest))
+        before = Channels(units, np.where(silent, 0.0, np.nan))
+        call.matmul(cell.recurrent_kernel, before, columns)
+        output = before.with_values(emitted)
+        return output, [output] * self.states
+
+    def _constants(self, graph, cell, entered, at_rest):
+        """Which units are silent, and what every unit emits (NaN: it depends)."""
+        own = slice(self.candidate * cell.units, (self.candidate + 1) * cell.units)
+        biases = [np.zeros(cell.units)] if cell.bias is None else graph.value(cell.bias).reshape(-1, entered.size)
+        first, *others = (bias[own] if cell.bias is not None else bias for bias in biases)
+        sums = [entered[own] + first, *others]
+        heard = np.abs(graph.value(cell.recurrent_kernel)[:, own]) > graph.tolerance
+        still = np.logical_and.reduce([np.abs(total) <= graph.tolerance for total in sums])
+        if apply_activation(cell.activation, np.zeros(1))[0] != 0:
+            still[:] = False
+        silent = silent_units(still & at_rest, heard)
+        return silent, self._emitted(cell, sums[0], silent, ~heard[~silent].any(0))
+
+    def _emitted(self, cell, total, silent, deaf):
+        """What each unit emits. `total`: what enters it, bias included; `deaf`: whether it hears silent units only."""
+        return np.where(silent, 0.0, np.nan)
+
+    def cell_config(self, call, cell, kept):
+        return {**cell.get_config(), "units": call.width(cell.recurrent_kernel, 0, kept)}
+
+
+class SimpleCell(GatedCell):
+    """h' = f(x W + h U + b): with W and U zero, f(b) from the first step on, which readers can fold.
+
+    The recurrent kernel cannot: before the first step it reads another state.
+    """
+
+    def _emitted(self, cell, total, silent, deaf):
+        return np.where(silent, 0.0, apply_activation(cell.activation, np.where(deaf, total, np.nan)))
+
+
+class StackedCells(Cell):
+    """Cells one after the other; the states of all of them."""
+
+    def step(self, call, cell, entering, at_rest):
+        states = []
+        for inner in cell.cells:
+            count = len(keras.tree.flatten(inner.state_size))
+            own = at_rest[len(states) : len(states) + count]
+            part = dataclasses.replace(call, path=f"{call.path}/{inner.name}")
+            entering, left = rule_for(inner).step(part, inner, entering, own)
+            states += left
+        return entering, states
+
+    def cell_config(self, call, cell, kept):
+        config = cell.get_config()
+        configs = [rule_for(inner).cell_config(call, inner, kept) for inner in cell.cells]
+        pairs = zip(config["cells"], configs, strict=True)
+        return {**config, "cells": [with_config(serialized, inner) for serialized, inner in pairs]}
+
+
+def silent_units(still, heard):
+    """The largest set of units, among those that are `still`, that hear nothing from outside the set.
+
+    Args:
+        still: Boolean (units,), whether the candidate is zero as long as all states are.
+        heard: Boolean (units, units), whether unit i's state reaches candidate j.
+
+    >>> silent_units(np.array([True, True, False]), np.array([[0, 1, 0], [0, 0, 0], [0, 0, 1]], bool))
+    array([ True,  True, False])
+    """
+    silent = still
+    while True:
+        left = silent & ~heard[~silent].any(0)
+        if (left == silent).all():
+            return silent
+        silent = left
+
+
+def with_config(serialized, config):
+    """A serialized object with another configuration, which is not built for its old shapes."""
+    return {key: value for key, value in serialized.items() if key != "build_config"} | {"config": config}
+
+
+def unknown_cell(cell):
+    """The first cell, of those in this one, that no rule knows; None: there is none."""
+    if isinstance(rule_for(cell), StackedCells):
+        return next((found for inner in cell.cells if (found := unknown_cell(inner)) is not None), None)
+    return None if isinstance(rule_for(cell), Cell) else cell
+
+
+register_rule(keras.layers.LSTMCell, GatedCell(gates=4, candidate=2, states=2))
+register_rule(keras.layers.GRUCell, GatedCell(gates=3, candidate=2, states=1))
+register_rule(keras.layers.SimpleRNNCell, SimpleCell(gates=1, candidate=0, states=1))
+register_rule(keras.layers.StackedRNNCells, StackedCells())
