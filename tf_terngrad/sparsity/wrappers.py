@@ -4,6 +4,10 @@ import keras
 from keras import ops
 
 from tf_terngrad.sparsity import layouts, penalties
+from tf_terngrad.sparsity.intrinsic import IntrinsicSparse
+from tf_terngrad.sparsity.shared_penalty import penalize_together
+
+__all__ = ["GroupSparse", "IntrinsicSparse", "SkippableBranch"]
 
 _register = keras.saving.register_keras_serializable(package="tf_terngrad")
 
@@ -35,7 +39,8 @@ class GroupSparse(keras.layers.Wrapper):
         if not isinstance(layer, keras.Layer) or layouts.weight_layouts(layer) is None:
             raise ValueError(
                 f"GroupSparse: `layer` must be one of {', '.join(layouts.supported_layers())}. "
-                f"Received: layer={layer!r}. For a whole block of layers use `SkippableBranch`."
+                f"Received: layer={layer!r}. For a recurrent layer use `IntrinsicSparse`, for a whole block of layers "
+                "`SkippableBranch`."
             )
         strength = penalties.non_negative(strength, "strength", f"GroupSparse of layer '{layer.name}'")
         kwargs.setdefault("dtype", layer.dtype_policy)
@@ -50,7 +55,7 @@ class GroupSparse(keras.layers.Wrapper):
             return
         super().build(input_shape)
         self._outputs = {id(weight): layout.outputs for weight, layout in self._output_layouts()}
-        _penalize_together([weight for weight, _ in self._output_layouts()], self._penalty)
+        penalize_together([weight for weight, _ in self._output_layouts()], self._penalty)
 
     def call(self, inputs):
         """What the layer does."""
@@ -131,7 +136,7 @@ class SkippableBranch(keras.layers.Layer):
                 f"needed. Expected at least one layer with weights. Received: branch={self.branch!r}. Without weights, "
                 "`keras.layers.Add()([x, branch(x)])` does the same."
             )
-        _penalize_together(self.branch.weights, self._penalty)
+        penalize_together(self.branch.weights, self._penalty)
 
     def call(self, inputs):
         """`inputs + branch(inputs)`."""
@@ -175,33 +180,3 @@ def _as_layer(branch):
             f"Received: branch={branch!r}"
         )
     return branch if isinstance(branch, keras.Layer) else keras.Sequential(layers)
-
-
-def _penalize_together(weights, penalty):
-    """Adds `penalty(those of the weights that train)` to the losses, as long as one of them trains.
-
-    Args:
-        weights: Keras variables.
-        penalty: Function from a list of variables to a scalar tensor.
-    """
-    for weight in weights:
-        weight.regularizer = _SharedPenalty(weight, weights, penalty, weight.regularizer)
-
-
-class _SharedPenalty:
-    """One penalty over several weights, the regularizer of each, counted on the first that trains.
-
-    A regularizer counts once however often the layer is called, and before the first call; a loss added in `call`
-    would count once per call of a shared layer.
-    """
-
-    def __init__(self, weight, weights, penalty, own):
-        self.weight = weight
-        self.weights = weights
-        self.penalty = penalty
-        self.own = own
-
-    def __call__(self, value):
-        training = [weight for weight in self.weights if weight.trainable]
-        shared = self.penalty(training) if training and training[0] is self.weight else ops.zeros(())
-        return shared if self.own is None else ops.add(shared, self.own(value))

@@ -117,23 +117,29 @@ def _width(cost):
     return cost.shape[axis if isinstance(axis, int) else -1] if cost.shape else 1
 
 
+def _named(layer):
+    """The weights of a layer by name; of a name that comes again, with its number, as in stacked cells."""
+    seen = collections.Counter()
+    for weight in getattr(layer, "weights", ()):
+        seen[weight.name] += 1
+        yield weight.name + (f" {seen[weight.name]}" if seen[weight.name] > 1 else ""), weight
+
+
 def _matrices(before, after):
     """Copies of a layer's weights of two axes or more, as matrices."""
-    partners = {weight.name: weight for weight in getattr(after.layer, "weights", ())} if after else {}
+    partners = dict(_named(after.layer)) if after else {}
     found = []
-    for weight in getattr(before.layer, "weights", ()):
+    for name, weight in _named(before.layer):
         if len(weight.shape) < 2 or "float" not in weight.dtype:
             continue
         outputs = getattr((layouts.weight_layouts(before.layer) or {}).get(weight.name), "outputs", -1)
         pair = [
             None if each is None else weight_matrix(keras.ops.convert_to_numpy(each), outputs).copy()
-            for each in (weight, partners.get(weight.name))
+            for each in (weight, partners.get(name))
         ]
         if not all(np.isfinite(matrix).all() for matrix in pair if matrix is not None):
-            raise ValueError(
-                f"Layer '{before.path}': expected finite weights. Received NaN or infinity in {weight.name}"
-            )
-        found.append((weight.name, *pair))
+            raise ValueError(f"Layer '{before.path}': expected finite weights. Received NaN or infinity in {name}")
+        found.append((name, *pair))
     return tuple((before.path if len(found) == 1 else f"{before.path} {name}", *pair) for name, *pair in found)
 
 

@@ -13,7 +13,8 @@ from keras import tree
 from tf_terngrad.sparsity.graph import check_model
 from tf_terngrad.sparsity.report.multiply_adds import cost_rule
 from tf_terngrad.sparsity.rules import is_graph
-from tf_terngrad.sparsity.wrappers import GroupSparse
+from tf_terngrad.sparsity.rules.recurrent import arguments
+from tf_terngrad.sparsity.wrappers import GroupSparse, IntrinsicSparse
 
 
 @dataclasses.dataclass
@@ -76,13 +77,13 @@ class _Walk:
         return _functional(model)._run_through_graph(inputs, operation_fn=follow)
 
     def call(self, layer, prefix, times, args, kwargs, name=None):
-        if isinstance(layer, GroupSparse):  # the layer inside takes its name when the model is compacted
+        if isinstance(layer, (GroupSparse, IntrinsicSparse)):  # compacted, the layer takes its name
             return self.call(layer.layer, prefix, times, args, kwargs, layer.name)
         path = prefix + (name or layer.name)
         if is_graph(layer):
             return self.run(layer, args or tuple(kwargs.values()), f"{path}/", times)
         outputs = _outputs(layer, args, kwargs)
-        parts = _parts(layer, args)
+        parts = _parts(layer, args, kwargs)
         for part, part_args, repeated in parts:
             self.call(part, f"{path}/", times * repeated, part_args, {})
         if not parts:
@@ -110,13 +111,14 @@ def _all_sizes_known(tensors):
     return all(None not in tensor.shape for tensor in tree.flatten(tensors) if isinstance(tensor, keras.KerasTensor))
 
 
-def _parts(layer, args):
+def _parts(layer, args, kwargs):
     """The layers that a wrapper calls: (layer, arguments, how many times)."""
     if isinstance(layer, keras.layers.TimeDistributed):
         batch, steps, *rest = args[0].shape
         return [(layer.layer, (keras.KerasTensor((batch, *rest), args[0].dtype),), steps)]
     if isinstance(layer, keras.layers.Bidirectional):
-        return [(layer.forward_layer, args[:1], 1), (layer.backward_layer, args[:1], 1)]
+        sequence, *_ = arguments(args, kwargs)
+        return [(layer.forward_layer, (sequence,), 1), (layer.backward_layer, (sequence,), 1)]
     inner = getattr(layer, "layer", None) or getattr(layer, "branch", None)
     return [(inner, args, 1)] if isinstance(inner, keras.Layer) else []
 

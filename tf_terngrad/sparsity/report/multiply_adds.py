@@ -135,10 +135,28 @@ def separable_convolution(layer, output, inputs):
     return _size(output) // layer.filters * sum(map(_size, kernels))
 
 
-@register_cost(layers.LSTM, layers.GRU, layers.SimpleRNN)
-def recurrent(layer, output, sequence, *args, **kwargs):
-    """Input and recurrent kernels, at every step."""
-    return math.prod(sequence.shape[:-1]) * (_size(layer.cell.kernel) + _size(layer.cell.recurrent_kernel))
+@register_cost(layers.RNN)
+def recurrent(layer, output, sequences, *args, **kwargs):
+    """The cell, at every step."""
+    batch, steps, *rest = sequences.shape
+    once = _cell_cost(layer.cell, keras.KerasTensor((batch, *rest), sequences.dtype))
+    return None if once is None else steps * once
+
+
+@register_cost(layers.LSTMCell, layers.GRUCell, layers.SimpleRNNCell)
+def gated_cell(cell, output, inputs, *args, **kwargs):
+    """Input and recurrent kernels."""
+    return inputs.shape[0] * (_size(cell.kernel) + _size(cell.recurrent_kernel))
+
+
+@register_cost(layers.StackedRNNCells)
+def stacked_cells(cell, output, inputs, *args, **kwargs):
+    """One cell after the other."""
+    costs = []
+    for inner in cell.cells:
+        costs.append(_cell_cost(inner, inputs))
+        inputs = _cell_output(inner, inputs)
+    return None if None in costs else sum(costs)
 
 
 @register_cost(ConvLSTM)
@@ -227,6 +245,16 @@ def transposed_operation(layer, output, inputs, kernel):
 def attention_operation(layer, output, query, key, value, *args, **kwargs):
     """The scores and the weighted sum; tensors are (batch, positions, heads, size)."""
     return _size(query) * key.shape[1] + _size(output) * key.shape[1]
+
+
+def _cell_cost(cell, inputs):
+    """What a cell costs in one step."""
+    return cost_rule(cell)(cell, _cell_output(cell, inputs), inputs)
+
+
+def _cell_output(cell, inputs):
+    size = getattr(cell, "output_size", None) or keras.tree.flatten(cell.state_size)[0]
+    return keras.KerasTensor((inputs.shape[0], size), inputs.dtype)
 
 
 def _size(tensor):

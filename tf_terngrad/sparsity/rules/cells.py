@@ -60,6 +60,9 @@ class Cell(Rule):
     def why_frozen(self, layer):
         return f"a cell is followed only in a recurrent layer ({type(layer).__name__})"
 
+    def follow(self, call):
+        call.freeze(call.inputs, self.why_frozen(call.layer))
+
 
 class GatedCell(Cell):
     """Kernel (in, gates * units), recurrent kernel (units, gates * units), bias (gates * units) or a row for each.

@@ -8,8 +8,8 @@ from keras import tree
 from keras.src.models.functional import Functional
 
 from tf_terngrad.sparsity.channels import Edge
-from tf_terngrad.sparsity.rules.base import Rule, register_rule
-from tf_terngrad.sparsity.wrappers import GroupSparse, SkippableBranch
+from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
+from tf_terngrad.sparsity.wrappers import GroupSparse, IntrinsicSparse, SkippableBranch
 
 
 class NestedModel(Rule):
@@ -74,6 +74,11 @@ class Wrapped(Rule):
     def layer(self, builder, call, name=None):
         return builder.layer(builder.call_at((id(call.layer), "layer")), name or call.layer.name)
 
+    def rebuild(self, builder, call, args, kwargs):
+        builder.layer(call)  # with the wrapper's name
+        inner = builder.call_at((id(call.layer), "layer"))
+        return rule_for(inner.layer).rebuild(builder, inner, args, kwargs)
+
 
 class Residual(Rule):
     """x + branch(x): a model of the branch and a sum, or nothing where the branch gives zero."""
@@ -107,4 +112,5 @@ class Residual(Rule):
 register_rule(Functional, NestedModel())
 register_rule(keras.layers.TimeDistributed, TimeDistributed())
 register_rule(GroupSparse, Wrapped())
+register_rule(IntrinsicSparse, Wrapped())
 register_rule(SkippableBranch, Residual())

@@ -60,6 +60,8 @@ class Recurrent(Rule):
 
     def config(self, call, kept):
         config, cell = call.layer.get_config(), call.layer.cell
+        if self.why_frozen(call.layer):
+            return config
         smaller = rule_for(cell).cell_config(call, cell, kept)
         if "cell" in config:
             return {**config, "cell": with_config(config["cell"], smaller)}

@@ -1,0 +1,116 @@
+"""The layer wrapper that makes all weights of a hidden unit zero together: intrinsic sparse structures."""
+
+import keras
+from keras import ops
+
+from tf_terngrad.sparsity import penalties
+from tf_terngrad.sparsity.shared_penalty import penalize_together
+
+_GATED_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
+
+
+@keras.saving.register_keras_serializable(package="tf_terngrad")
+class IntrinsicSparse(keras.layers.Wrapper):
+    """A recurrent layer whose hidden units vanish whole (ISS, Wen et al., ICLR 2018).
+
+    `λ Σ_k sqrt(Σ_{w in g_k} w² + 1e-8)` joins the layer's losses. The group `g_k` is what unit `k` has in the layer:
+    its column of every gate in the kernel and in the recurrent kernel, its biases and its row of the recurrent kernel;
+    a weight from one unit to another is in the groups of both. The rows of its readers belong to other layers:
+    `tt.sparsify(model, strength, kinds=["hidden"])` takes them in, as the paper does.
+
+    Args:
+        layer: An `LSTM`, `GRU` or `SimpleRNN`, an `RNN` of their cells, or a `Bidirectional` of these.
+        strength: `λ ≥ 0`, times the loss's unit.
+        **kwargs: `name` and the like, as any Keras layer takes them. The type defaults to the layer's own.
+
+    Raises:
+        ValueError: If `layer` is of another type, or `strength` is negative, NaN, infinite or no number.
+
+    >>> simple = keras.layers.SimpleRNN(2, kernel_initializer="ones", recurrent_initializer="zeros")
+    >>> layer = IntrinsicSparse(simple, strength=0.5)
+    >>> outputs = layer(ops.ones((1, 5, 4)))
+    >>> [round(float(loss), 3) for loss in layer.losses]  # 0.5 · (2 + 2), on the kernel; the others add nothing more
+    [2.0, 0.0, 0.0]
+    """
+
+    def __init__(self, layer, strength, **kwargs):
+        if None in _gated_cells(layer):
+            raise ValueError(
+                "IntrinsicSparse: `layer` must be an LSTM, GRU or SimpleRNN, an RNN of their cells, or a Bidirectional "
+                f"of these. Received: layer={layer!r}. For a cell of your own, write a rule and use `tt.sparsify`."
+            )
+        strength = penalties.non_negative(strength, "strength", f"IntrinsicSparse of layer '{layer.name}'")
+        kwargs.setdefault("dtype", layer.dtype_policy)
+        super().__init__(layer, **kwargs)
+        self.strength = strength
+        self.autocast = layer.autocast
+        self.supports_masking = True
+
+    def build(self, sequences_shape, initial_state_shape=None):
+        """Builds the layer and makes the weights of each cell's units groups."""
+        if self.built:
+            return
+        super().build(sequences_shape)
+        for cell in _gated_cells(self.layer):
+            weights = [weight for weight in (cell.kernel, cell.recurrent_kernel, cell.bias) if weight is not None]
+            penalize_together(weights, lambda training, cell=cell: self._penalty(cell, training))
+
+    def call(self, sequences, initial_state=None, mask=None, training=None):
+        """What the layer does."""
+        return self.layer(sequences, initial_state=initial_state, mask=mask, training=training)
+
+    def compute_output_shape(self, sequences_shape, initial_state_shape=None):
+        """The layer's output shape."""
+        return self.layer.compute_output_shape(sequences_shape)
+
+    def compute_mask(self, inputs, previous_mask=None):
+        """The layer's mask."""
+        return self.layer.compute_mask(inputs, previous_mask)
+
+    def reset_state(self):
+        """Sets what a stateful layer keeps between batches to zero."""
+        self.layer.reset_state()
+
+    def get_config(self):
+        """The layer and the strength."""
+        return {**super().get_config(), "strength": self.strength}
+
+    def _penalty(self, cell, weights):
+        sums = sum(unit_squared_sums(weight, cell.units) for weight in weights if weight is not cell.recurrent_kernel)
+        if any(weight is cell.recurrent_kernel for weight in weights):
+            sums = sums + recurrent_squared_sums(cell.recurrent_kernel)
+        return self.strength * ops.sum(penalties.smooth_norms(sums))
+
+
+def unit_squared_sums(weight, units):
+    """Sum of squares of each unit's columns, of a weight `(..., gates * units)`; tensor of shape `(units,)`.
+
+    >>> unit_squared_sums(ops.array([[1.0, 2.0, 3.0, 4.0]]), units=2).numpy().tolist()
+    [10.0, 20.0]
+    """
+    return ops.sum(ops.reshape(penalties.squared_sums(weight, (-1,)), (-1, units)), axis=0)
+
+
+def recurrent_squared_sums(kernel):
+    """Sum of squares of each unit's columns and row, what lies in both once, of a kernel `(units, gates * units)`.
+
+    >>> recurrent_squared_sums(ops.array([[1.0, 2.0], [3.0, 4.0]])).numpy().tolist()
+    [14.0, 29.0]
+    """
+    units = kernel.shape[0]
+    gates = ops.reshape(kernel, (units, -1, units))
+    own = penalties.squared_sums(ops.diagonal(gates, axis1=0, axis2=2), (-1,))
+    return unit_squared_sums(kernel, units) + penalties.squared_sums(kernel, (0,)) - own
+
+
+def _gated_cells(layer):
+    """The cells inside a recurrent layer; None for each of an unknown type."""
+    if isinstance(layer, keras.layers.Bidirectional):
+        parts = [layer.forward_layer, layer.backward_layer]
+    elif isinstance(layer, keras.layers.RNN):
+        parts = [layer.cell]
+    elif isinstance(layer, keras.layers.StackedRNNCells):
+        parts = layer.cells
+    else:
+        return [layer if isinstance(layer, _GATED_CELLS) else None]
+    return [cell for part in parts for cell in _gated_cells(part)]
