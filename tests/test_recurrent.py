@@ -5,18 +5,13 @@ import hypothesis.strategies as st
 import keras
 import numpy as np
 import pytest
-from keras import layers, ops
 from laws import (
     check_laws,
     check_widths,
-    difference,
     fresh_inputs,
     outputs_of,
     random_members,
     randomize,
-    sequential,
-    shapes,
-    structure,
     varies,
     zero,
     zero_members,
@@ -61,12 +56,14 @@ def test_any_zeros_leave_the_outputs_alone(choices, seed):
 
 
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
 def test_hard_graphs(name):
     check_widths(randomize(keras.Model(*MODELS[name]())), uneven_members(4))
 
 
 @DEAD
 @pytest.mark.parametrize("name", MODELS)
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
 def test_hard_graphs_with_every_member_dead(name):
     model = randomize(keras.Model(*MODELS[name]()))
     zero_members(model, lambda found: np.arange(found.size))

@@ -86,7 +86,7 @@ class Bidirectional(Rule):
     """Two recurrent layers, one from the front and one from the back, and what joins their outputs.
 
     Of a `Bidirectional` layer Keras takes both directions to be equally wide: where they are not any more, they become
-    a small model, of two layers side by side.
+    a small model of two layers side by side. A model hands no mask on, so in front of a mask they leave together.
     """
 
     expands = True
@@ -114,11 +114,11 @@ class Bidirectional(Rule):
         return [merged, *its_states, *others_states]
 
     def _may_differ(self, call):
-        """Whether the two directions can be a model of their own, which takes the same tensors in every call."""
+        """Whether the two directions can be a model of their own, which takes as many tensors in every call."""
         sequence, given, mask = arguments(call.args, call.kwargs)
-        seen = [sequence.masked and mask is None, any(not isinstance(state, Edge) for state in given)]
-        calls = [other for other in call.graph.calls if other.layer is call.layer.forward_layer]
-        return not any(seen) and len({len(other.inputs) for other in calls}) == 1
+        masked = sequence.masked or mask is not None
+        counts = {len(other.inputs) for other in _calls(call.graph, call.layer.forward_layer)}
+        return not masked and len(counts) == 1 and all(isinstance(state, Edge) for state in given)
 
     def _join(self, call, one, other):
         """Channels of both directions that leave together."""
@@ -157,16 +157,15 @@ class Bidirectional(Rule):
         return twin
 
     def _model(self, builder, call, forward, backward, name):
-        """The two directions side by side, of a sequence, the states they begin with, and a mask."""
-        sequence, given, mask = arguments(call.args, call.kwargs)
-        edges = [sequence, *given, *([] if mask is None else [mask])]
-        inputs = [builder.input(edge, f"{name}_{i}") for i, edge in enumerate(edges)]
-        states, half = inputs[1 : 1 + len(given)], len(given) // 2
-        results = []
-        for direction, start in ((forward, states[:half]), (backward, states[half:])):
-            kwargs = ({"initial_state": start} if start else {}) | ({} if mask is None else {"mask": inputs[-1]})
-            results.append(tree.flatten(direction(inputs[0], **kwargs)))
-        (one, *its_states), (other, *others_states) = results
+        """The two directions side by side, of a sequence and the states they begin with, if any."""
+        sequence, given, _ = arguments(call.args, call.kwargs)
+        inputs = [builder.input(edge, f"{name}_{i}") for i, edge in enumerate([sequence, *given])]
+        if len({other.inputs[0].shape for other in _calls(call.graph, call.layer.forward_layer)}) > 1:
+            inputs[0] = keras.Input((None, *inputs[0].shape[2:]), dtype=sequence.dtype, name=f"{name}_0")
+        states, half = inputs[1:], len(given) // 2
+        starts = [{"initial_state": part} if part else {} for part in (states[:half], states[half:])]
+        one, *its_states = tree.flatten(forward(inputs[0], **starts[0]))
+        other, *others_states = tree.flatten(backward(inputs[0], **starts[1]))
         outputs = [one, keras.ops.flip(other, axis=1) if call.layer.return_sequences else other]
         if call.layer.merge_mode == "concat":
             outputs = [keras.layers.Concatenate(name=f"{name}_both", dtype=call.layer.dtype_policy)(outputs)]
@@ -177,9 +176,8 @@ class Bidirectional(Rule):
         twin = builder.layer(call)
         if isinstance(twin, keras.layers.Bidirectional):
             return twin(*args, **kwargs)
-        sequence, given, mask = arguments(args, kwargs)
-        tensors = [sequence, *given, *([] if mask is None else [mask])]
-        return twin(tensors if len(tensors) > 1 else sequence)
+        sequence, given, _ = arguments(args, kwargs)
+        return twin([sequence, *given] if given else sequence)
 
 
 def arguments(args, kwargs):
@@ -187,6 +185,10 @@ def arguments(args, kwargs):
     named = dict(zip(("sequences", "initial_state", "mask"), args, strict=False)) | kwargs
     given = tree.flatten(named.get("initial_state"))
     return named["sequences"], [] if given == [None] else given, named.get("mask")
+
+
+def _calls(graph, layer):
+    return [call for call in graph.calls if call.layer is layer]
 
 
 def _equally_wide(kept, *calls):
