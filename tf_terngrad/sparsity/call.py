@@ -21,6 +21,7 @@ class Call:
         args, kwargs: as the layer is called, with an `Edge` for each tensor.
         inputs, outputs: the edges.
         dropped: units that enter and that the layer leaves out on purpose, such as those beside a slice.
+        inside: channels of axes that may not leave the layer and cannot be empty either, such as a cell's state.
     """
 
     graph: object
@@ -32,6 +33,7 @@ class Call:
     inputs: list
     outputs: list
     dropped: list = dataclasses.field(default_factory=list)
+    inside: list = dataclasses.field(default_factory=list)
 
     @property
     def output(self):

@@ -186,12 +186,11 @@ def _keep_one(graph, stays, spare, sites):
     for call in graph.calls:
         if call.site not in sites:
             continue
-        for edge in call.outputs:
-            for channels in edge.followed:
-                units = graph.units.find(channels.units)
-                if not stays[units].any():
-                    stays[units[0]] = spare[units[0]] = True
-                    yield f"{call.path}: every channel is dead; one is kept, for a layer cannot be empty."
+        for channels in [*call.inside, *(channels for edge in call.outputs for channels in edge.followed)]:
+            units = graph.units.find(channels.units)
+            if not stays[units].any():
+                stays[units[0]] = spare[units[0]] = True
+                yield f"{call.path}: every channel is dead; one is kept, for a layer cannot be empty."
     for edge in graph.features:
         for channels in edge.followed if not graph.is_gathered(edge) else ():
             units = graph.units.find(channels.units)

@@ -39,6 +39,7 @@ class Recurrent(Rule):
             output = output.with_values(np.where(output.values == 0, 0.0, np.nan))
             pairs = zip(states, at_rest, strict=True)
             states = [state.with_values(np.where((state.values == 0) & rest, 0.0, np.nan)) for state, rest in pairs]
+        call.inside.extend(states)
         for edge, channels in zip(call.outputs, [output, *states], strict=False):
             edge.axes[-1] = channels
 
