@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tf_terngrad.sparsity.report import multiply_adds
 from tf_terngrad.sparsity.report.costs import layer_costs
 from tf_terngrad.sparsity.report.multiply_adds import register_cost
+from tf_terngrad.sparsity.wrappers import IntrinsicSparse
 
 layers = keras.layers
 
@@ -143,6 +144,27 @@ def test_recurrent_layers_cost_their_gates_at_every_step(kind, gates, return_seq
     expected = 5 * gates * (4 * 6 + 6 * 6)
     assert total(of_layer(layer, (5, 4))) == expected
     assert total(of_layer(layers.Bidirectional(getattr(layers, kind)(6)), (5, 4))) == 2 * expected
+
+
+def test_a_recurrent_layer_costs_its_cells():
+    layer = layers.RNN([layers.LSTMCell(6), layers.GRUCell(3), layers.SimpleRNNCell(2)], return_sequences=True)
+    expected = 5 * (4 * (4 * 6 + 6 * 6) + 3 * (6 * 3 + 3 * 3) + (3 * 2 + 2 * 2))
+    assert total(of_layer(layer, (5, 4))) == expected
+    assert total(of_layer(lambda x: layers.Bidirectional(layer)(sequences=x), (5, 4))) == 2 * expected
+    wrapped = IntrinsicSparse(layers.Bidirectional(layer), 0.1)
+    assert total(of_layer(lambda x: wrapped(sequences=x), (5, 4))) == 2 * expected
+
+
+def test_a_cell_of_the_user_s_costs_what_its_rule_says(monkeypatch):
+    class Cell(layers.SimpleRNNCell):
+        def call(self, inputs, states, training=False):
+            return super().call(inputs, states, training)
+
+    model = of_layer(layers.RNN([layers.GRUCell(3), Cell(2)]), (5, 4))
+    assert [cost.multiply_adds for cost in layer_costs(model)][-1] is None
+    monkeypatch.setattr(multiply_adds, "_RULES", dict(multiply_adds._RULES))
+    register_cost(Cell)(lambda cell, output, inputs: output.shape[-1] * inputs.shape[-1])
+    assert total(model) == 5 * (3 * (4 * 3 + 3 * 3) + 2 * 3)
 
 
 def test_a_convolutional_lstm_costs_its_convolutions_at_every_step():

@@ -5,13 +5,18 @@ import hypothesis.strategies as st
 import keras
 import numpy as np
 import pytest
+from keras import layers, ops
 from laws import (
     check_laws,
     check_widths,
+    difference,
     fresh_inputs,
     outputs_of,
     random_members,
     randomize,
+    sequential,
+    shapes,
+    structure,
     varies,
     zero,
     zero_members,
@@ -68,3 +73,280 @@ def test_hard_graphs_with_every_member_dead(name):
     model = randomize(keras.Model(*MODELS[name]()))
     zero_members(model, lambda found: np.arange(found.size))
     check_laws(model, must_vary=False)
+
+
+# When a unit is dead
+
+
+KINDS = {
+    "LSTM": layers.LSTM,
+    "GRU": layers.GRU,
+    "GRU before": lambda units, **options: layers.GRU(units, reset_after=False, **options),
+    "SimpleRNN": layers.SimpleRNN,
+    "RNN": lambda units, **options: layers.RNN(layers.LSTMCell(units), **options),
+}
+EACH = pytest.mark.parametrize("kind", KINDS)
+
+
+def network(kind, front=(), **options):
+    """A recurrent layer "hidden" of six units, before a dense layer."""
+    hidden = KINDS[kind](6, name="hidden", **options)
+    return sequential(keras.Input((5, 4)), *front, hidden, layers.Dense(3, name="reader"))
+
+
+def silence(model, units, biases=True, name="hidden"):
+    """Zero the candidate columns of some units, and all their columns of other gates stay."""
+    cell = model.get_layer(name).cell
+    gates = cell.kernel.shape[-1] // cell.units
+    columns = min(2, gates - 1) * cell.units + np.array(units)
+    for weight in (cell.kernel, cell.recurrent_kernel, *([cell.bias] if biases else [])):
+        zero(weight, -1, columns)
+
+
+def width(model, name="hidden"):
+    return model.get_layer(name).cell.units
+
+
+@EACH
+def test_a_unit_that_nobody_reads_leaves_whatever_its_weights(kind):
+    model = network(kind)
+    zero(model.get_layer("reader").kernel, 0, [0, 3])
+    zero(model.get_layer("hidden").cell.recurrent_kernel, 0, [0])
+    small = check_laws(model)
+    assert width(small) == 5, "the others hear unit 3"
+    others = model.get_layer("hidden").cell.recurrent_kernel.numpy()
+    others[3] = np.where(np.arange(others.shape[1]) % 6 == 3, others[3], 0)
+    model.get_layer("hidden").cell.recurrent_kernel.assign(others)
+    assert width(check_laws(model)) == 4, "it hears itself alone"
+
+
+@EACH
+def test_a_unit_without_a_candidate_is_silent_whatever_its_gates(kind):
+    model = network(kind)
+    silence(model, [0, 3])
+    assert width(check_laws(model)) == 4
+
+
+@EACH
+def test_silent_units_may_hear_one_another_but_no_other(kind):
+    model = network(kind)
+    hears = model.get_layer("hidden").cell.recurrent_kernel
+    before = hears.numpy()
+    silence(model, [0, 3, 4])
+    after, columns = hears.numpy(), before.shape[1] - (6 if before.shape[1] != 24 else 12) + np.arange(6)
+    after[0, columns[3]], after[3, columns[0]] = 1.0, -1.0
+    hears.assign(after)
+    assert width(check_laws(model)) == 3
+    after[5, columns[3]] = 1.0
+    hears.assign(after)
+    assert width(check_laws(model)) == 5, "unit 3 hears unit 5, and unit 0 hears unit 3"
+
+
+@EACH
+def test_a_candidate_that_is_constant_stays_but_for_a_simple_cell(kind):
+    model = network(kind)
+    silence(model, [0, 3], biases=False)
+    assert width(check_laws(model)) == 6
+    zero(model.get_layer("hidden").cell.recurrent_kernel, 0, [0])
+    assert width(check_laws(model)) == (5 if kind == "SimpleRNN" else 6), "the reader folds it"
+
+
+def test_a_simple_cell_s_constant_stays_where_steps_are_masked():
+    tokens, options = keras.Input((7,), dtype="int32"), {"mask_zero": True}
+    x = layers.Embedding(9, 4, **options)(tokens)
+    model = randomize(keras.Model(tokens, layers.Dense(3)(layers.SimpleRNN(6, name="hidden")(x))))
+    silence(model, [0, 3], biases=False)
+    zero(model.get_layer("hidden").cell.recurrent_kernel, 0, [0, 3])
+    assert width(check_laws(model)) == 6
+    silence(model, [0, 3])
+    assert width(check_laws(model)) == 4
+
+
+@pytest.mark.parametrize("activation", ["sigmoid", "softmax", "selu"])
+def test_a_candidate_whose_activation_is_not_zero_at_zero_is_not_silent(activation):
+    model = network("LSTM", activation=activation)
+    silence(model, [0, 3])
+    assert width(check_laws(model)) == (4 if activation == "selu" else 6)
+    if activation == "softmax":
+        assert "hidden: 6 frozen — hidden: activation 'softmax' runs across channels" in str(tt.structures(model))
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "GRU before", "SimpleRNN"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_constant_that_enters_is_folded_into_the_gates(kind, bias):
+    model = network(kind, [layers.Dense(5, "sigmoid", name="front")], use_bias=bias, return_sequences=True)
+    zero(model.get_layer("front").kernel, 1, [0, 2])
+    small = check_laws(model)
+    assert small.get_layer("front").units == 3
+    assert small.get_layer("hidden").use_bias
+
+
+def test_a_constant_that_enters_a_stack_stays():
+    cells = layers.RNN([layers.GRUCell(6), layers.GRUCell(6)], name="hidden")
+    model = sequential(keras.Input((5, 4)), layers.Dense(5, "sigmoid", name="front"), cells, layers.Dense(3))
+    zero(model.get_layer("front").kernel, 1, [0, 2])
+    assert check_laws(model).get_layer("front").units == 5
+
+
+def test_small_weights_count_as_zero():
+    model = network("LSTM")
+    cell = model.get_layer("hidden").cell
+    for weight in (cell.kernel, cell.recurrent_kernel, cell.bias):
+        array = weight.numpy()
+        array[..., [0 + 12, 3 + 12]] = 1e-6
+        weight.assign(array)
+    assert width(tt.compact(model)) == 6
+    assert width(check_laws(model, tolerance=1e-5)) == 4
+
+
+def test_a_state_that_is_given_or_kept_is_not_silent():
+    inputs, start = keras.Input((5, 4)), keras.Input((6,))
+    x = layers.GRU(6, name="hidden")(inputs, initial_state=start)
+    model = randomize(keras.Model([inputs, start], layers.Dense(3)(x)))
+    silence(model, [0, 3])
+    assert width(check_laws(model)) == 6
+    inputs = keras.Input(batch_shape=(4, 5, 4))
+    model = randomize(keras.Model(inputs, layers.Dense(3)(layers.GRU(6, name="hidden", stateful=True)(inputs))))
+    silence(model, [0, 3])
+    assert width(tt.compact(model)) == 4
+    model.get_layer("hidden").states[0].assign(np.ones((4, 6)))
+    assert width(tt.compact(model)) == 6
+
+
+def test_what_is_kept_between_batches_goes_on():
+    model = randomize(keras.Model(*MODELS["kept_between_batches"]()))
+    zero_members(model, uneven_members(1))
+    outputs_of(model, fresh_inputs(model))
+    small = tt.compact(model)
+    for seed in (1, 2):
+        inputs = fresh_inputs(model, seed)
+        assert difference(*outputs_of(model, inputs), *outputs_of(small, inputs)) < 1e-4
+
+
+# What stays
+
+
+@EACH
+def test_the_settings_stay(kind):
+    cell = {"dropout": 0.1, "recurrent_dropout": 0.2, "kernel_regularizer": "l2"} if kind != "RNN" else {}
+    if kind in ("LSTM", "GRU", "GRU before"):
+        cell |= {"use_cudnn": False, "recurrent_activation": "hard_sigmoid"}
+    model = network(kind, unroll=True, go_backwards=True, **cell)
+    zero_members(model, random_members(0))
+    old, new = (each.get_layer("hidden") for each in (model, tt.compact(model)))
+    before, after = old.get_config(), new.get_config()
+    if kind == "RNN":
+        before, after = ({**config.pop("cell")["config"], **config} for config in (before, after))
+    assert after == {**before, "units": 4}
+    assert type(new) is type(old)
+    assert getattr(new, "use_cudnn", None) == getattr(old, "use_cudnn", None)
+
+
+def test_directions_of_the_same_width_stay_one_layer():
+    model = randomize(keras.Model(*MODELS["both_ends"]()))
+    zero_members(model, random_members(0))
+    small = tt.compact(model)
+    assert [layer.name for layer in small.layers] == [layer.name for layer in model.layers]
+    assert [type(layer) for layer in small.layers] == [type(layer) for layer in model.layers]
+    zero_members(small, lambda found: [0] if "/forward" in found.name else [])
+    smaller = check_laws(small)
+    assert {type(layer).__name__ for layer in smaller.layers} >= {"Functional", "Bidirectional"}
+
+
+def test_round_to():
+    model = network("LSTM")
+    structure(model, "hidden").zero([0, 1, 2])
+    assert [width(tt.compact(model, round_to=each)) for each in (1, 2, 4, 8)] == [3, 4, 4, 6]
+
+
+def test_mixed_precision():
+    keras.mixed_precision.set_dtype_policy("mixed_float16")
+    try:
+        check_widths(randomize(keras.Model(*MODELS["encoder_and_decoder"]())), random_members(0))
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+
+
+# Cells of users
+
+
+@keras.saving.register_keras_serializable("tests")
+class Highway(layers.Layer):
+    """s' = h t + s (1 - t), twice a step, the second time without the input."""
+
+    def __init__(self, units, **kwargs):
+        super().__init__(**kwargs)
+        self.units = self.state_size = units
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(shape[-1], 2 * self.units), name="kernel")
+        self.deep = [self.add_weight(shape=(self.units, 2 * self.units), name=f"kernel_{i}") for i in range(2)]
+        self.bias = self.add_weight(shape=(2 * self.units,), name="bias")
+
+    def call(self, inputs, states):
+        state, entering = states[0], ops.matmul(inputs, self.kernel) + self.bias
+        for kernel in self.deep:
+            h, t = ops.split(ops.matmul(state, kernel) + entering, 2, axis=-1)
+            state = ops.tanh(h) * ops.sigmoid(t) + state * (1 - ops.sigmoid(t))
+            entering = self.bias
+        return state, [state]
+
+    def get_config(self):
+        return {**super().get_config(), "units": self.units}
+
+
+class Knows(tt.rules.Cell):
+    """The rule of the highway cell: one unit is its columns at every depth."""
+
+    def step(self, call, cell, entering, at_rest):
+        units = call.graph.born(cell.deep[0], 0, cell.units)
+        columns = np.tile(units, 2)
+        call.label(cell.kernel, -1, columns, "kernel", produced=True)
+        call.label(cell.bias, -1, columns, "bias")
+        state = tt.rules.Channels.of(units)
+        call.matmul(cell.kernel, entering, columns)
+        for kernel in cell.deep:
+            call.label(kernel, -1, columns, "kernel")
+            call.matmul(kernel, state, columns)
+        return state, [state]
+
+    def cell_config(self, call, cell, kept):
+        return {**cell.get_config(), "units": call.width(cell.deep[0], 0, kept)}
+
+
+def highway():
+    inputs = keras.Input((5, 4))
+    x = layers.Bidirectional(layers.RNN(Highway(6), return_sequences=True))(layers.Dense(8, name="front")(inputs))
+    return randomize(keras.Model(inputs, layers.Dense(3)(layers.RNN([Highway(6), layers.GRUCell(4)])(x))))
+
+
+def test_a_cell_of_the_user_s_that_no_rule_knows_stays_and_says_so():
+    model = highway()
+    found = tt.structures(model)
+    assert not found
+    assert "rnn: frozen — no rule knows its cell (Highway)" in str(found).replace("_1", "")
+    zero_members(model, random_members(0))
+    assert shapes(check_laws(model, must_vary=False)) == shapes(model)
+
+
+def test_a_cell_of_the_user_s_with_a_rule_is_followed(monkeypatch):
+    monkeypatch.setattr("tf_terngrad.sparsity.rules.base._RULES", {**tt.rules.base._RULES})
+    tt.register_rule(Highway, Knows())
+    check_widths(highway(), uneven_members(3))
+
+
+def test_a_cell_outside_a_recurrent_layer_stays():
+    inputs, start = keras.Input((4,)), keras.Input((5,))
+    x, _ = layers.GRUCell(5, name="alone")(layers.Dense(8)(inputs), layers.Dense(5)(start))
+    model = randomize(keras.Model([inputs, start], layers.Dense(3)(x)))
+    assert "a cell is followed only in a recurrent layer (GRUCell)" in str(tt.structures(model))
+    assert shapes(check_laws(model)) == shapes(model)
+
+
+def test_a_sequential_model_stays_one():
+    parts = [layers.Embedding(9, 4, mask_zero=True), layers.LSTM(6, return_sequences=True, name="hidden")]
+    model = sequential(keras.Input((7,), dtype="int32"), *parts, layers.Bidirectional(layers.GRU(6)), layers.Dense(3))
+    structure(model, "hidden").zero([1])
+    small = check_laws(model)
+    assert type(small) is keras.Sequential
+    assert len(small.layers) == len(model.layers)

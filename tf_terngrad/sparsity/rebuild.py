@@ -197,12 +197,13 @@ def _state(layer):
 
 
 def _chain(first, last):
-    """The layers from one tensor to another, if each takes just the one before."""
+    """The layers from one tensor to another, if each takes just the one before, and its mask if it comes with one."""
     layers, tensor = [], last
     while tensor is not first:
         layer, index, _ = tensor._keras_history
         arguments = layer._inbound_nodes[index].arguments
-        plain = len(arguments.args) == 1 and not any(value is not None for value in arguments.kwargs.values())
+        given = [value for name, value in arguments.kwargs.items() if name not in ("training", "mask")]
+        plain = len(arguments.args) == 1 and all(value is None for value in given)
         if not plain or not isinstance(layer, keras.layers.Layer) or layer in layers:
             return None
         layers.insert(0, layer)
