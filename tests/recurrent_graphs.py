@@ -138,6 +138,13 @@ def masked_by_a_tensor():
 
 
 @model
+def masked_side_by_side():
+    tokens, x = words()
+    x, y = (layers.LSTM(6, return_sequences=True)(x) for _ in range(2))
+    return tokens, layers.Dense(3)(layers.GRU(6)(layers.Concatenate()([x, layers.Dense(6)(ops.relu(y))])))
+
+
+@model
 def masked_residual():
     tokens, x = words()
     y = layers.LSTM(8, return_sequences=True)(x)

@@ -253,6 +253,23 @@ def test_directions_of_the_same_width_stay_one_layer():
     assert {type(layer).__name__ for layer in smaller.layers} >= {"Functional", "Bidirectional"}
 
 
+def test_directions_of_different_widths_save_and_load(tmp_path):
+    model = randomize(keras.Model(*MODELS["both_ends_apart"]()))
+    zero_members(model, uneven_members(4))
+    small = tt.compact(model)
+    assert any(isinstance(layer, keras.Model) for layer in small.layers)
+    small.save(tmp_path / "small.keras")
+    loaded, inputs = keras.models.load_model(tmp_path / "small.keras"), fresh_inputs(model)
+    assert difference(*outputs_of(model, inputs), *outputs_of(loaded, inputs)) < 1e-4
+    assert shapes(check_laws(loaded)) == shapes(loaded)
+
+
+def test_directions_before_a_mask_leave_together():
+    model = randomize(keras.Model(*MODELS["masked"]()))
+    found = structure(model, "bidirectional/forward_lstm_1")
+    assert found.born == ("bidirectional/forward_lstm_1", "bidirectional/backward_lstm_1")
+
+
 def test_round_to():
     model = network("LSTM")
     structure(model, "hidden").zero([0, 1, 2])

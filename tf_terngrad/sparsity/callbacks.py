@@ -9,14 +9,14 @@ import tensorflow as tf
 
 from tf_terngrad.sparsity import hooks, penalties
 from tf_terngrad.sparsity.report import pictures
-from tf_terngrad.sparsity.structures import structures
+from tf_terngrad.sparsity.structures import NOUNS, structures
 
 
 class SparsityMonitor(keras.callbacks.Callback):
     """Shows how many members of the model's structures live: in the progress bar, the history and TensorBoard.
 
     A member lives unless its norm over all its slices is at most a tolerance. The logs of each epoch get one entry for
-    each kind, such as `filters: 37` and `units: 210`; `live` has the counts of each structure.
+    each kind, such as `filters: 37` and `hidden units: 210`; `live` has the counts of each structure.
 
     Args:
         tolerance: norms of at most this count as dead.
@@ -74,7 +74,7 @@ class SparsityMonitor(keras.callbacks.Callback):
         for structure in self._structures:
             count = int((~(structure.norms() <= self.tolerance)).sum())  # NaN lives
             live[structure.name] += count
-            totals[{"branch": "branches"}.get(structure.kind, f"{structure.kind}s")] += count
+            totals[NOUNS[structure.kind][1]] += count
         self.live = dict(live)
         self._totals = {name: _Count(total) for name, total in totals.items()}
 

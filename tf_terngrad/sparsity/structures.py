@@ -9,7 +9,16 @@ from tf_terngrad.sparsity.branches import find_branches
 from tf_terngrad.sparsity.graph import Graph, check_model
 from tf_terngrad.sparsity.rules import rule_for
 
-KINDS = ("filter", "unit", "hidden", "input", "branch")
+NOUNS = {
+    "filter": ("filter", "filters"),
+    "unit": ("unit", "units"),
+    "hidden": ("hidden unit", "hidden units"),
+    "input": ("input", "inputs"),
+    "branch": ("branch", "branches"),
+}
+"""What one member of a structure is called, and what several are, by kind."""
+
+KINDS = tuple(NOUNS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -113,7 +122,7 @@ class Structure:
             whole = len(piece.variable.shape) == 1 or self.kind == "branch"
             held.setdefault(piece.path, []).append(piece.variable.name + ("" if whole else _axis_marks(piece)))
         where = _listed([f"{path}: {', '.join(names)}" for path, names in held.items()], "layers")
-        return f"{self.name}: {self.size} {_counted(self.kind, self.size)} — {where}"
+        return f"{self.name}: {self.size} {NOUNS[self.kind][self.size != 1]} — {where}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -286,13 +295,6 @@ def _entered_as(inputs, units):
 
 def _part(name, positions, size):
     return name if len(positions) == size else f"{name}[{_ranges(np.sort(positions))}]"
-
-
-def _counted(kind, size):
-    """The kind of members in singular or plural."""
-    noun = {"hidden": "hidden unit"}.get(kind, kind)
-    plural = "es" if noun.endswith("ch") else "s"
-    return noun + (plural if size != 1 else "")
 
 
 def _listed(items, what, separator="; "):

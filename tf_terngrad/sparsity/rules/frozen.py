@@ -2,6 +2,7 @@
 
 import keras
 from keras.src.ops import nn as nn_operations
+from keras.src.ops import numpy as numpy_operations
 
 from tf_terngrad.sparsity.rules.base import Frozen, register_rule
 
@@ -16,5 +17,7 @@ _REASONS = {
 for _reason, _names in _REASONS.items():
     for _name in _names.split():
         register_rule(getattr(keras.layers, _name), Frozen(_reason))
+for _type in (numpy_operations.ZerosLike, numpy_operations.OnesLike):
+    register_rule(_type, Frozen("a mask, or another tensor, is made in its shape"))
 for _type in (nn_operations.Glu, nn_operations.Sparsemax):
     register_rule(_type, Frozen("it runs across channels"))

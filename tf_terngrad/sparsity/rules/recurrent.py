@@ -162,7 +162,8 @@ class Bidirectional(Rule):
         sequence, given, _ = arguments(call.args, call.kwargs)
         inputs = [builder.input(edge, f"{name}_{i}") for i, edge in enumerate([sequence, *given])]
         if len({other.inputs[0].shape for other in _calls(call.graph, call.layer.forward_layer)}) > 1:
-            inputs[0] = keras.Input((None, *inputs[0].shape[2:]), dtype=sequence.dtype, name=f"{name}_0")
+            batch, _, *rest = inputs[0].shape
+            inputs[0] = keras.Input(batch_shape=(batch, None, *rest), dtype=sequence.dtype, name=f"{name}_0")
         states, half = inputs[1:], len(given) // 2
         starts = [{"initial_state": part} if part else {} for part in (states[:half], states[half:])]
         one, *its_states = tree.flatten(forward(inputs[0], **starts[0]))
