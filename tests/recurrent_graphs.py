@@ -18,8 +18,14 @@ def model(build):
 
 def words():
     """Sequences of tokens, of which 0 is padding, as eight numbers each."""
-    tokens = keras.Input((7,), dtype="int32")
+    tokens = keras.Input((5,), dtype="int32")
     return tokens, layers.Embedding(9, 8, mask_zero=True)(tokens)
+
+
+def numbers():
+    """Sequences of four numbers."""
+    inputs = keras.Input((5, 4))
+    return inputs, inputs
 
 
 def joined(*tensors):
@@ -132,7 +138,7 @@ def masked():
 
 @model
 def masked_by_a_tensor():
-    inputs, tokens = keras.Input((7, 4)), keras.Input((7,), dtype="int32")
+    inputs, tokens = keras.Input((5, 4)), keras.Input((5,), dtype="int32")
     x = layers.Bidirectional(layers.GRU(6, return_sequences=True))(inputs, mask=ops.greater(tokens, 1))
     return [inputs, tokens], layers.Dense(3)(layers.LSTM(6)(mask=ops.greater(tokens, 2), sequences=x))
 
@@ -155,7 +161,7 @@ def masked_residual():
 @model
 def masked_inside():
     tokens, x = words()
-    entry = keras.Input((7, 8))
+    entry = keras.Input((5, 8))
     both = layers.Bidirectional(layers.LSTM(6, return_sequences=True))
     inner = keras.Model(entry, both(layers.LSTM(6, return_sequences=True)(entry)))
     return tokens, joined(layers.LSTM(4)(inner(x)), layers.LSTM(4)(inner(ops.relu(x))))
@@ -310,17 +316,18 @@ class RecurrentGrower(Grower):
 
 
 def grow(choices, steps=6):
-    """A random recurrent model: a sequence or two, up to `steps` random layers, one output that hears them all.
+    """A random recurrent model: one sequence or two, some of masked tokens, up to `steps` random layers, one output.
 
     Args:
         choices: a `random.Random`, such as `hypothesis.strategies.randoms(use_true_random=False)` draws.
         steps: how many layers are tried at most.
     """
     keras.backend.clear_session()
-    inputs = [keras.Input((5, 4)) for _ in range(choices.choice([1, 1, 2]))]
-    grower = RecurrentGrower(choices, list(inputs))
+    pairs = [choices.choice([numbers, numbers, words])() for _ in range(choices.choice([1, 1, 2]))]
+    inputs, first = map(list, zip(*pairs, strict=True))
+    grower = RecurrentGrower(choices, [*first])
     for _ in range(choices.randint(2, steps)):
         grower.step()
-    last = [*inputs, grower.pool[-1], grower.pick(*grower.pool)]
+    last = [*first, grower.pool[-1], grower.pick(*grower.pool)]
     last = [layers.LSTM(4)(x) if len(x.shape) == 3 else x for x in last]
     return randomize(keras.Model(inputs, joined(*last)), choices.randint(0, 99))

@@ -28,6 +28,8 @@ import tf_terngrad as tt
 RANDOM = st.randoms(use_true_random=False)
 DEAD = pytest.mark.filterwarnings("ignore:.*every channel is dead")
 
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not support masking")
+
 
 def uneven_members(seed):
     """A function that picks some members of a structure, none or many, never all."""
@@ -61,14 +63,12 @@ def test_any_zeros_leave_the_outputs_alone(choices, seed):
 
 
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.filterwarnings("ignore:.*does not support masking")
 def test_hard_graphs(name):
     check_widths(randomize(keras.Model(*MODELS[name]())), uneven_members(4))
 
 
 @DEAD
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.filterwarnings("ignore:.*does not support masking")
 def test_hard_graphs_with_every_member_dead(name):
     model = randomize(keras.Model(*MODELS[name]()))
     zero_members(model, lambda found: np.arange(found.size))
