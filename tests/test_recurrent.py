@@ -264,6 +264,17 @@ def test_directions_of_different_widths_save_and_load(tmp_path):
     assert shapes(check_laws(loaded)) == shapes(loaded)
 
 
+@pytest.mark.parametrize("add", [ops.add, lambda x, y: layers.Add()([x, y])], ids=["operation", "layer"])
+def test_a_sum_hands_on_no_other_mask_than_before(add):
+    tokens = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(9, 4, mask_zero=True)(tokens)
+    dead = layers.Dense(4, use_bias=False, name="dead")(ops.relu(x))
+    model = randomize(keras.Model(tokens, layers.Dense(3)(layers.LSTM(6)(add(x, dead)))))
+    zero(model.get_layer("dead").kernel, 1, slice(None))
+    check_laws(model)
+    assert not any(found.kind == "branch" for found in tt.structures(model))
+
+
 def test_directions_before_a_mask_leave_together():
     model = randomize(keras.Model(*MODELS["masked"]()))
     found = structure(model, "bidirectional/forward_lstm_1")
