@@ -42,7 +42,7 @@ def uneven_members(seed):
 
 @DEAD
 @hypothesis.given(RANDOM, st.integers(0, 99))
-@hypothesis.settings(max_examples=20)
+@hypothesis.settings(max_examples=10)
 def test_zeroed_members_leave_and_nothing_else(choices, seed):
     model = tt.compact(grow(choices))
     hypothesis.assume(all(map(varies, outputs_of(model, fresh_inputs(model, seed=1)))))
@@ -51,7 +51,7 @@ def test_zeroed_members_leave_and_nothing_else(choices, seed):
 
 @DEAD
 @hypothesis.given(RANDOM, st.integers(0, 99))
-@hypothesis.settings(max_examples=20)
+@hypothesis.settings(max_examples=10)
 def test_any_zeros_leave_the_outputs_alone(choices, seed):
     model, rng = grow(choices), np.random.default_rng(seed)
     for weight in model.weights:
