@@ -92,6 +92,12 @@ def nothing(layer, output, *args, **kwargs):
     return 0
 
 
+@register_cost(layers.ReversibleEmbedding)
+def reversible_embedding(layer, output, inputs, reverse=False):
+    """In reverse, each output reads each input."""
+    return _size(output) * inputs.shape[-1] if reverse else 0
+
+
 @register_cost(layers.Lambda)
 def unknown(layer, output, *args, **kwargs):
     """Layers that may do anything."""

@@ -1,4 +1,4 @@
-"""Dense, EinsumDense and Embedding: matrices between the last axes."""
+"""Dense, EinsumDense, Embedding and its reverse: matrices between the last axes."""
 
 import keras
 import numpy as np
@@ -38,7 +38,28 @@ class Embedding(Rule):
         call.output.axes[-1] = Channels(units, values)
 
     def config(self, call, kept):
-        return {**call.layer.get_config(), "output_dim": kept.width(call.output.axes[-1])}
+        return {**call.layer.get_config(), "output_dim": call.width(call.layer.embeddings, -1, kept)}
+
+
+class ReversibleEmbedding(Embedding):
+    """An embedding, and in reverse y[..., token] = sum_o x[..., o] * embeddings[token, o], or another matrix's."""
+
+    def follow(self, call):
+        if not call.kwargs.get("reverse", False):
+            super().follow(call)
+            return
+        layer, graph, entering = call.layer, call.graph, call.inputs[0].axes[-1]
+        matrix, axis = (layer.embeddings, 1) if layer.tie_weights else (layer.reverse_embeddings, 0)
+        call.label(layer.embeddings, 1, graph.born(layer.embeddings, 1, layer.output_dim), "kernel")
+        call.label(matrix, axis, graph.born(layer.embeddings, 1, layer.output_dim), "kernel")  # one width serves both
+        call.label(matrix, axis, entering and entering.units, "kernel")
+        words = graph.frozen_channels(layer.input_dim, f"{call.path}: the vocabulary stays")
+
+        def kernel():
+            return np.moveaxis(graph.value(matrix), axis, 0)[..., None]
+
+        call.read(matrix, axis, entering, kernel, (words.units,), False, None)
+        call.output.axes = [c and c.unknown() for c in call.inputs[0].axes[:-1]] + [words]
 
 
 class EinsumDense(Rule):
@@ -136,4 +157,5 @@ def _equation(call):
 
 register_rule(keras.layers.Dense, Dense())
 register_rule(keras.layers.Embedding, Embedding())
+register_rule(keras.layers.ReversibleEmbedding, ReversibleEmbedding())
 register_rule(keras.layers.EinsumDense, EinsumDense())

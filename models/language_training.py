@@ -1,0 +1,178 @@
+"""Training of language models: truncated back-propagation through time, with states carried from batch to batch."""
+
+import dataclasses
+import math
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+from models.checkpoint import EpochCheckpoint
+from models.text import Text
+
+
+@dataclasses.dataclass(frozen=True)
+class LanguageTrainer:
+    """Trains language models on one text, and goes on where a killed training stopped.
+
+    A batch is as many texts as `batch_size` side by side, `steps` words of each; the next batch goes on there. The loss
+    is the cross entropy summed over the steps, as in the papers whose learning rates and strengths are used here.
+
+    Args:
+        folder: where the checkpoints and curves go, `<stage>.npz` and `<stage>.csv`.
+        text: a `Text`.
+        batch_size: texts side by side.
+        steps: words of each in a batch, through which gradients flow back.
+        clip: the largest norm of all gradients together.
+        seed: of nothing here: the order of the words is the text's.
+    """
+
+    folder: Path
+    text: Text
+    batch_size: int = 20
+    steps: int = 35
+    clip: float = 10.0
+
+    def fit(
+        self,
+        model: keras.Model,
+        stage: str,
+        epochs: int,
+        learning_rate: float,
+        callbacks: tuple[keras.callbacks.Callback, ...] = (),
+        optimizer: Callable = keras.optimizers.SGD,
+    ) -> dict[str, list[float]]:
+        """Compile and train, going on after the last epoch that the stage's checkpoint holds.
+
+        Args:
+            model: from words (batch_size, any) to logits, with states that are kept.
+            stage: the name of the checkpoint and of the curves.
+            epochs: how many, counted from the very first.
+            learning_rate: of the first third of them; a tenth of it in the second, a hundredth in the last.
+            callbacks: further Keras callbacks.
+            optimizer: makes an optimizer from a schedule and `global_clipnorm`.
+
+        Returns:
+            The curves, one value an epoch, by name: loss, perplexity and both of the validation text.
+        """
+        inputs, targets = self._batches(self.text.train)
+        third = max(1, epochs * len(inputs) // 3)
+        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
+            [third, 2 * third], [learning_rate, learning_rate / 10, learning_rate / 100]
+        )
+        model.compile(optimizer(schedule, global_clipnorm=self.clip), SequenceLoss(self.steps))
+        model.optimizer.build(model.trainable_variables)
+        checkpoint = EpochCheckpoint(Path(self.folder) / f"{stage}.npz")
+        checkpoint.restore(model)
+        if checkpoint.epochs < epochs:
+            model.fit(
+                tf.data.Dataset.from_tensor_slices((inputs, targets)).prefetch(4),
+                validation_data=tf.data.Dataset.from_tensor_slices(self._batches(self.text.valid)),
+                initial_epoch=checkpoint.epochs,
+                epochs=epochs,
+                shuffle=False,
+                callbacks=[BeginAnew(), Perplexity(self.steps), *callbacks, checkpoint],
+                verbose=1 if sys.stdout.isatty() else 2,
+            )
+        return checkpoint.curves
+
+    def perplexity(self, model: keras.Model, part: str = "test") -> float:
+        """exp of the mean cross entropy of a part's words, each text from its beginning."""
+        reset_states(model)
+        total = words = 0
+        for inputs, targets in zip(*self._batches(getattr(self.text, part)), strict=True):
+            logits = model.predict_on_batch(inputs)
+            losses = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+            total += float(np.sum(losses))
+            words += targets.size
+        reset_states(model)
+        return math.exp(total / words)
+
+    def _batches(self, words):
+        """Two arrays (batches, batch_size, steps): words, and those that follow them."""
+        length = (len(words) - 1) // self.batch_size // self.steps * self.steps
+        if length < 1:
+            raise ValueError(
+                f"Expected a text of more than {self.batch_size} times {self.steps} words. Received: {len(words)}"
+            )
+        shape = (self.batch_size, length // self.steps, self.steps)
+        rows = [words[shift : shift + self.batch_size * length].reshape(shape) for shift in (0, 1)]
+        return tuple(row.swapaxes(0, 1) for row in rows)
+
+
+class SequenceLoss(keras.losses.Loss):
+    """Cross entropy of the next words, summed over the steps, the mean over texts.
+
+    Args:
+        steps: how many there are.
+    """
+
+    def __init__(self, steps, name="sequence_loss"):
+        super().__init__(name=name, reduction="sum_over_batch_size")
+        self.steps = steps
+
+    def call(self, y_true, y_pred):
+        return self.steps * keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
+
+    def get_config(self):
+        return {"name": self.name, "steps": self.steps}
+
+
+class Perplexity(keras.callbacks.Callback):
+    """Adds to an epoch's curves the perplexities, exp(loss / steps).
+
+    Args:
+        steps: over which the loss is summed.
+    """
+
+    def __init__(self, steps):
+        super().__init__()
+        self.steps = steps
+
+    def on_epoch_end(self, epoch, logs=None):
+        for prefix in ("", "val_"):
+            logs[f"{prefix}perplexity"] = math.exp(logs[f"{prefix}loss"] / self.steps)
+        words = ", ".join(f"{name} {logs[name]:.2f}" for name in ("perplexity", "val_perplexity"))
+        print(f"epoch {epoch + 1}: {words}", flush=True)
+
+
+class BeginAnew(keras.callbacks.Callback):
+    """Every epoch, and every validation, reads its text from the beginning."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        reset_states(self.model)
+
+    def on_test_begin(self, logs=None):
+        reset_states(self.model)
+
+
+def reset_states(model: keras.Model) -> None:
+    """Set the states that a model's recurrent layers keep to zero."""
+    for layer in model._flatten_layers():
+        if isinstance(layer, keras.layers.RNN) and layer.stateful:
+            layer.reset_state()
+
+
+def at_rest(model: keras.Model, batch_size: int | None = None, steps: int | None = None) -> keras.Model:
+    """The same model for texts that stand for themselves: no states are kept, and the batch is another.
+
+    Args:
+        model: Functional, from one input of words.
+        batch_size: of the new model; None: any.
+        steps: likewise.
+    """
+
+    def anew(layer):
+        config = layer.get_config()
+        return type(layer).from_config(config | ({"stateful": False} if "stateful" in config else {}))
+
+    words = keras.Input(batch_shape=(batch_size, steps), dtype="int32", name="words")
+    twin = keras.models.clone_model(
+        model, input_tensors=keras.tree.pack_sequence_as(model.input, [words]), clone_function=anew
+    )
+    for new, old in zip(twin.trainable_variables, model.trainable_variables, strict=True):
+        new.assign(old)
+    return twin

@@ -1,0 +1,103 @@
+import keras
+import numpy as np
+import pytest
+from laws import check_laws, check_widths, random_members, randomize, zero_members
+
+import tf_terngrad as tt
+from models.language_training import LanguageTrainer, at_rest
+from models.lstm_lm import lstm_lm
+from models.rhn import rhn
+from models.text import load_text
+
+MODELS = {
+    "lstm": lambda **options: lstm_lm(40, (6, 9), **options),
+    "gru": lambda **options: lstm_lm(40, (6, 9), layer=keras.layers.GRU, **options),
+    "lstm, tied": lambda **options: lstm_lm(40, (6, 9), 9, tied=True, **options),
+    "highway": lambda **options: rhn(40, 9, 3, tied=False, **options),
+    "highway, tied": lambda **options: rhn(40, 9, 3, **options),
+}
+
+
+def loud(model):
+    """With weights large enough for what is read to be heard."""
+    for weight in randomize(model).trainable_variables:
+        if "kernel" in weight.name or "embeddings" in weight.name:
+            weight.assign(15 * weight)
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_language_models_obey_the_laws(name):
+    model = loud(MODELS[name](steps=5))
+    check_widths(model, random_members(seed=1))
+    check_laws(model)
+
+
+def test_the_papers_sizes():
+    assert lstm_lm().count_params() == 66_022_000
+    assert rhn().count_params() == 23_472_400
+
+
+def test_a_tied_highway_network_has_one_structure():
+    (found,) = tt.structures(rhn(40, 9, 3))
+    assert found.size == 9
+    assert "embeddings" in str(found) and "recurrent_kernel2" in str(found)
+
+
+def test_a_tied_embedding_is_as_wide_as_the_last_lstm():
+    with pytest.raises(ValueError, match=r"Expected embedding=9\. Received: 6"):
+        lstm_lm(40, (6, 9), tied=True)
+    with pytest.raises(ValueError, match="Expected batch_size"):
+        lstm_lm(40, (6, 9), stateful=True)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_at_rest_a_model_gives_what_it_gives_from_the_beginning(name):
+    model = loud(MODELS[name](batch_size=2, stateful=True))
+    words = np.random.default_rng(0).integers(0, 40, (2, 7))
+    first = model.predict(words, verbose=0)
+    again = model.predict(words, verbose=0)
+    assert np.abs(first - again).max() > 1e-3  # it has gone on
+    twin = at_rest(model)
+    np.testing.assert_allclose(twin.predict(words, verbose=0), first, atol=1e-6)
+    assert twin.input_shape == (None, None)
+
+
+def test_perplexity_is_that_of_the_words_one_after_the_other_and_the_same_after_compaction(tmp_path):
+    text = load_text(vocabulary=30)
+    text = type(text)(text.words, text.train[:400], text.valid[:201], text.test[:201])
+    trainer = LanguageTrainer(tmp_path, text, batch_size=2, steps=10)
+    model = loud(lstm_lm(30, (6, 9), batch_size=2, stateful=True))
+    words = text.test[:200].reshape(2, 100)
+    logits = at_rest(model).predict(words, verbose=0)
+    targets = text.test[1:201].reshape(2, 100)
+    losses = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
+    assert trainer.perplexity(model) == pytest.approx(np.exp(np.mean(losses)), rel=1e-5)
+    zero_members(model, random_members(seed=2))
+    assert trainer.perplexity(tt.compact(model)) == pytest.approx(trainer.perplexity(model), rel=1e-4)
+
+
+def test_training_lowers_the_perplexity_and_goes_on_where_it_stopped(tmp_path):
+    text = load_text(vocabulary=200)
+    text = type(text)(text.words, text.train[:4001], text.valid[:801], text.test[:801])
+
+    def trained(folder, *epochs):
+        keras.utils.set_random_seed(0)
+        for count in epochs:
+            model = lstm_lm(200, (8,), dropout=0.1, batch_size=4, stateful=True)
+            trainer = LanguageTrainer(folder, text, batch_size=4, steps=10)
+            curves = trainer.fit(model, "model", count, 0.5)
+        return model, curves
+
+    whole, curves = trained(tmp_path / "whole", 3)
+    assert curves["perplexity"][0] > curves["perplexity"][-1]
+    assert curves["val_perplexity"][-1] == pytest.approx(
+        LanguageTrainer(tmp_path, text, 4, 10).perplexity(whole, "valid")
+    )
+
+
+def test_a_text_that_is_too_short_is_refused(tmp_path):
+    text = load_text(vocabulary=30)
+    trainer = LanguageTrainer(tmp_path, type(text)(text.words, *[text.train[:60]] * 3))
+    with pytest.raises(ValueError, match=r"more than 20 times 35 words\. Received: 60"):
+        trainer.fit(lstm_lm(30, (4,), batch_size=20, stateful=True), "model", 1, 1.0)
