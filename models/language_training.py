@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.checkpoint import EpochCheckpoint
+from models.stage import train_stage
 from models.text import Text
+from models.workers import Worker
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,10 +24,14 @@ class LanguageTrainer:
     Args:
         folder: where the checkpoints and curves go, `<stage>.npz` and `<stage>.csv`.
         text: a `Text`.
-        batch_size: texts side by side.
+        batch_size: texts side by side, of all workers together.
         steps: words of each in a batch, through which gradients flow back.
         clip: the largest norm of all gradients together.
-        seed: of nothing here: the order of the words is the text's.
+        optimizer: makes an optimizer from a learning-rate schedule and `global_clipnorm`.
+        worker: this process among those that train together.
+
+    Raises:
+        ValueError: a batch that cannot be shared out, or a part of the text that is too short for one.
     """
 
     folder: Path
@@ -35,6 +39,27 @@ class LanguageTrainer:
     batch_size: int = 20
     steps: int = 35
     clip: float = 10.0
+    optimizer: Callable = keras.optimizers.SGD
+    worker: Worker = dataclasses.field(default_factory=Worker)
+
+    def __post_init__(self):
+        if self.batch_size % self.worker.size:
+            raise ValueError(
+                f"Expected a batch that {self.worker.size} workers can share evenly. "
+                f"Received: batch_size={self.batch_size}"
+            )
+        for part in ("train", "valid", "test"):
+            count = len(getattr(self.text, part))
+            if count <= self.batch_size * self.steps:
+                raise ValueError(
+                    f"{part}: expected a text of more than {self.batch_size} times {self.steps} words. "
+                    f"Received: {count}"
+                )
+
+    @property
+    def rows(self) -> int:
+        """Texts side by side in a batch of one worker."""
+        return self.batch_size // self.worker.size
 
     def fit(
         self,
@@ -43,64 +68,60 @@ class LanguageTrainer:
         epochs: int,
         learning_rate: float,
         callbacks: tuple[keras.callbacks.Callback, ...] = (),
-        optimizer: Callable = keras.optimizers.SGD,
     ) -> dict[str, list[float]]:
         """Compile and train, going on after the last epoch that the stage's checkpoint holds.
 
         Args:
-            model: from words (batch_size, any) to logits, with states that are kept.
+            model: from words (rows, any) to logits, with states that are kept.
             stage: the name of the checkpoint and of the curves.
             epochs: how many, counted from the very first.
             learning_rate: of the first third of them; a tenth of it in the second, a hundredth in the last.
             callbacks: further Keras callbacks.
-            optimizer: makes an optimizer from a schedule and `global_clipnorm`.
 
         Returns:
             The curves, one value an epoch, by name: loss, perplexity and both of the validation text.
         """
-        inputs, targets = self._batches(self.text.train)
-        third = max(1, epochs * len(inputs) // 3)
+        batches = self._batches(self.text.train)
+        steps = len(batches[0])
+        third = max(1, epochs * steps // 3)
         schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
             [third, 2 * third], [learning_rate, learning_rate / 10, learning_rate / 100]
         )
-        model.compile(optimizer(schedule, global_clipnorm=self.clip), SequenceLoss(self.steps))
-        model.optimizer.build(model.trainable_variables)
-        checkpoint = EpochCheckpoint(Path(self.folder) / f"{stage}.npz")
-        checkpoint.restore(model)
-        if checkpoint.epochs < epochs:
-            model.fit(
-                tf.data.Dataset.from_tensor_slices((inputs, targets)).prefetch(4),
-                validation_data=tf.data.Dataset.from_tensor_slices(self._batches(self.text.valid)),
-                initial_epoch=checkpoint.epochs,
-                epochs=epochs,
-                shuffle=False,
-                callbacks=[BeginAnew(), Perplexity(self.steps), *callbacks, checkpoint],
-                verbose=1 if sys.stdout.isatty() else 2,
-            )
-        return checkpoint.curves
+        optimizer = self.worker.optimizer(self.optimizer(schedule, global_clipnorm=self.clip))
+        model.compile(optimizer, SequenceLoss(self.steps))
+        return train_stage(
+            model,
+            Path(self.folder) / f"{stage}.npz",
+            epochs,
+            self.worker,
+            lambda start, stop: tf.data.Dataset.from_tensor_slices(batches).repeat(stop - start).prefetch(4),
+            tf.data.Dataset.from_tensor_slices(self._batches(self.text.valid)),
+            steps,
+            (BeginAnew(), Perplexity(self.steps), *callbacks),
+        )
 
     def perplexity(self, model: keras.Model, part: str = "test") -> float:
-        """exp of the mean cross entropy of a part's words, each text from its beginning."""
+        """exp of the mean cross entropy of a part's words, each text from its beginning.
+
+        Args:
+            model: as `fit` takes it.
+            part: "train", "valid" or "test".
+        """
         reset_states(model)
         total = words = 0
         for inputs, targets in zip(*self._batches(getattr(self.text, part)), strict=True):
             logits = model.predict_on_batch(inputs)
-            losses = keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)
-            total += float(np.sum(losses))
+            total += float(np.sum(keras.losses.sparse_categorical_crossentropy(targets, logits, from_logits=True)))
             words += targets.size
         reset_states(model)
         return math.exp(total / words)
 
     def _batches(self, words):
-        """Two arrays (batches, batch_size, steps): words, and those that follow them."""
+        """Two arrays (batches, rows, steps), this worker's: words, and those that follow them."""
         length = (len(words) - 1) // self.batch_size // self.steps * self.steps
-        if length < 1:
-            raise ValueError(
-                f"Expected a text of more than {self.batch_size} times {self.steps} words. Received: {len(words)}"
-            )
         shape = (self.batch_size, length // self.steps, self.steps)
-        rows = [words[shift : shift + self.batch_size * length].reshape(shape) for shift in (0, 1)]
-        return tuple(row.swapaxes(0, 1) for row in rows)
+        parts = [words[shift : shift + self.batch_size * length].reshape(shape) for shift in (0, 1)]
+        return tuple(part[self.worker.rank :: self.worker.size].swapaxes(0, 1) for part in parts)
 
 
 class SequenceLoss(keras.losses.Loss):
@@ -135,8 +156,6 @@ class Perplexity(keras.callbacks.Callback):
     def on_epoch_end(self, epoch, logs=None):
         for prefix in ("", "val_"):
             logs[f"{prefix}perplexity"] = math.exp(logs[f"{prefix}loss"] / self.steps)
-        words = ", ".join(f"{name} {logs[name]:.2f}" for name in ("perplexity", "val_perplexity"))
-        print(f"epoch {epoch + 1}: {words}", flush=True)
 
 
 class BeginAnew(keras.callbacks.Callback):

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,8 +10,8 @@ import numpy as np
 import tensorflow as tf
 
 from models.augmentation import shift
-from models.checkpoint import EpochCheckpoint
 from models.distillation import Distillation, accuracy, label_loss, lesson
+from models.stage import train_stage
 from models.workers import Worker
 
 EVALUATION_BATCH = 1000
@@ -106,26 +105,19 @@ class Trainer:
         steps = self._steps()
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
         model.compile(self.worker.optimizer(self.optimizer(schedule)), loss, metrics=[metric])
-        model.optimizer.build(model.trainable_variables)
-        checkpoint = EpochCheckpoint(Path(self.folder) / f"{stage}.npz")
-        self._restore(checkpoint, model)
-        if self.worker.leads:
-            done = f" ({checkpoint.epochs} done before)" if checkpoint.epochs else ""
-            print(f"\n{stage}: {epochs} epochs{done}, {model.count_params():,} parameters", flush=True)
-        if checkpoint.epochs < epochs:
-            model.fit(
-                self._batches(train, checkpoint.epochs, epochs, prepare),
-                validation_data=tf.data.Dataset.from_tensor_slices(test).batch(EVALUATION_BATCH),
-                steps_per_epoch=steps,
-                initial_epoch=checkpoint.epochs,
-                epochs=epochs,
-                shuffle=False,  # the batches come shuffled
-                callbacks=[*self.worker.callbacks, *callbacks, *([checkpoint] if self.worker.leads else [])],
-                verbose=0 if not self.worker.leads else 1 if sys.stdout.isatty() else 2,
-            )
+        curves = train_stage(
+            model,
+            Path(self.folder) / f"{stage}.npz",
+            epochs,
+            self.worker,
+            lambda start, stop: self._batches(train, start, stop, prepare),
+            tf.data.Dataset.from_tensor_slices(test).batch(EVALUATION_BATCH),
+            steps,
+            callbacks,
+        )
         if teacher is not None:
             model.compile(model.optimizer, label_loss(), metrics=["accuracy"])  # what a file of the model can name
-        return checkpoint.curves
+        return curves
 
     def first_loss(self, model: keras.Model) -> keras.KerasTensor:
         """The loss of the first batch of the first epoch, a scalar tensor."""
@@ -148,11 +140,6 @@ class Trainer:
         return batches(
             *examples, self.batch_size, self.seed, start, stop, prepare, (self.worker.rank, self.worker.size)
         )
-
-    def _restore(self, checkpoint, model):
-        """The leader reads the checkpoint; all go on from there."""
-        checkpoint.epochs, checkpoint.curves = self.worker.lead(checkpoint.restore, model)
-        self.worker.share([*model.variables, *model.optimizer.variables])
 
     def _check_fits(self, model: keras.Model) -> None:
         expected = ((None, *self.image_shape), (None, self.classes))

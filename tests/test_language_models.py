@@ -98,6 +98,5 @@ def test_training_lowers_the_perplexity_and_goes_on_where_it_stopped(tmp_path):
 
 def test_a_text_that_is_too_short_is_refused(tmp_path):
     text = load_text(vocabulary=30)
-    trainer = LanguageTrainer(tmp_path, type(text)(text.words, *[text.train[:60]] * 3))
-    with pytest.raises(ValueError, match=r"more than 20 times 35 words\. Received: 60"):
-        trainer.fit(lstm_lm(30, (4,), batch_size=20, stateful=True), "model", 1, 1.0)
+    with pytest.raises(ValueError, match=r"train: .* more than 20 times 35 words\. Received: 60"):
+        LanguageTrainer(tmp_path, type(text)(text.words, *[text.train[:60]] * 3))
