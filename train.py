@@ -6,6 +6,10 @@ On several workers, with gradients that travel as ternary digits:
 
     horovodrun --gloo -np 2 python train.py --compression=terngrad --strength=8e-3 --learning_rate=0.05 --output=runs/2
 
+A language model, of a folder with three files as those of the Penn Treebank, or of the help texts of Python:
+
+    python train.py --model=lstm_lm --units=200,200 --dropout=0.3 --strength=0.003 --data_dir=ptb --output=runs/ptb
+
 With neither --strength nor --ratio the training is dense. The output folder gets config.json, checkpoints/ with the
 curves beside them, model.keras and model.tflite. A sparse run also leaves compact.keras and report.html; its
 model.tflite is the compact model, and before.tflite what it is compared with.
@@ -24,20 +28,24 @@ from absl import app, flags
 import tf_terngrad as tt
 from models import NETWORKS, datasets
 from models.run_folder import CONFIG, open_run
-from models.training import Trainer
+from models.tasks import LANGUAGE_MODELS, OPTIMIZERS, task_of
 from models.workers import COMPRESSIONS, this_worker
-
-OPTIMIZERS = {
-    "sgd": keras.optimizers.SGD,
-    "momentum": lambda rate: keras.optimizers.SGD(rate, momentum=0.9),
-    "adam": keras.optimizers.Adam,
-}
 
 # What defines a run; kept in its config.json.
 RUN = [
-    flags.DEFINE_enum("model", "lenet", sorted(NETWORKS), "Network to train."),
-    flags.DEFINE_enum("dataset", "digits", sorted(datasets.DATASETS), "Data to train on."),
-    flags.DEFINE_string("data_dir", None, "Folder with mnist.npz or cifar10_jpeg.npz; without it they are downloaded."),
+    flags.DEFINE_enum("model", "lenet", sorted([*NETWORKS, *LANGUAGE_MODELS]), "Network to train."),
+    flags.DEFINE_enum("dataset", None, sorted(datasets.DATASETS), "Images to train on; the digits, if none are named."),
+    flags.DEFINE_string(
+        "data_dir",
+        None,
+        "Folder with mnist.npz or cifar10_jpeg.npz, without which they are downloaded; of a language model, with three "
+        "files that end in train.txt, valid.txt and test.txt, without which it learns the help texts of Python.",
+    ),
+    flags.DEFINE_list("units", ["200", "200"], "Of a language model's recurrent layers."),
+    flags.DEFINE_integer("vocabulary", None, "Different words of a language model; without it, all.", lower_bound=2),
+    flags.DEFINE_float("dropout", 0.0, "Of a language model.", 0, 1),
+    flags.DEFINE_bool("tied", False, "A language model's logits are products with its embedding."),
+    flags.DEFINE_integer("steps", 35, "Words through which a language model's gradients flow back.", lower_bound=1),
     flags.DEFINE_float("strength", None, "Strength of the group lasso on every structure.", lower_bound=0),
     flags.DEFINE_float("ratio", None, "Share of the group lasso in the loss of the first batch; sets the strength."),
     flags.DEFINE_enum("method", "proximal", ["proximal", "subgradient"], "How structures are shrunk."),
@@ -46,11 +54,26 @@ RUN = [
     flags.DEFINE_bool(
         "distill", False, "The dense twin teaches the compact model in further training; needs --baseline."
     ),
-    flags.DEFINE_enum("optimizer", "momentum", sorted(OPTIMIZERS), "Optimizer; the momentum is 0.9."),
-    flags.DEFINE_float("learning_rate", 0.01, "Initial learning rate; it falls to 0 along a cosine.", lower_bound=0),
-    flags.DEFINE_integer("epochs", 30, "Epochs of training.", lower_bound=1),
-    flags.DEFINE_integer("finetune_epochs", 10, "Epochs of training the compact model further.", lower_bound=0),
-    flags.DEFINE_integer("batch_size", 64, "Examples in a batch, of all workers together.", lower_bound=1),
+    flags.DEFINE_enum(
+        "optimizer", None, sorted(OPTIMIZERS), "Optimizer; momentum, which is 0.9, for images, sgd for texts."
+    ),
+    flags.DEFINE_float(
+        "learning_rate",
+        None,
+        "Initial learning rate: 0.01 for images, from where it falls to 0 along a cosine; 1 for texts, a tenth of it "
+        "in the second third of the epochs, a hundredth in the last.",
+        lower_bound=0,
+    ),
+    flags.DEFINE_integer("epochs", None, "Epochs of training; 30 for images, 12 for texts.", lower_bound=1),
+    flags.DEFINE_integer(
+        "finetune_epochs",
+        None,
+        "Epochs of training the compact model further; 10 for images, 0 for texts.",
+        lower_bound=0,
+    ),
+    flags.DEFINE_integer(
+        "batch_size", None, "Examples in a batch, of all workers together; 64 images, 20 texts.", lower_bound=1
+    ),
     flags.DEFINE_enum("compression", "none", sorted(COMPRESSIONS), "How gradients travel between workers."),
     flags.DEFINE_integer("seed", 0, "Of the initial weights and the order of the examples.", 0, 2**32 - 1),
 ]
@@ -65,6 +88,14 @@ for flag in ("strength", "tolerance", "learning_rate"):
 flags.register_multi_flags_validator(
     ["distill", "baseline"], lambda given: given["baseline"] or not given["distill"], "--distill needs --baseline"
 )
+flags.register_validator(
+    "units", lambda value: all(part.isdigit() and int(part) > 0 for part in value), "expected sizes, such as 200,200"
+)
+flags.register_multi_flags_validator(
+    ["distill", "ratio", "model"],
+    lambda given: given["model"] not in LANGUAGE_MODELS or not (given["distill"] or given["ratio"]),
+    "--distill and --ratio are for images",
+)
 flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, "expected a share between 0 and 1")
 
 
@@ -73,18 +104,20 @@ def main(argv):
     if len(argv) > 1:
         raise app.UsageError(f"Expected flags only, such as --epochs=10. Received: {argv[1:]}")
     config = {flag.name: flag.value for flag in RUN}
+    kind = task_of(config["model"])
+    config |= {name: value for name, value in kind.DEFAULTS.items() if config[name] is None}
     worker = this_worker(config["compression"])
     try:
-        data = datasets.load(config["dataset"], config["data_dir"])
+        task = kind(config)
+        task.trainer(Path(), worker)  # complains before anything is written
         folder = worker.lead(open_folder, config)
-        optimizer = OPTIMIZERS[config["optimizer"]]
-        trainer = Trainer(folder / "checkpoints", *data, config["batch_size"], config["seed"], optimizer, worker)
+        trainer = task.trainer(folder / "checkpoints", worker)
     except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"train.py: {error}" if worker.leads else 1)
     if config["strength"] is None and config["ratio"] is None:
-        dense(config, folder, trainer)
+        dense(config, folder, task, trainer)
     else:
-        sparse(config, folder, trainer)
+        sparse(config, folder, task, trainer)
 
 
 def open_folder(config: dict) -> Path:
@@ -96,62 +129,65 @@ def open_folder(config: dict) -> Path:
     return folder
 
 
-def build(config: dict, trainer: Trainer) -> keras.Model:
+def build(config: dict, task, trainer) -> keras.Model:
     """The network for the data, with the seed's initial weights."""
     keras.utils.set_random_seed(config["seed"])
-    return NETWORKS[config["model"]](trainer.image_shape, trainer.classes)
+    return task.build(trainer)
 
 
-def dense(config: dict, folder: Path, trainer: Trainer) -> None:
+def dense(config: dict, folder: Path, task, trainer) -> None:
     """Train as usual and convert."""
-    model = build(config, trainer)
+    model = build(config, task, trainer)
     trainer.fit(model, "model", config["epochs"], config["learning_rate"])
     if not trainer.worker.leads:
         return
-    model.save(folder / "model.keras")
-    print(f"\n{tt.tflite.convert(model, folder / 'model.tflite')}")
+    shipped = task.shipped(model)
+    shipped.save(folder / "model.keras")
+    print(f"\n{tt.tflite.convert(shipped, folder / 'model.tflite')}")
     print(tt.tflite.benchmark(folder / "model.tflite"))
-    print(f"test error {100 * trainer.test_error(model):.2f} %")
+    print(f"{task.MEASURE} {task.score(trainer, model):.2f} {task.UNIT}")
 
 
-def sparse(config: dict, folder: Path, trainer: Trainer) -> None:
+def sparse(config: dict, folder: Path, task, trainer) -> None:
     """Train with structured sparsity, take out what is dead, train the rest further, compare before and after."""
-    twin = dense_twin(config, trainer) if config["baseline"] else None
-    model = build(config, trainer)
-    sparsity = tt.sparsify(model, strength=config["strength"], ratio=config["ratio"], method=config["method"])
+    twin = dense_twin(config, task, trainer) if config["baseline"] else None
+    model = build(config, task, trainer)
+    how = {name: config[name] for name in ("strength", "ratio", "method")}
+    sparsity = tt.sparsify(model, kinds=task.KINDS, **how)
     if config["ratio"] is not None:
         sparsity.calibrate(trainer.first_loss(model))  # from the initial weights: a resumed run finds the same strength
     monitor = tt.callbacks.SparsityMonitor(log_dir=folder / "tensorboard" if trainer.worker.leads else None)
-    curves = trainer.fit(model, "model", config["epochs"], config["learning_rate"], (monitor,))
+    curves = [trainer.fit(model, "model", config["epochs"], config["learning_rate"], (monitor,))]
     sparsity.release()
     if trainer.worker.leads:
-        model.save(folder / "model.keras")
+        task.shipped(model).save(folder / "model.keras")
     small = tt.compact(model, tolerance=config["tolerance"])
-    teacher = twin if config["distill"] else None
-    rate = config["learning_rate"] / 10
-    more_curves = trainer.fit(small, "compact", config["finetune_epochs"], rate, teacher=teacher)
+    if config["finetune_epochs"]:
+        options = {"teacher": twin} if config["distill"] else {}
+        rate = config["learning_rate"] / 10
+        curves += [trainer.fit(small, "compact", config["finetune_epochs"], rate, **options)]
     if not trainer.worker.leads:
         return
-    small.save(folder / "compact.keras")
-    metrics = measure(folder, trainer, twin or model, small)
-    remarks = notes(config, trainer, model, small)
-    report = tt.compare(model, small, metrics=metrics, history=[curves, more_curves], notes=remarks)
+    task.shipped(small).save(folder / "compact.keras")
+    metrics = measure(folder, task, trainer, twin or model, small)
+    remarks = notes(config, task, model, small)
+    report = tt.compare(task.shipped(model), task.shipped(small), metrics=metrics, history=curves, notes=remarks)
     report.to_html(folder / "report.html")
     print(f"\n{report}\n\nThe whole report: {folder / 'report.html'}")
 
 
-def dense_twin(config: dict, trainer: Trainer) -> keras.Model:
+def dense_twin(config: dict, task, trainer) -> keras.Model:
     """The same network trained as usual, for as many epochs in all."""
-    twin = build(config, trainer)
+    twin = build(config, task, trainer)
     trainer.fit(twin, "baseline", config["epochs"] + config["finetune_epochs"], config["learning_rate"])
     return twin
 
 
-def notes(config: dict, trainer: Trainer, model: keras.Model, small: keras.Model) -> list[str]:
-    """What a reader of the report should know: what was trained, what could not shrink, whose test errors these are."""
+def notes(config: dict, task, model: keras.Model, small: keras.Model) -> list[str]:
+    """What a reader of the report should know: what was trained, what could not shrink, what was tested."""
     strength = f"ratio {config['ratio']:g}" if config["strength"] is None else f"strength {config['strength']:g}"
     found = [
-        f"Trained on {config['dataset']}, {len(trainer.train[0]):,} images, and tested on {len(trainer.test[0]):,}: "
+        f"Trained on {task}: "
         f"{config['epochs']} epochs with {strength}, {config['finetune_epochs']} on what was left, "
         f"{config['optimizer']} from a learning rate of {config['learning_rate']:g}, batches of "
         f"{config['batch_size']}, seed {config['seed']}; TensorFlow {tf.__version__}, Keras {keras.__version__}, "
@@ -164,10 +200,10 @@ def notes(config: dict, trainer: Trainer, model: keras.Model, small: keras.Model
             "--epochs or --tolerance is needed."
         ]
     if config["baseline"]:
-        found += ["The test error before is that of a dense twin, trained for as many epochs with the same seed."]
+        found += [f"The {task.MEASURE} before is that of a dense twin, trained for as many epochs with the same seed."]
     elif config["finetune_epochs"]:
         found += [
-            "The test error before is that of the sparse model as trained; after is that of the compact model, "
+            f"The {task.MEASURE} before is that of the sparse model as trained; after is that of the compact model, "
             f"trained {config['finetune_epochs']} epochs more."
         ]
     if config["distill"]:
@@ -175,14 +211,14 @@ def notes(config: dict, trainer: Trainer, model: keras.Model, small: keras.Model
     return found
 
 
-def measure(folder: Path, trainer: Trainer, before: keras.Model, after: keras.Model) -> dict[str, tuple]:
-    """Test errors, and bytes and latency as TFLite files, of the model before and after."""
+def measure(folder: Path, task, trainer, before: keras.Model, after: keras.Model) -> dict[str, tuple]:
+    """The test's results, and bytes and latency as TFLite files, of the model before and after."""
     files = [folder / "before.tflite", folder / "model.tflite"]
     for model, file in zip((before, after), files, strict=True):
-        tt.tflite.convert(model, file)
+        tt.tflite.convert(task.shipped(model), file)
     latency = tt.tflite.compare_latency(files).reports
     return {
-        "test error": (*(100 * trainer.test_error(model) for model in (before, after)), "%"),
+        task.MEASURE: (*(task.score(trainer, model) for model in (before, after)), task.UNIT),
         "TFLite file": (*(report.bytes for report in latency), "bytes"),
         "TFLite latency, 1 thread": (*(report.median for report in latency), "ms"),
     }

@@ -1,0 +1,120 @@
+"""What train.py can train on: images to tell apart, or a text to foresee."""
+
+import types
+from pathlib import Path
+
+import keras
+
+from models import NETWORKS, datasets
+from models.language_training import LanguageTrainer, at_rest
+from models.lstm_lm import lstm_lm
+from models.rhn import rhn
+from models.text import load_text
+from models.training import Trainer
+
+LANGUAGE_MODELS = {"lstm_lm": lstm_lm, "rhn": rhn}
+
+OPTIMIZERS = {
+    "sgd": keras.optimizers.SGD,
+    "momentum": lambda rate, **options: keras.optimizers.SGD(rate, momentum=0.9, **options),
+    "adam": keras.optimizers.Adam,
+}
+
+
+class Images:
+    """Images of a data set, and their labels.
+
+    Args:
+        config: the run's.
+
+    Raises:
+        ValueError, OSError, ModuleNotFoundError: there is no such data.
+    """
+
+    DEFAULTS = types.MappingProxyType(
+        {
+            "dataset": "digits",
+            "optimizer": "momentum",
+            "learning_rate": 0.01,
+            "epochs": 30,
+            "finetune_epochs": 10,
+            "batch_size": 64,
+        }
+    )
+    KINDS, MEASURE, UNIT = None, "test error", "%"
+
+    def __init__(self, config):
+        self._config = config
+        self._data = datasets.load(config["dataset"], config["data_dir"])
+
+    def trainer(self, folder: Path, worker) -> Trainer:
+        """What trains, with checkpoints in a folder."""
+        optimizer = OPTIMIZERS[self._config["optimizer"]]
+        return Trainer(folder, *self._data, self._config["batch_size"], self._config["seed"], optimizer, worker)
+
+    def build(self, trainer) -> keras.Model:
+        """The network for the data."""
+        return NETWORKS[self._config["model"]](trainer.image_shape, trainer.classes)
+
+    def score(self, trainer, model) -> float:
+        """Percent of the test images that a model gets wrong."""
+        return 100 * trainer.test_error(model)
+
+    def shipped(self, model) -> keras.Model:
+        """The model for files."""
+        return model
+
+    def __str__(self):
+        (images, _), (tested, _) = self._data
+        return f"{self._config['dataset']}, {len(images):,} images, and tested on {len(tested):,}"
+
+
+class Words:
+    """A text, and the words that follow its words.
+
+    Args:
+        config: the run's.
+
+    Raises:
+        ValueError, OSError: there is no such text.
+    """
+
+    DEFAULTS = types.MappingProxyType(
+        {"optimizer": "sgd", "learning_rate": 1.0, "epochs": 12, "finetune_epochs": 0, "batch_size": 20}
+    )
+    KINDS, MEASURE, UNIT = ("hidden",), "test perplexity", ""
+
+    def __init__(self, config):
+        self._config = config
+        self._text = load_text(config["data_dir"], config["vocabulary"])
+
+    def trainer(self, folder: Path, worker) -> LanguageTrainer:
+        """What trains, with checkpoints in a folder."""
+        optimizer = OPTIMIZERS[self._config["optimizer"]]
+        sizes = {"batch_size": self._config["batch_size"], "steps": self._config["steps"]}
+        return LanguageTrainer(folder, self._text, **sizes, optimizer=optimizer, worker=worker)
+
+    def build(self, trainer) -> keras.Model:
+        """The network, whose states are kept from batch to batch."""
+        config = self._config
+        units = tuple(map(int, config["units"]))
+        units = {"lstm_lm": units, "rhn": units[0]}[config["model"]]
+        options = {"dropout": config["dropout"], "tied": config["tied"], "batch_size": trainer.rows, "stateful": True}
+        return LANGUAGE_MODELS[config["model"]](len(self._text.words), units, **options)
+
+    def score(self, trainer, model) -> float:
+        """The perplexity of the test text."""
+        return trainer.perplexity(model)
+
+    def shipped(self, model) -> keras.Model:
+        """The model for files: of texts that stand for themselves, so many words long."""
+        return at_rest(model, steps=self._config["steps"])
+
+    def __str__(self):
+        counts = [len(part) for part in (self._text.train, self._text.test)]
+        return f"a text of {counts[0]:,} words, {len(self._text.words):,} different ones, and tested on {counts[1]:,}"
+
+
+def task_of(model: str) -> type:
+    """The task that a network is for."""
+    return Words if model in LANGUAGE_MODELS else Images
