@@ -29,7 +29,7 @@ class Row:
 
     name: str
     units: tuple[int, ...] = (300, 300)
-    dropout: float = 0.5
+    dropout: float = 0.3
     strength: float = 0.0
     sizes_of: str | None = None
     layer: type[keras.layers.RNN] = keras.layers.LSTM
@@ -37,10 +37,10 @@ class Row:
 
 ROWS = (
     Row("lstm-dense"),
-    Row("lstm-iss", dropout=0.3, strength=0.004),
-    Row("lstm-direct", dropout=0.3, sizes_of="lstm-iss"),
+    Row("lstm-iss", dropout=0.2, strength=0.004),
+    Row("lstm-direct", dropout=0.2, sizes_of="lstm-iss"),
     Row("gru-dense", layer=keras.layers.GRU),
-    Row("gru-iss", dropout=0.3, strength=0.004, layer=keras.layers.GRU),
+    Row("gru-iss", dropout=0.2, strength=0.004, layer=keras.layers.GRU),
 )
 
 
@@ -57,7 +57,7 @@ def train(row: Row, text: Text, epochs: int, folder: Path) -> keras.Model:
     trainer = LanguageTrainer(folder / row.name, text)
     keras.utils.set_random_seed(0)
     model = lstm_lm(
-        len(text.words), units, embedding, row.dropout, batch_size=trainer.batch_size, stateful=True, layer=row.layer
+        len(text.words), units, embedding, row.dropout, batch_size=trainer.rows, stateful=True, layer=row.layer
     )
     monitor = ()
     if row.strength:

@@ -11,7 +11,7 @@ import tf_terngrad as tt
 from models.embedding import embedding_and_logits
 
 
-@keras.saving.register_keras_serializable("tf_terngrad.models")
+@keras.saving.register_keras_serializable("models")
 class HighwayCell(keras.layers.Layer):
     """One step of a recurrent highway network.
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from models.checkpoint import EpochCheckpoint
+from models.rhn import HighwayCell
 from models.run_folder import open_run, write_atomically
 from models.training import Trainer, batches
 
@@ -215,6 +216,10 @@ def test_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path):
         (("--strength=1", "--ratio=0.5"), "At most one of"),
         (("--strength=1", "--distill"), "--distill needs --baseline"),
         (("--dataset=mnist", "--data_dir=nowhere"), "No mnist.npz in data_dir"),
+        (("--model=lstm_lm", "--data_dir=nowhere"), "No file of nowhere ends in train.txt"),
+        (("--model=lstm_lm", "--units=8,none"), "expected sizes, such as 200,200"),
+        (("--model=lstm_lm", "--ratio=0.5"), "--distill and --ratio are for images"),
+        (("--model=lstm_lm", "--batch_size=5000"), "train: expected a text of more than 5000 times 35 words"),
     ],
 )
 def test_bad_flags_are_refused_before_anything_is_written(arguments, message, tmp_path):
@@ -236,3 +241,16 @@ def test_a_weak_run_says_that_it_is_new_that_nothing_left_and_whose_errors_it_co
     report = (tmp_path / "run/report.html").read_text()
     for sentence in ("Nothing left the model", "before is that of the sparse model as trained"):
         assert sentence in printed and sentence in report
+
+
+@pytest.mark.parametrize("model", ["lstm_lm", "rhn"])
+def test_a_language_model_from_text_to_report(model, tmp_path):
+    size = ("--units=12", "--vocabulary=100", "--steps=10", "--batch_size=100", "--epochs=1", "--dropout=0.1")
+    run = start(f"--model={model}", *size, "--strength=0.05", "--tolerance=1e-3", "--output=run", cwd=tmp_path)
+    printed, _ = run.communicate()
+    assert run.returncode == 0, printed
+    assert "val_perplexity" in printed and "test perplexity" in printed and "hidden units" in printed
+    cells = {"HighwayCell": HighwayCell}
+    small = keras.models.load_model(tmp_path / "run/compact.keras", custom_objects=cells, compile=False)
+    assert small.input_shape == (None, 10) and small.output_shape == (None, 10, 100)
+    assert {"model.keras", "model.tflite", "report.html"} <= {path.name for path in (tmp_path / "run").iterdir()}
