@@ -1,0 +1,137 @@
+"""How a recurrent layer runs in a TFLite file: by a loop, by the fused LSTM operator, or unrolled."""
+
+import contextlib
+import functools
+
+import keras
+import numpy as np
+import tensorflow as tf
+
+
+def recurrent_layers(model):
+    """Returns the layers of `model` with a loop over time, those inside of wrappers and nested models too."""
+    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
+
+
+@contextlib.contextmanager
+def routed(model, route):
+    """Lets the recurrent layers of `model` run by `route` while they are traced.
+
+    Args:
+        model: A built Keras model.
+        route: A key of `ROUTES`.
+
+    Yields:
+        A dict that tracing fills: of each layer's name to what it became, in words.
+    """
+    layers, became = recurrent_layers(model), {}
+    for layer in layers:
+        layer.call = functools.partial(ROUTES[route], layer, became, layer.call)
+    try:
+        yield became
+    finally:
+        for layer in layers:
+            del layer.call
+
+
+def _loop(layer, became, call, sequences, initial_state=None, mask=None, reason="", **arguments):
+    """As Keras runs it: a WHILE operator, unless the layer has unroll=True."""
+    became[layer.name] = "unrolled" if layer.unroll else f"loop{reason and f' ({reason})'}"
+    return call(sequences, initial_state=initial_state, mask=mask, **arguments)
+
+
+def _unrolled(layer, became, call, sequences, **arguments):
+    """Every step's operators one after the other: no loop to pay for, and a file that grows with the steps."""
+    if sequences.shape[1] is None:
+        return _loop(layer, became, call, sequences, reason="its number of steps is free", **arguments)
+    unroll, layer.unroll = layer.unroll, True
+    try:
+        return _loop(layer, became, call, sequences, **arguments)
+    finally:
+        layer.unroll = unroll
+
+
+def _fused(layer, became, call, sequences, initial_state=None, mask=None, **arguments):
+    """One UNIDIRECTIONAL_SEQUENCE_LSTM, where TFLite has this layer's arithmetic; else a loop."""
+    reason = _why_not_fused(layer, sequences, initial_state, mask)
+    if reason:
+        return _loop(layer, became, call, sequences, initial_state, mask, reason, **arguments)
+    became[layer.name] = "fused"
+    return _fused_lstm(layer, sequences)
+
+
+ROUTES = {"loop": _loop, "fused": _fused, "unroll": _unrolled}
+
+
+def _why_not_fused(layer, sequences, initial_state, mask):
+    if type(layer) is not keras.layers.LSTM:
+        return f"TFLite has no fused {type(layer).__name__}"
+    reasons = {
+        "its activations are not tanh and sigmoid": (layer.activation, layer.recurrent_activation)
+        != (keras.activations.tanh, keras.activations.sigmoid),
+        "its batch is free": sequences.shape[0] is None,
+        "the fused operator knows no mask": mask is not None,
+        "the fused operator starts from zeros": initial_state is not None or layer.stateful,
+        "the fused operator keeps its states to itself": layer.return_state,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), None)
+
+
+def _fused_lstm(layer, sequences):
+    kernel, recurrent_kernel, bias = _weights(layer.cell)
+    kernel, signal = _with_reset(kernel, recurrent_kernel, bias)
+    batch, _, features = sequences.shape
+    if layer.go_backwards:
+        sequences = tf.reverse(sequences, [1])
+    first = np.zeros((batch, 1, features + 1), "float32")
+    first[..., -1] = signal
+    sequences = tf.concat([first, tf.pad(sequences, [[0, 0], [0, 0], [0, 1]])], axis=1)
+    zeros = tf.zeros((batch, layer.units))
+    outputs = _composite(sequences, zeros, zeros, *map(tf.constant, (kernel, recurrent_kernel, bias)))
+    return outputs[:, 1:] if layer.return_sequences else outputs[:, -1]
+
+
+def _weights(cell):
+    with tf.init_scope():  # eagerly, though a graph is being traced
+        kernel, recurrent_kernel, *bias = map(keras.ops.convert_to_numpy, cell.weights)
+    return kernel, recurrent_kernel, bias[0] if bias else np.zeros(kernel.shape[1], "float32")
+
+
+def _with_reset(kernel, recurrent_kernel, bias):
+    """Adds an input that clears the states: the operator keeps those of the run before, which Keras does not.
+
+    A step in front has this input only, so large that the gates i, f and o are sigmoid(-100) or less: 0 to all digits
+    of the other steps. Behind it c = f c' + i g = 0 and h = o tanh(c) = 0. The new row is no larger than the kernel's
+    largest weights, so that it takes none of their precision when they are quantized.
+
+    Args:
+        kernel: Shape (features, 4 units), the gates in the order i, f, g, o.
+        recurrent_kernel: Shape (units, 4 units).
+        bias: Shape (4 units,).
+
+    Returns:
+        The pair (kernel of one more feature, value of that feature in the step in front).
+    """
+    units = len(recurrent_kernel)
+    largest = np.abs(kernel).reshape(-1, 4, units).max(axis=(0, 2))[[0, 1, 3]].min()
+    weight = largest if largest > 0 else 1.0
+    others = np.abs(recurrent_kernel).sum(axis=0) + np.abs(bias)  # |h| < 1
+    row = np.full((1, 4, units), -weight, kernel.dtype)
+    row[:, 2] = 0
+    return np.concatenate([kernel, row.reshape(1, -1)]), (100 + others.max()) / weight
+
+
+def _composite(*arguments):
+    """Calls what the converter takes for a Keras 2 LSTM: a function of this attribute, these arguments and results.
+
+    It replaces the function's body, which only has the right shapes, by the operator; the check of the file sees to
+    it. The operator gives the whole sequence; neither the last output nor the states may be read.
+    """
+
+    def lstm(sequences, hidden, cell, kernel, recurrent_kernel, bias):
+        outputs = tf.repeat(sequences[..., :1], hidden.shape[1], axis=-1)
+        return outputs[:, -1], outputs, hidden, cell, tf.zeros(())
+
+    attributes = {"api_implements": "lstm_terngrad", "time_major": False, "go_backwards": False}
+    function = tf.function(lstm, autograph=False, experimental_attributes=attributes)
+    return function.get_concrete_function(*arguments)(*arguments)[1]
