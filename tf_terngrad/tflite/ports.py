@@ -47,11 +47,12 @@ def ports(structure):
         names = [tensor._keras_history.operation.name for tensor in tensors]
     return [
         Port(name, tuple(tensor.shape), str(tensor.dtype))
-        for name, tensor in zip(_unique(map(_identifier, names)), tensors, strict=True)
+        for name, tensor in zip(_unique(map(identifier, names)), tensors, strict=True)
     ]
 
 
-def _identifier(name):
+def identifier(name):
+    """Returns a name that a TFLite signature can have."""
     name = re.sub(r"[\W_]+", "_", name, flags=re.ASCII).strip("_")
     # TensorFlow binds the inputs as arguments of a method: these names are not to be had.
     taken = keyword.iskeyword(name) or name == "self"
@@ -91,7 +92,7 @@ def arrange(data, inputs, what):
 def _in_order(data, inputs, what):
     names = [port.name for port in inputs]
     if isinstance(data, dict):
-        given = {_identifier(str(key)): array for key, array in data.items()}
+        given = {identifier(str(key)): array for key, array in data.items()}
         if set(given) != set(names):
             raise ValueError(f"{what}: expected one array for each of the inputs {names}. Received: {list(data)}.")
         return [given[name] for name in names]

@@ -14,6 +14,19 @@ def recurrent_layers(model):
 
 
 @contextlib.contextmanager
+def stateless(model):
+    """Lets the layers that keep their states start each sequence from zeros, as behind `reset_state()`."""
+    layers = [layer for layer in recurrent_layers(model) if layer.stateful]
+    try:
+        for layer in layers:
+            layer.stateful = False
+        yield
+    finally:
+        for layer in layers:
+            layer.stateful = True
+
+
+@contextlib.contextmanager
 def routed(model, route):
     """Lets the recurrent layers of `model` run by `route` while they are traced.
 
@@ -71,7 +84,7 @@ def _why_not_fused(layer, sequences, initial_state, mask):
         != (keras.activations.tanh, keras.activations.sigmoid),
         "its batch is free": sequences.shape[0] is None,
         "the fused operator knows no mask": mask is not None,
-        "the fused operator starts from zeros": initial_state is not None or layer.stateful,
+        "the fused operator starts from zeros": initial_state is not None,
         "the fused operator keeps its states to itself": layer.return_state,
     }
     return next((reason for reason, holds in reasons.items() if holds), None)
