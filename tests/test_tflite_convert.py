@@ -11,7 +11,7 @@ from keras import layers
 from small_models import convolution, example_inputs, many, mobile, nested, randomized, residual, sequential
 
 from tf_terngrad import tflite
-from tf_terngrad.tflite import conversion
+from tf_terngrad.tflite import candidates
 
 
 def file_answers(path, arrays):
@@ -153,7 +153,7 @@ def test_evaluation_gives_both_accuracies(tmp_path):
 
 
 def test_a_file_that_breaks_the_law_is_not_written(tmp_path, monkeypatch):
-    honest = conversion.flatbuffer
+    honest = candidates.flatbuffer
 
     def dishonest(model, *arguments):
         model.layers[0].bias.assign_add([1e-2, 0.0])
@@ -161,7 +161,7 @@ def test_a_file_that_breaks_the_law_is_not_written(tmp_path, monkeypatch):
         model.layers[0].bias.assign_sub([1e-2, 0.0])
         return content
 
-    monkeypatch.setattr(conversion, "flatbuffer", dishonest)
+    monkeypatch.setattr(candidates, "flatbuffer", dishonest)
     path = tmp_path / "m.tflite"
     path.write_bytes(b"the last good file")
     with pytest.raises(tflite.ConversionError, match=r"output .dense. differs.*expected at most 0\.0001"):

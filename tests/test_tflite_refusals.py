@@ -4,10 +4,10 @@ import keras
 import numpy as np
 import pytest
 from keras import layers
-from small_models import example_inputs, many, nested, recurrent, sequential
+from small_models import example_inputs, many, nested, sequential
 
 from tf_terngrad import tflite
-from tf_terngrad.tflite import conversion
+from tf_terngrad.tflite import candidates
 
 
 class Subclassed(keras.Model):
@@ -27,6 +27,10 @@ def poisoned():
 
 def dense():
     return sequential((3,), layers.Dense(2, name="dense"))
+
+
+def endless():
+    return sequential((None, 3), layers.GRU(3))
 
 
 def silent():
@@ -86,14 +90,19 @@ REFUSED = {
         ValueError,
         "NaN or infinity in output 'log'.*calibration=",
     ),
-    "loop": (recurrent, {"quantize": "int8", "calibration": np.ones((2, 6, 3))}, tflite.ConversionError, "unroll=True"),
+    "loop": (
+        endless,
+        {"quantize": "int8", "calibration": np.ones((2, 6, 3))},
+        tflite.ConversionError,
+        "known number of steps",
+    ),
     "no range": (
         silent,
         {"quantize": "int8", "calibration": np.random.default_rng(0).normal(size=(20, 3))},
         tflite.ConversionError,
         "LiteRT cannot run.*calibration inputs vary",
     ),
-    "free loop": (recurrent, {"batch_size": None}, tflite.ConversionError, "batch_size=1"),
+    "free loop": (endless, {"batch_size": None}, tflite.ConversionError, "batch_size=1"),
     "operator": (
         lambda: sequential((3,), layers.Lambda(keras.ops.erfinv, output_shape=(3,))),
         {},
@@ -117,7 +126,7 @@ def test_unwritable_folder_is_found_before_the_conversion(tmp_path, monkeypatch)
     def unexpected(*arguments):
         raise AssertionError("converted before the folder was tried")
 
-    monkeypatch.setattr(conversion, "flatbuffer", unexpected)
+    monkeypatch.setattr(candidates, "flatbuffer", unexpected)
     (tmp_path / "file").touch()
     for path, error in [
         (tmp_path / "missing" / "m.tflite", FileNotFoundError),
@@ -129,7 +138,7 @@ def test_unwritable_folder_is_found_before_the_conversion(tmp_path, monkeypatch)
 
 
 def test_another_kind_of_file_is_refused_before_the_conversion(tmp_path, monkeypatch):
-    monkeypatch.setattr(conversion, "flatbuffer", None)
+    monkeypatch.setattr(candidates, "flatbuffer", None)
     with pytest.raises(ValueError, match=r"ends in \.tflite\. Received: path=.*z\.bin"):
         tflite.convert(dense(), tmp_path / "z.bin")
     assert not list(tmp_path.iterdir())

@@ -1,25 +1,29 @@
 """From a Keras model to a TFLite file that gives the same outputs."""
 
-import contextlib
 import dataclasses
-import os
-import pathlib
 import warnings
 
 import keras
 import numpy as np
 
 from tf_terngrad.tflite import check
-from tf_terngrad.tflite.converter import QUANTIZE, ConversionError, flatbuffer, float32
+from tf_terngrad.tflite.candidates import candidates
+from tf_terngrad.tflite.converter import QUANTIZE, ConversionError, float32
+from tf_terngrad.tflite.draft import replacing
 from tf_terngrad.tflite.litert import float_operators, operators
 from tf_terngrad.tflite.ports import arrange, integer_limit, ports, random_arrays, structures_of
+from tf_terngrad.tflite.recurrent import ROUTES, stateless
 from tf_terngrad.tflite.report import ConversionReport
+from tf_terngrad.tflite.streaming import stream_of
+from tf_terngrad.tflite.whole import Whole
 
 # The largest difference of an output, over its scale. Float32 has no excuse; the others are expected to lose something.
 TOLERANCE = {None: 1e-4, "float16": 1e-2, "dynamic": 0.25, "int8": 0.25}
 
 
-def convert(model, path, quantize=None, calibration=None, evaluation=None, batch_size=1):
+def convert(
+    model, path, quantize=None, calibration=None, evaluation=None, batch_size=1, recurrent="auto", streaming=None
+):
     """Writes `model` as a TFLite file, runs the file with LiteRT, and reports how its outputs compare.
 
     The file has the model's inputs and outputs by name, float32 where the model has float32, in every mode: it
@@ -30,6 +34,15 @@ def convert(model, path, quantize=None, calibration=None, evaluation=None, batch
     Batch normalization folds into the convolution before it, and bias and activation fuse, only when the batch is
     fixed; a free batch also adds SHAPE, STRIDED_SLICE and PACK before each Flatten. So the file takes 1 example at a
     time, as phones do, unless you say otherwise. A model of mixed precision is converted and checked in float32.
+
+    Recurrent layers start each run from zeros, stateful ones too. TFLite has one fused operator for a whole LSTM; any
+    other recurrent layer becomes a loop, or its operators once for each step, "unrolled". Which is the fastest depends
+    on sizes, steps and mode: here they are measured, and the report says which was taken. A NaN in an input of a fused
+    LSTM stays in the interpreter until it resets its variables.
+
+    `streaming` makes a file that takes a few steps at a time, for sequences with no end in sight: the states of every
+    recurrent layer go in and come out beside the data, under the same names; they start as zeros. Law: piece by piece
+    it gives what the model gives for the whole sequence.
 
     Args:
         model: A built Keras model with known inputs: Sequential or Functional, any number of inputs and outputs.
@@ -43,7 +56,12 @@ def convert(model, path, quantize=None, calibration=None, evaluation=None, batch
         evaluation: The pair (inputs, labels); the report then gives the accuracy of the model and of the file. Labels
             are class numbers or one-hot; for several outputs, a dict of them by output name.
         batch_size: Examples that one run of the file takes; None leaves it free. A model whose inputs have a fixed
-            batch keeps that.
+            batch keeps that, unless it streams.
+        recurrent: How recurrent layers run: "loop"; "fused", which leaves loops where TFLite has no fused operator;
+            "unroll", where the number of steps is known; "auto" takes the fastest, or the smallest of those within 10 %
+            of it. For int8 it unrolls: the calibration cannot run loops.
+        streaming: Steps of time that one run takes, with states as inputs and outputs; True for 1, None for the whole
+            sequence. Calibration and evaluation are whole sequences all the same.
 
     Returns:
         A `ConversionReport`; `print` it.
@@ -65,29 +83,63 @@ def convert(model, path, quantize=None, calibration=None, evaluation=None, batch
         ```
     """
     inputs, outputs = _checked_ports(model)
-    if quantize not in QUANTIZE:
-        raise ValueError(f"quantize: expected one of {list(QUANTIZE)}. Received: {quantize!r}.")
-    if quantize == "int8" and calibration is None:
-        raise ValueError("quantize='int8' needs calibration=, representative inputs, to choose its scales by.")
-    if batch_size is not None and (not isinstance(batch_size, int) or batch_size < 1):
-        raise ValueError(f"batch_size: expected a whole number >= 1, or None. Received: {batch_size!r}.")
+    _check_arguments(quantize, calibration, batch_size, recurrent, streaming)
     inputs_of = {"calibration": calibration, "evaluation": _evaluation_inputs(evaluation)}
     data = {what: arrange(given, inputs, what) for what, given in inputs_of.items() if given is not None}
-    batched = [dataclasses.replace(port, shape=(port.shape[0] or batch_size, *port.shape[1:])) for port in inputs]
-    with _replacing(path) as draft, float32(model):
-        draft.write_bytes(flatbuffer(model, batched, outputs, quantize, data.get("calibration")))
+    with replacing(path) as draft, float32(model), stateless(model):
+        if streaming:
+            shipped = stream_of(model, inputs, outputs, int(streaming), batch_size)
+        else:
+            batched = [
+                dataclasses.replace(port, shape=(port.shape[0] or batch_size, *port.shape[1:])) for port in inputs
+            ]
+            shipped = Whole(model, batched, outputs)
+        data = {what: shipped.cut(arrays) for what, arrays in data.items()}
         checked_on, arrays = _check_inputs(model, inputs, data)
-        checks = _checks(model, draft, inputs, outputs, arrays, checked_on)
-        _judge(model, quantize, checks, checked_on)
+        arrays, checked_on = shipped.cut(arrays), checked_on + shipped.note
+        measured = shipped.calibration(data["calibration"]) if quantize == "int8" else None
+        found = candidates(shipped, quantize, measured, recurrent, draft)
+        taken, checks = _first_lawful(found, model, shipped, draft, outputs, quantize, arrays, checked_on)
         if evaluation is not None:
-            checks = _with_accuracy(model, draft, inputs, outputs, checks, data["evaluation"], evaluation[1])
+            checks = _with_accuracy(model, shipped, draft, outputs, checks, data["evaluation"], evaluation[1])
         counts, custom = operators(draft)
         floating = float_operators(draft) if quantize == "int8" else ()
         if floating:
             warnings.warn(f"{path} is not all int8: {', '.join(floating)} compute in float32.", stacklevel=2)
-        shapes = {port.name: port.shape for port in batched}
-        size = draft.stat().st_size
-        return ConversionReport(str(path), quantize, size, counts, custom, shapes, checked_on, tuple(checks))
+        return ConversionReport(
+            str(path),
+            quantize,
+            draft.stat().st_size,
+            counts,
+            custom,
+            {port.name: port.shape for port in shipped.inputs},
+            checked_on,
+            tuple(checks),
+            taken.became,
+            {one.route: (one.latency, len(one.content)) for one in found if one.latency is not None},
+        )
+
+
+def _batched(port, size):
+    return dataclasses.replace(port, shape=(port.shape[0] or size, *port.shape[1:]))
+
+
+def _check_arguments(quantize, calibration, batch_size, recurrent, streaming):
+    if quantize not in QUANTIZE:
+        raise ValueError(f"quantize: expected one of {list(QUANTIZE)}. Received: {quantize!r}.")
+    if quantize == "int8" and calibration is None:
+        raise ValueError("quantize='int8' needs calibration=, representative inputs, to choose its scales by.")
+    for name, value in (("batch_size", batch_size), ("streaming", streaming)):
+        if value is not None and (not isinstance(value, int) or value < 1):
+            raise ValueError(f"{name}: expected a whole number >= 1, or None. Received: {value!r}.")
+    routes = ["auto", *ROUTES]
+    if recurrent not in routes:
+        raise ValueError(f"recurrent: expected one of {routes}. Received: {recurrent!r}.")
+    if recurrent == "fused" and quantize == "int8":
+        raise ValueError(
+            "recurrent='fused' keeps the states of the run before; what clears them is too large for int8's range."
+            " Expected recurrent='unroll', or quantize='dynamic'."
+        )
 
 
 def _checked_ports(model):
@@ -122,28 +174,6 @@ def _evaluation_inputs(evaluation):
     return evaluation[0]
 
 
-@contextlib.contextmanager
-def _replacing(path):
-    """Yields a draft beside `path` that takes its place at the end, or vanishes if the body fails."""
-    path = pathlib.Path(path)
-    if path.is_dir():
-        raise IsADirectoryError(f"Expected a file to write. Received: {path}, a folder.")
-    if path.suffix != ".tflite":
-        raise ValueError(f"Expected a file name that ends in .tflite. Received: path={path}.")
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.touch()
-    except OSError as error:
-        raise type(error)(
-            f"Cannot write a file into the folder {path.parent}: {error.strerror}. Received: path={path}."
-        ) from error
-    try:
-        yield draft
-        os.replace(draft, path)
-    finally:
-        draft.unlink(missing_ok=True)
-
-
 def _check_inputs(model, inputs, data):
     for what in ("calibration", "evaluation"):
         if what in data:
@@ -153,9 +183,22 @@ def _check_inputs(model, inputs, data):
     return f"{len(arrays[0])} random inputs", arrays
 
 
-def _checks(model, draft, inputs, outputs, arrays, checked_on):
+def _first_lawful(found, model, shipped, draft, outputs, quantize, arrays, checked_on):
+    """Writes the first candidate that passes its check; returns it and its checks."""
+    for candidate in found:
+        draft.write_bytes(candidate.content)
+        try:
+            checks = _checks(model, shipped, draft, outputs, arrays, checked_on)
+            _judge(model, quantize, checks, checked_on)
+            return candidate, checks
+        except ConversionError:
+            if candidate is found[-1]:
+                raise
+
+
+def _checks(model, shipped, draft, outputs, arrays, checked_on):
     expected = check.keras_outputs(model, arrays)
-    received = _file_outputs(model, draft, arrays, inputs, outputs)
+    received = _file_outputs(model, shipped, draft, arrays)
     for port, ours, theirs in zip(outputs, expected, received, strict=True):
         where = f"output '{port.name}' of model '{model.name}' on {checked_on}"
         if not np.isfinite(ours).all():
@@ -168,9 +211,9 @@ def _checks(model, draft, inputs, outputs, arrays, checked_on):
     return [check.compare_outputs(*triple) for triple in zip(outputs, expected, received, strict=True)]
 
 
-def _file_outputs(model, draft, arrays, inputs, outputs):
+def _file_outputs(model, shipped, draft, arrays):
     try:
-        return check.file_outputs(draft, arrays, inputs, outputs)
+        return shipped.file_outputs(draft, arrays)
     except ValueError as error:
         reason = str(error.__cause__ or error).strip()
         raise ConversionError(
@@ -189,10 +232,10 @@ def _judge(model, quantize, checks, checked_on):
             )
             if quantize is None:
                 raise ConversionError(message)
-            warnings.warn(f"{message} Give evaluation= to see what it costs, or try another mode.", stacklevel=3)
+            warnings.warn(f"{message} Give evaluation= to see what it costs, or try another mode.", stacklevel=4)
 
 
-def _with_accuracy(model, draft, inputs, outputs, checks, arrays, labels):
+def _with_accuracy(model, shipped, draft, outputs, checks, arrays, labels):
     names = [port.name for port in outputs]
     if not isinstance(labels, dict):
         if len(outputs) > 1:
@@ -201,7 +244,7 @@ def _with_accuracy(model, draft, inputs, outputs, checks, arrays, labels):
     if not set(labels) <= set(names):
         raise ValueError(f"evaluation: expected labels for outputs among {names}. Received: {list(labels)}.")
     expected = check.keras_outputs(model, arrays)
-    received = _file_outputs(model, draft, arrays, inputs, outputs)
+    received = _file_outputs(model, shipped, draft, arrays)
     results = []
     for port, output, ours, theirs in zip(outputs, checks, expected, received, strict=True):
         if port.name in labels:

@@ -30,13 +30,26 @@ def float32(model):
             layer.dtype_policy = policy
 
 
-def flatbuffer(model, inputs, outputs, quantize, calibration):
+def trace(model, inputs, outputs):
+    """Traces a model as in inference; `inputs` and `outputs` are lists of `Port`, the inputs' batch filled in."""
+
+    def serve(**tensors):
+        batch = keras.tree.pack_sequence_as(structures_of(model)[0], [tensors[port.name] for port in inputs])
+        results = keras.tree.flatten(model(batch, training=False))
+        return {port.name: result for port, result in zip(outputs, results, strict=True)}
+
+    # Keras's own way to a converter leaves the batch free and names the outputs output_0, output_1.
+    signature = {port.name: tf.TensorSpec(port.shape, port.dtype, name=port.name) for port in inputs}
+    return tf.function(serve, autograph=False).get_concrete_function(**signature)
+
+
+def flatbuffer(model, function, inputs, quantize, calibration):
     """Converts a model.
 
     Args:
         model: A built Keras model.
+        function: What `trace` gave for it.
         inputs: A list of `Port`, the batch filled in, None where it stays free.
-        outputs: A list of `Port`.
         quantize: A key of `QUANTIZE`.
         calibration: A list of arrays in the order of `inputs`; only int8 reads it.
 
@@ -46,19 +59,10 @@ def flatbuffer(model, inputs, outputs, quantize, calibration):
     Raises:
         ConversionError: TensorFlow Lite refuses the model.
     """
-
-    def serve(**tensors):
-        batch = keras.tree.pack_sequence_as(structures_of(model)[0], [tensors[port.name] for port in inputs])
-        results = keras.tree.flatten(model(batch, training=False))
-        return {port.name: result for port, result in zip(outputs, results, strict=True)}
-
-    # Keras's own way to a converter leaves the batch free and names the outputs output_0, output_1.
-    signature = {port.name: tf.TensorSpec(port.shape, port.dtype, name=port.name) for port in inputs}
-    function = tf.function(serve, autograph=False).get_concrete_function(**signature)
     if quantize == "int8" and _loops(function):
         raise ConversionError(
             f"TensorFlow Lite cannot calibrate loops or branches for int8, and model '{model.name}' has some. Give its"
-            " recurrent layers unroll=True, or use quantize='dynamic'."
+            " inputs a known number of steps, so that recurrent layers can be unrolled, or use quantize='dynamic'."
         )
     # The converter reads the values of variables that it can reach from here; the others become empty.
     holder = tf.Module()

@@ -1,11 +1,25 @@
 """How a recurrent layer runs in a TFLite file: by a loop, by the fused LSTM operator, or unrolled."""
 
 import contextlib
+import dataclasses
 import functools
 
 import keras
 import numpy as np
 import tensorflow as tf
+
+
+@dataclasses.dataclass
+class Traced:
+    """What tracing a model found.
+
+    Attributes:
+        became: Dict of a recurrent layer's name to "fused", "unrolled" or "loop", with the reason in brackets.
+        steps: The steps of all recurrent layers together, without those whose number is free.
+    """
+
+    became: dict = dataclasses.field(default_factory=dict)
+    steps: int = 0
 
 
 def recurrent_layers(model):
@@ -35,41 +49,42 @@ def routed(model, route):
         route: A key of `ROUTES`.
 
     Yields:
-        A dict that tracing fills: of each layer's name to what it became, in words.
+        A `Traced` that tracing fills.
     """
-    layers, became = recurrent_layers(model), {}
+    layers, traced = recurrent_layers(model), Traced()
     for layer in layers:
-        layer.call = functools.partial(ROUTES[route], layer, became, layer.call)
+        layer.call = functools.partial(ROUTES[route], layer, traced, layer.call)
     try:
-        yield became
+        yield traced
     finally:
         for layer in layers:
             del layer.call
 
 
-def _loop(layer, became, call, sequences, initial_state=None, mask=None, reason="", **arguments):
+def _loop(layer, traced, call, sequences, initial_state=None, mask=None, reason="", **arguments):
     """As Keras runs it: a WHILE operator, unless the layer has unroll=True."""
-    became[layer.name] = "unrolled" if layer.unroll else f"loop{reason and f' ({reason})'}"
+    traced.steps += sequences.shape[1] or 0
+    traced.became[layer.name] = "unrolled" if layer.unroll else f"loop{reason and f' ({reason})'}"
     return call(sequences, initial_state=initial_state, mask=mask, **arguments)
 
 
-def _unrolled(layer, became, call, sequences, **arguments):
+def _unrolled(layer, traced, call, sequences, **arguments):
     """Every step's operators one after the other: no loop to pay for, and a file that grows with the steps."""
     if sequences.shape[1] is None:
-        return _loop(layer, became, call, sequences, reason="its number of steps is free", **arguments)
+        return _loop(layer, traced, call, sequences, reason="its number of steps is free", **arguments)
     unroll, layer.unroll = layer.unroll, True
     try:
-        return _loop(layer, became, call, sequences, **arguments)
+        return _loop(layer, traced, call, sequences, **arguments)
     finally:
         layer.unroll = unroll
 
 
-def _fused(layer, became, call, sequences, initial_state=None, mask=None, **arguments):
+def _fused(layer, traced, call, sequences, initial_state=None, mask=None, **arguments):
     """One UNIDIRECTIONAL_SEQUENCE_LSTM, where TFLite has this layer's arithmetic; else a loop."""
     reason = _why_not_fused(layer, sequences, initial_state, mask)
     if reason:
-        return _loop(layer, became, call, sequences, initial_state, mask, reason, **arguments)
-    became[layer.name] = "fused"
+        return _loop(layer, traced, call, sequences, initial_state, mask, reason, **arguments)
+    traced.became[layer.name] = "fused"
     return _fused_lstm(layer, sequences)
 
 

@@ -56,6 +56,8 @@ class ConversionReport:
         inputs: Dict of input name to shape, None where a dimension is free.
         checked_on: The inputs of the check in words: "8 random inputs".
         outputs: Tuple of `OutputCheck`.
+        recurrent: Dict of each recurrent layer to what it became: "fused", "unrolled" or "loop", with the reason.
+        routes: Dict of route to (milliseconds, bytes), of those that were measured to choose.
     """
 
     path: str
@@ -66,6 +68,8 @@ class ConversionReport:
     inputs: dict
     checked_on: str
     outputs: tuple
+    recurrent: dict = dataclasses.field(default_factory=dict)
+    routes: dict = dataclasses.field(default_factory=dict, compare=False)
 
     @property
     def max_difference(self):
@@ -83,11 +87,14 @@ class ConversionReport:
         return max((o.accuracy_lost for o in self.outputs if o.accuracy_lost is not None), default=None)
 
     def __str__(self):
+        measured = ", ".join(f"{route} {time:.3g} ms {size:,} bytes" for route, (time, size) in self.routes.items())
         rows = [
             ("file", self.path),
             ("weights", self.quantize or "float32"),
             ("bytes", f"{self.bytes:,}"),
             ("operators", format_operators(self.operators, self.custom)),
+            *((f"layer '{name}'", became) for name, became in self.recurrent.items()),
+            *([("routes", measured)] if self.routes else []),
             *((f"input '{name}'", str(shape)) for name, shape in self.inputs.items()),
             ("checked on", self.checked_on),
             *((f"output '{output.name}'", str(output)) for output in self.outputs),

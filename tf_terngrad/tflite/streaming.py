@@ -7,7 +7,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.tflite.check import compare_outputs, keras_outputs
-from tf_terngrad.tflite.ports import identifier, integer_limit, random_arrays
+from tf_terngrad.tflite.litert import Runner
+from tf_terngrad.tflite.ports import identifier, integer_limit, ports, random_arrays
 from tf_terngrad.tflite.recurrent import recurrent_layers
 
 TOLERANCE = 1e-4  # of the scale, between the whole sequence and its pieces, in Keras
@@ -21,53 +22,83 @@ class Stream:
     Attributes:
         model: A Functional model with dicts of inputs and outputs by name: those of the whole model, and the states,
             which have the same name on both sides.
+        data: Names of the whole model's inputs, in order.
+        results: Names of the whole model's outputs, in order.
         steps: How many steps it takes at a time.
         states: Dict of state name to size.
         joined: Names of the outputs that have a time axis.
     """
 
     model: keras.Model
+    data: tuple
+    results: tuple
     steps: int
     states: dict
     joined: tuple
+
+    @property
+    def inputs(self):
+        """The model's list of `Port`."""
+        return ports(self.model.input)
+
+    @property
+    def outputs(self):
+        """The model's list of `Port`."""
+        return ports(self.model.output)
+
+    @property
+    def note(self):
+        """What a report says about the check."""
+        return f", {self.steps} {'step' if self.steps == 1 else 'steps'} at a time"
+
+    def cut(self, arrays):
+        """Returns the part of whole sequences that a number of runs covers."""
+        return [array[:, : array.shape[1] // self.steps * self.steps] for array in arrays]
 
     def pieces(self, run, arrays):
         """Runs whole sequences, a few steps at a time, from states of zeros.
 
         Args:
             run: A function from a dict of inputs to a dict of outputs, both by name.
-            arrays: Dict of the whole model's inputs by name.
+            arrays: A list of the whole model's inputs.
 
         Yields:
             The pair (inputs, outputs) of each piece.
         """
-        first = next(iter(arrays.values()))
-        states = {name: np.zeros((len(first), size), "float32") for name, size in self.states.items()}
-        for start in range(0, first.shape[1], self.steps):
-            data = {name: array[:, start : start + self.steps] for name, array in arrays.items()}
-            given = {**data, **states}
-            results = run(given)
-            states = {name: np.asarray(results[name]) for name in states}
+        states = {name: np.zeros((len(arrays[0]), size), "float32") for name, size in self.states.items()}
+        for start in range(0, arrays[0].shape[1], self.steps):
+            parts = [array[:, start : start + self.steps] for array in arrays]
+            given = {**dict(zip(self.data, parts, strict=True)), **states}
+            results = {name: np.asarray(result) for name, result in run(given).items()}
+            states = {name: results[name] for name in states}
             yield given, results
 
-    def outputs(self, run, arrays, names):
-        """Returns the outputs for whole sequences in the order of `names`: pieces joined, or what the last one gave."""
-        results = [results for _, results in self.pieces(run, arrays)]
+    def sequence_outputs(self, run, arrays):
+        """Returns a list of the outputs for whole sequences: the pieces joined, or what the last one gave."""
+        pieces = [results for _, results in self.pieces(run, arrays)]
         return [
-            np.concatenate([np.asarray(piece[name]) for piece in results], axis=1)
-            if name in self.joined
-            else np.asarray(results[-1][name])
-            for name in names
+            np.concatenate([piece[name] for piece in pieces], axis=1) if name in self.joined else pieces[-1][name]
+            for name in self.results
         ]
 
-    def run_keras(self, given):
+    def keras_run(self, given):
         """Runs one piece in Keras."""
         return self.model({name: tf.convert_to_tensor(array) for name, array in given.items()}, training=False)
 
+    def file_outputs(self, path, arrays):
+        """Runs a file made of the model on whole sequences."""
+        runner = Runner(path)
+
+        def run(given):
+            results = runner.run([given[port.name] for port in runner.inputs])
+            return {port.name: result for port, result in zip(runner.outputs, results, strict=True)}
+
+        return self.sequence_outputs(run, arrays)
+
     def calibration(self, arrays):
-        """Returns what the model's inputs, states among them, hold while whole sequences pass through it."""
-        given = [given for given, _ in self.pieces(self.run_keras, arrays)]
-        return {name: np.concatenate([piece[name] for piece in given]) for name in given[0]}
+        """Returns what the model's inputs, states among them, hold while whole sequences pass through."""
+        given = [given for given, _ in self.pieces(self.keras_run, arrays)]
+        return [np.concatenate([piece[port.name] for piece in given]) for port in self.inputs]
 
 
 def stream_of(model, inputs, outputs, steps, batch_size):
@@ -101,7 +132,7 @@ def stream_of(model, inputs, outputs, steps, batch_size):
     joined = tuple(port.name for port in outputs if port.shape[1:2] != tuple(results[port.name].shape[1:2]))
     sizes = {name: tensor.shape[-1] for name, tensor in states.inputs.items()}
     small = keras.Model({**data, **states.inputs}, {**results, **states.outputs}, name=model.name)
-    stream = Stream(small, steps, sizes, joined)
+    stream = Stream(small, tuple(data), tuple(port.name for port in outputs), steps, sizes, joined)
     _check_law(model, stream, inputs, outputs)
     return stream
 
@@ -176,10 +207,8 @@ def _check_steps(model, inputs, steps):
 
 def _check_law(model, stream, inputs, outputs):
     """Piece by piece, Keras gives what it gives for the whole sequence; else some layer mixes the steps."""
-    arrays = random_arrays(inputs, examples=2, limit=integer_limit(model))
-    arrays = [array[:, : array.shape[1] // stream.steps * stream.steps] for array in arrays]
-    by_name = dict(zip((port.name for port in inputs), arrays, strict=True))
-    received = stream.outputs(stream.run_keras, by_name, [port.name for port in outputs])
+    arrays = stream.cut(random_arrays(inputs, examples=2, limit=integer_limit(model)))
+    received = stream.sequence_outputs(stream.keras_run, arrays)
     for port, whole, pieces in zip(outputs, keras_outputs(model, arrays), received, strict=True):
         if whole.shape != pieces.shape or compare_outputs(port, whole, pieces).relative_difference > TOLERANCE:
             raise ValueError(
