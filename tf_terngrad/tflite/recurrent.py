@@ -114,7 +114,9 @@ def _fused_lstm(layer, sequences):
     first = np.zeros((batch, 1, features + 1), "float32")
     first[..., -1] = signal
     sequences = tf.concat([first, tf.pad(sequences, [[0, 0], [0, 0], [0, 1]])], axis=1)
-    zeros = tf.zeros((batch, layer.units))
+    # The operator writes its states into these constants, and the converter shares equal ones: zeros would reach the
+    # loop of another layer that starts from zeros.
+    zeros = tf.fill((batch, layer.units), -0.0)
     outputs = _composite(sequences, zeros, zeros, *map(tf.constant, (kernel, recurrent_kernel, bias)))
     return outputs[:, 1:] if layer.return_sequences else outputs[:, -1]
 
