@@ -55,6 +55,14 @@ def test_convert_then_benchmark(folder):
     assert header.split()[-1] == "ratio" and first.split()[0] == "float.tflite" and first.split()[-1] == "1.000"
 
 
+def test_a_recurrent_model_streams(folder):
+    keras.Sequential([keras.Input((4, 2)), layers.GRU(3, name="memory")]).save(folder / "recurrent.keras")
+    code, printed, _ = run(
+        folder, "convert_tflite", "recurrent.keras", "stream.tflite", "--streaming=2", "--recurrent=loop"
+    )
+    assert code == 0 and "input 'memory_state'" in printed and "2 steps at a time" in printed
+
+
 def test_overwrite_replaces(folder):
     (folder / "replaced.tflite").write_text("precious")
     code, _, complaint = run(folder, "convert_tflite", "m.keras", "replaced.tflite")

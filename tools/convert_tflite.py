@@ -2,6 +2,7 @@
 
     python tools/convert_tflite.py model.keras model.tflite
     python tools/convert_tflite.py model.keras model.tflite --quantize=int8 --calibration=inputs.npz
+    python tools/convert_tflite.py words.keras words.tflite --streaming=1
 
 Arrays come as .npz files: one array an input, under the input's name; a model of one input takes any name, or a .npy.
 """
@@ -15,12 +16,17 @@ from absl import app, flags
 from common import check_target, first_line, load_model
 
 from tf_terngrad import tflite
+from tf_terngrad.tflite.recurrent import ROUTES
 
 FLAGS = flags.FLAGS
 flags.DEFINE_enum("quantize", "none", ["none", "float16", "dynamic", "int8"], "How the file stores its numbers.")
 flags.DEFINE_string("calibration", None, "A .npz or .npy of representative inputs; int8 needs it.")
 flags.DEFINE_string("evaluation", None, "A .npz of inputs and, under the name y, their labels: reports accuracy.")
 flags.DEFINE_integer("batch_size", 1, "Examples that one run of the file takes; 0 leaves it free.", lower_bound=0)
+flags.DEFINE_enum(
+    "recurrent", "auto", ["auto", *ROUTES], "How recurrent layers run; auto measures and takes the fastest."
+)
+flags.DEFINE_integer("streaming", None, "Steps that one run takes, with states in and out; none: all.", lower_bound=1)
 flags.DEFINE_bool("overwrite", False, "Replace a file that exists.")
 
 
@@ -70,6 +76,8 @@ def run(source, target):
         calibration=only_or_all(load_arrays(FLAGS.calibration)) if FLAGS.calibration else None,
         evaluation=evaluation_pair(FLAGS.evaluation) if FLAGS.evaluation else None,
         batch_size=FLAGS.batch_size or None,
+        recurrent=FLAGS.recurrent,
+        streaming=FLAGS.streaming,
     )
     print(report)
 

@@ -37,8 +37,7 @@ def convert(
 
     Recurrent layers start each run from zeros, stateful ones too. TFLite has one fused operator for a whole LSTM; any
     other recurrent layer becomes a loop, or its operators once for each step, "unrolled". Which is the fastest depends
-    on sizes, steps and mode: here they are measured, and the report says which was taken. A NaN in an input of a fused
-    LSTM stays in the interpreter until it resets its variables.
+    on sizes, steps and mode: here they are measured, and the report says which was taken.
 
     `streaming` makes a file that takes a few steps at a time, for sequences with no end in sight: the states of every
     recurrent layer go in and come out beside the data, under the same names; they start as zeros. Law: piece by piece

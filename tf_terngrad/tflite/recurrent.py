@@ -123,7 +123,8 @@ def _fused_lstm(layer, sequences):
 
 def _weights(cell):
     with tf.init_scope():  # eagerly, though a graph is being traced
-        kernel, recurrent_kernel, *bias = map(keras.ops.convert_to_numpy, cell.weights)
+        weights = [keras.ops.convert_to_numpy(weight).astype("float32") for weight in cell.weights]
+    kernel, recurrent_kernel, *bias = weights
     return kernel, recurrent_kernel, bias[0] if bias else np.zeros(kernel.shape[1], "float32")
 
 
