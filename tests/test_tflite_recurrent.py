@@ -211,6 +211,12 @@ REFUSED = {
         ValueError,
         "goes backwards",
     ),
+    "pictures": (
+        lambda: sequential((4, 5, 5, 1), layers.ConvLSTM2D(2, 3)),
+        {"streaming": 1},
+        ValueError,
+        "states that are no vectors",
+    ),
     "shared": (shared, {"streaming": 1}, ValueError, "called twice"),
     "from a state": (from_a_state, {"streaming": 1}, ValueError, "another layer gives"),
     "mixed steps": (

@@ -154,7 +154,9 @@ class _States:
         return operation
 
     def _call(self, layer, sequences, initial_state=None, mask=None, **_):
+        sizes = layer.state_size if isinstance(layer.state_size, (list, tuple)) else [layer.state_size]
         refused = {
+            f"has states that are no vectors, of sizes {sizes}": not all(isinstance(s, int) and s > 0 for s in sizes),
             "goes backwards: it needs the whole sequence": layer.go_backwards,
             "is called twice: it would need states for each call": layer in self.found,
             "starts from a state that another layer gives": initial_state is not None,
@@ -163,15 +165,14 @@ class _States:
             raise ValueError(f"layer '{layer.name}' {reason}.")
         self.found.append(layer)
         copy = type(layer).from_config({**layer.get_config(), "return_state": True, "stateful": False})
-        given = self._inputs(layer)
+        given = self._inputs(layer, sizes)
         output, *states = copy(sequences, initial_state=list(given.values()), mask=mask)
         copy.set_weights(layer.get_weights())
         self.inputs.update(given)
         self.outputs.update(zip(given, states, strict=True))
         return (output, *states) if layer.return_state else output
 
-    def _inputs(self, layer):
-        sizes = keras.tree.flatten(layer.state_size)
+    def _inputs(self, layer, sizes):
         names = STATE_NAMES.get(type(layer)) or ["state", *(f"state_{number}" for number in range(1, len(sizes)))]
         names = [f"{identifier(layer.name)}_{name}" for name in names]
         return {
