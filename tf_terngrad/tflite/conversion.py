@@ -89,15 +89,12 @@ def convert(
         if streaming:
             shipped = stream_of(model, inputs, outputs, int(streaming), batch_size)
         else:
-            batched = [
-                dataclasses.replace(port, shape=(port.shape[0] or batch_size, *port.shape[1:])) for port in inputs
-            ]
-            shipped = Whole(model, batched, outputs)
+            shipped = Whole(model, [_batched(port, batch_size) for port in inputs], outputs)
         data = {what: shipped.cut(arrays) for what, arrays in data.items()}
         checked_on, arrays = _check_inputs(model, inputs, data)
         arrays, checked_on = shipped.cut(arrays), checked_on + shipped.note
-        measured = shipped.calibration(data["calibration"]) if quantize == "int8" else None
-        found = candidates(shipped, quantize, measured, recurrent, draft)
+        ranges_by = shipped.calibration(data["calibration"]) if quantize == "int8" else None
+        found = candidates(shipped, quantize, ranges_by, recurrent, draft)
         taken, checks = _first_lawful(found, model, shipped, draft, outputs, quantize, arrays, checked_on)
         if evaluation is not None:
             checks = _with_accuracy(model, shipped, draft, outputs, checks, data["evaluation"], evaluation[1])
