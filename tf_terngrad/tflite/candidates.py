@@ -41,40 +41,46 @@ def candidates(shipped, quantize, calibration, recurrent, draft):
     """
     model = shipped.model
 
-    def convert(route):
+    def traced_by(route):
         with routed(model, route) as traced:
-            function = trace(model, shipped.inputs, shipped.outputs)
-        return function, traced
+            return trace(model, shipped.inputs, shipped.outputs), traced
 
     def content(function):
         return flatbuffer(model, function, shipped.inputs, quantize, calibration)
 
-    if not recurrent_layers(model):
-        return [Candidate("loop", content(convert("loop")[0]), {})]
-    if recurrent != "auto" or quantize == "int8":
-        route = "unroll" if recurrent == "auto" else recurrent
-        function, traced = convert(route)
-        _check_taken(model, route, traced.became, recurrent)
-        return [Candidate(route, content(function), traced.became)]
-    found, errors = [], []
-    for route in ROUTES:
-        function, traced = convert(route)
-        seen = [_kinds(other.became) for other in found]
-        if _kinds(traced.became) in seen or (route == "unroll" and traced.steps > UNROLLED_STEPS):
+    if recurrent == "auto" and recurrent_layers(model) and quantize != "int8":
+        found = _by_every_route(traced_by, content)
+        return _best_first(found, draft) if len(found) > 1 else found
+    route = "unroll" if recurrent == "auto" else recurrent
+    function, traced = traced_by(route)
+    if recurrent != "auto":
+        _check_taken(model, route, traced.became)
+    return [Candidate(route, content(function), traced.became)]
+
+
+def _by_every_route(traced_by, content):
+    found, seen, errors, steps = [], [], [], 0
+    for route in ROUTES:  # the loop first: it counts the steps
+        if route == "unroll" and steps > UNROLLED_STEPS:
             continue
+        function, traced = traced_by(route)
+        steps = max(steps, traced.steps)
+        if _kinds(traced.became) in seen:
+            continue
+        seen.append(_kinds(traced.became))
         try:
             found.append(Candidate(route, content(function), traced.became))
         except ConversionError as error:
             errors.append(error)
     if not found:
         raise errors[0]
-    return _best_first(found, draft) if len(found) > 1 else found
+    return found
 
 
-def _check_taken(model, route, became, recurrent):
-    if recurrent != "auto" and TAKEN[route] not in _kinds(became).values():
+def _check_taken(model, route, became):
+    if became and TAKEN[route] not in _kinds(became).values():
         reasons = "; ".join(f"{name}: {what}" for name, what in became.items())
-        raise ConversionError(f"recurrent='{recurrent}' fits no layer of model '{model.name}'. {reasons}.")
+        raise ConversionError(f"recurrent='{route}' fits no layer of model '{model.name}'. {reasons}.")
 
 
 def _kinds(became):
