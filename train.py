@@ -15,6 +15,7 @@ curves beside them, model.keras and model.tflite. A sparse run also leaves compa
 model.tflite is the compact model, and before.tflite what it is compared with.
 """
 
+import dataclasses
 import datetime
 import math
 import platform
@@ -109,9 +110,9 @@ def main(argv):
     worker = this_worker(config["compression"])
     try:
         task = kind(config)
-        task.trainer(Path(), worker)  # complains before anything is written
+        trainer = task.trainer(Path(), worker)  # complains before anything is written
         folder = worker.lead(open_folder, config)
-        trainer = task.trainer(folder / "checkpoints", worker)
+        trainer = dataclasses.replace(trainer, folder=folder / "checkpoints")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"train.py: {error}" if worker.leads else 1)
     if config["strength"] is None and config["ratio"] is None:

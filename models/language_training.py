@@ -43,11 +43,7 @@ class LanguageTrainer:
     worker: Worker = dataclasses.field(default_factory=Worker)
 
     def __post_init__(self):
-        if self.batch_size % self.worker.size:
-            raise ValueError(
-                f"Expected a batch that {self.worker.size} workers can share evenly. "
-                f"Received: batch_size={self.batch_size}"
-            )
+        self.worker.part_of(self.batch_size)
         for part in ("train", "valid", "test"):
             count = len(getattr(self.text, part))
             if count <= self.batch_size * self.steps:
@@ -59,7 +55,7 @@ class LanguageTrainer:
     @property
     def rows(self) -> int:
         """Texts side by side in a batch of one worker."""
-        return self.batch_size // self.worker.size
+        return self.worker.part_of(self.batch_size)
 
     def fit(
         self,

@@ -48,11 +48,7 @@ class Trainer:
     worker: Worker = dataclasses.field(default_factory=Worker)
 
     def __post_init__(self):
-        if self.batch_size % self.worker.size:
-            raise ValueError(
-                f"Expected a batch that {self.worker.size} workers can share evenly. "
-                f"Received: batch_size={self.batch_size}"
-            )
+        self.worker.part_of(self.batch_size)
         for part, (images, labels) in {"train": self.train, "test": self.test}.items():
             if len(images) == 0 or labels.shape != images.shape[:1]:
                 raise ValueError(

@@ -37,6 +37,14 @@ class Worker:
         """The optimizer, averaging gradients over all workers."""
         return optimizer
 
+    def part_of(self, batch_size: int) -> int:
+        """How many examples of a batch each worker gets; a ValueError where that is not the same for all."""
+        if batch_size % self.size:
+            raise ValueError(
+                f"Expected a batch that {self.size} workers can share evenly. Received: batch_size={batch_size}"
+            )
+        return batch_size // self.size
+
     def share(self, variables: list[keras.Variable]) -> None:
         """Give all workers the leader's values."""
 

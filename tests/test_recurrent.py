@@ -24,6 +24,7 @@ from laws import (
 from recurrent_graphs import MODELS, grow
 
 import tf_terngrad as tt
+from models.rhn import HighwayCell
 
 RANDOM = st.randoms(use_true_random=False)
 DEAD = pytest.mark.filterwarnings("ignore:.*every channel is dead")
@@ -298,68 +299,25 @@ def test_mixed_precision():
 # Cells of users
 
 
-@keras.saving.register_keras_serializable("tests")
-class Highway(layers.Layer):
-    """s' = h t + s (1 - t), twice a step, the second time without the input."""
-
-    def __init__(self, units, **kwargs):
-        super().__init__(**kwargs)
-        self.units = self.state_size = units
-
-    def build(self, shape):
-        self.kernel = self.add_weight(shape=(shape[-1], 2 * self.units), name="kernel")
-        self.deep = [self.add_weight(shape=(self.units, 2 * self.units), name=f"kernel_{i}") for i in range(2)]
-        self.bias = self.add_weight(shape=(2 * self.units,), name="bias")
-
-    def call(self, inputs, states):
-        state, entering = states[0], ops.matmul(inputs, self.kernel) + self.bias
-        for kernel in self.deep:
-            h, t = ops.split(ops.matmul(state, kernel) + entering, 2, axis=-1)
-            state = ops.tanh(h) * ops.sigmoid(t) + state * (1 - ops.sigmoid(t))
-            entering = self.bias
-        return state, [state]
-
-    def get_config(self):
-        return {**super().get_config(), "units": self.units}
-
-
-class Knows(tt.rules.Cell):
-    """The rule of the highway cell: one unit is its columns at every depth."""
-
-    def step(self, call, cell, entering, at_rest):
-        units = call.graph.born(cell.deep[0], 0, cell.units)
-        columns = np.tile(units, 2)
-        call.label(cell.kernel, -1, columns, "kernel", produced=True)
-        call.label(cell.bias, -1, columns, "bias")
-        state = tt.rules.Channels.of(units)
-        call.matmul(cell.kernel, entering, columns)
-        for kernel in cell.deep:
-            call.label(kernel, -1, columns, "kernel")
-            call.matmul(kernel, state, columns)
-        return state, [state]
-
-    def cell_config(self, call, cell, kept):
-        return {**cell.get_config(), "units": call.width(cell.deep[0], 0, kept)}
-
-
 def highway():
     inputs = keras.Input((5, 4))
-    x = layers.Bidirectional(layers.RNN(Highway(6), return_sequences=True))(layers.Dense(8, name="front")(inputs))
-    return randomize(keras.Model(inputs, layers.Dense(3)(layers.RNN([Highway(6), layers.GRUCell(4)])(x))))
+    x = layers.Bidirectional(layers.RNN(HighwayCell(6, depth=2), return_sequences=True))(
+        layers.Dense(8, name="front")(inputs)
+    )
+    return randomize(keras.Model(inputs, layers.Dense(3)(layers.RNN([HighwayCell(6, depth=2), layers.GRUCell(4)])(x))))
 
 
-def test_a_cell_of_the_user_s_that_no_rule_knows_stays_and_says_so():
+def test_a_cell_of_the_user_s_that_no_rule_knows_stays_and_says_so(monkeypatch):
+    monkeypatch.delitem(tt.rules.base._RULES, HighwayCell)
     model = highway()
     found = tt.structures(model)
     assert not found
-    assert "rnn: frozen — no rule knows its cell (Highway)" in str(found).replace("_1", "")
+    assert "rnn: frozen — no rule knows its cell (HighwayCell)" in str(found).replace("_1", "")
     zero_members(model, random_members(0))
     assert shapes(check_laws(model, must_vary=False)) == shapes(model)
 
 
-def test_a_cell_of_the_user_s_with_a_rule_is_followed(monkeypatch):
-    monkeypatch.setattr("tf_terngrad.sparsity.rules.base._RULES", {**tt.rules.base._RULES})
-    tt.register_rule(Highway, Knows())
+def test_a_cell_of_the_user_s_with_a_rule_is_followed():
     check_widths(highway(), uneven_members(3))
 
 

@@ -128,7 +128,11 @@ def test_a_batch_of_known_size_that_cannot_be_shared_is_refused_before_it_runs(e
 
 def test_the_number_of_workers_may_be_one_of_numpys():
     x, y = classification(40)
-    tt.distributed.simulate(compiled(small_model()), np.int64(4)).fit(x, y, batch_size=40, verbose=0)
+    first, second = (tt.distributed.simulate(compiled(small_model()), workers) for workers in (4, np.int64(4)))
+    for model in (first, second):
+        model.fit(x, y, batch_size=40, shuffle=False, verbose=0)
+    for expected, weights in zip(first.get_weights(), second.get_weights(), strict=True):
+        np.testing.assert_array_equal(weights, expected)
 
 
 @pytest.mark.parametrize("workers", [0, -1, 2.0, True, None])
