@@ -57,6 +57,14 @@ def test_an_unknown_codec_is_refused(choice):
         codec.implementation()
 
 
+def test_where_there_is_a_gpu_the_twin_serves_unless_the_native_one_was_asked_for(choice, monkeypatch):
+    monkeypatch.setattr(tf.config, "get_visible_devices", lambda kind: ["a device"] if kind == "GPU" else [])
+    assert codec.implementation() == "tensorflow"
+    codec.implementation.cache_clear()
+    choice("native")
+    assert codec.implementation() == "native"
+
+
 def test_without_the_library_the_twin_serves_unless_the_native_one_was_asked_for(choice, monkeypatch):
     monkeypatch.setattr(native, "library", lambda: None)
     assert codec.implementation() == "tensorflow"

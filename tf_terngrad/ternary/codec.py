@@ -1,5 +1,7 @@
 """The codec in use: the native one where it was built and can serve, else its TensorFlow twin; one contract.
 
+Where TensorFlow sees a GPU the twin serves, for it runs there: gradients become digits before they leave the device.
+
 Each reads what the other wrote, but the twin sends more: only the native codec puts bytes into a Huffman code, where a
 ternary digit takes 1.25 bits and less; the twin sends them as they are, 1.6 bits a digit. Words are alike.
 
@@ -9,6 +11,7 @@ ternary digit takes 1.25 bits and less; the twin sends them as they are, 1.6 bit
 import functools
 import os
 
+import tensorflow as tf
 from absl import logging
 
 from tf_terngrad.ternary import native, twin
@@ -27,6 +30,9 @@ def implementation() -> str:
         raise ValueError(f"Expected TF_TERNGRAD_CODEC=native or tensorflow. Received: {chosen!r}")
     if chosen == "native" and native.library() is None:
         raise RuntimeError(f"TF_TERNGRAD_CODEC=native, but the native codec is not there: {native.reason()}")
+    if not chosen and tf.config.get_visible_devices("GPU"):
+        logging.info("TernGrad's codec runs as TensorFlow operations, on the GPU.")
+        return "tensorflow"
     if not chosen and native.library() is None:
         logging.warning("TernGrad's codec runs as TensorFlow operations, slower: %s", native.reason())
         return "tensorflow"

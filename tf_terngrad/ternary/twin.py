@@ -57,18 +57,18 @@ def encode_words(gradient, lengths, thresholds, scales, seed, workers, levels=1)
 def pack_bytes(digits, levels=1):
     """Digits in [-levels, levels] as bytes, uint8 (outputs,)."""
     count = digits_per_byte(levels)
-    checked = _within(tf.cast(digits, tf.int32), levels)
-    rows = spread(checked, count, BYTE_STRIDE) + levels
-    return tf.cast(tf.reduce_sum(rows * _powers(2 * levels + 1, count, tf.int32), axis=1), tf.uint8)
+    checked = _within(tf.cast(digits, _DIGITS), levels)
+    rows = spread(checked, count, BYTE_STRIDE) + tf.cast(levels, _DIGITS)
+    return tf.cast(tf.reduce_sum(rows * _powers(2 * levels + 1, count, _DIGITS), axis=1), tf.uint8)
 
 
 def unpack_bytes(data, size, levels=1):
     """The digits of bytes, int8 (size,)."""
     base, count = 2 * levels + 1, digits_per_byte(levels)
-    values = tf.cast(data, tf.int32)
+    values = tf.cast(data, _DIGITS)
     _refuse(tf.size(values) == outputs(size, count, BYTE_STRIDE), "bytes of another length than the digits need", data)
-    _refuse(values < base**count, f"a byte that is not below {base**count}: no encoder made it", data)
-    rows = values[:, None] // _powers(base, count, tf.int32) % base - levels
+    _refuse(values < tf.cast(base**count, _DIGITS), f"a byte that is not below {base**count}: no encoder made it", data)
+    rows = values[:, None] // _powers(base, count, _DIGITS) % tf.cast(base, _DIGITS) - tf.cast(levels, _DIGITS)
     return tf.cast(_without_padding(gather(rows, count, BYTE_STRIDE), size), tf.int8)
 
 
@@ -209,6 +209,8 @@ def _lanes(count):
     return tf.reshape(tf.clip_by_value(letters - tf.range(huffman.LANES) * stride, 0, stride), (-1,))
 
 
+# A byte's digits in float32: exact, and TensorFlow calculates with int32 in the host's memory, not on the GPU.
+_DIGITS = tf.float32
 # No tensor: to make one would start TensorFlow, whose threads and devices can only be chosen before.
 _INFINITY = np.float64("inf")
 
