@@ -2,7 +2,7 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -62,7 +62,7 @@ class LanguageTrainer:
         model: keras.Model,
         stage: str,
         epochs: int,
-        learning_rate: float,
+        learning_rate: float | Sequence[float],
         callbacks: tuple[keras.callbacks.Callback, ...] = (),
     ) -> dict[str, list[float]]:
         """Compile and train, going on after the last epoch that the stage's checkpoint holds.
@@ -71,19 +71,23 @@ class LanguageTrainer:
             model: from words (rows, any) to logits, with states that are kept.
             stage: the name of the checkpoint and of the curves.
             epochs: how many, counted from the very first.
-            learning_rate: of the first third of them; a tenth of it in the second, a hundredth in the last.
+            learning_rate: of each epoch; or one number, that of the first third of them: the second has a tenth of it,
+                the last a hundredth.
             callbacks: further Keras callbacks.
 
         Returns:
             The curves, one value an epoch, by name: loss, perplexity and both of the validation text.
+
+        Raises:
+            ValueError: another number of learning rates than of epochs.
         """
+        if isinstance(learning_rate, Sequence) and len(learning_rate) != epochs:
+            raise ValueError(f"Expected a learning rate for each of {epochs} epochs. Received: {learning_rate}")
         batches = self._batches(self.text.train)
         steps = len(batches[0])
-        third = max(1, epochs * steps // 3)
-        schedule = keras.optimizers.schedules.PiecewiseConstantDecay(
-            [third, 2 * third], [learning_rate, learning_rate / 10, learning_rate / 100]
+        optimizer = self.worker.optimizer(
+            self.optimizer(_schedule(learning_rate, epochs, steps), global_clipnorm=self.clip)
         )
-        optimizer = self.worker.optimizer(self.optimizer(schedule, global_clipnorm=self.clip))
         model.compile(optimizer, SequenceLoss(self.steps))
         return train_stage(
             model,
@@ -118,6 +122,16 @@ class LanguageTrainer:
         shape = (self.batch_size, length // self.steps, self.steps)
         parts = [words[shift : shift + self.batch_size * length].reshape(shape) for shift in (0, 1)]
         return tuple(part[self.worker.rank :: self.worker.size].swapaxes(0, 1) for part in parts)
+
+
+def _schedule(learning_rate, epochs, steps):
+    """A learning rate for each of an epoch's steps."""
+    if isinstance(learning_rate, Sequence):
+        ends, rates = [steps * epoch for epoch in range(1, epochs)], list(learning_rate)
+    else:
+        third = max(1, epochs * steps // 3)
+        ends, rates = [third, 2 * third], [learning_rate, learning_rate / 10, learning_rate / 100]
+    return keras.optimizers.schedules.PiecewiseConstantDecay(ends, rates)
 
 
 class SequenceLoss(keras.losses.Loss):

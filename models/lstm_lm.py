@@ -2,7 +2,7 @@
 
 import keras
 
-from models.embedding import embedding_and_logits
+from models.embedding import embedding_and_logits, uniform
 
 
 def lstm_lm(
@@ -51,7 +51,7 @@ def lstm_lm(
     if stateful and batch_size is None:
         raise ValueError("States that are kept belong to a batch of known size. Expected batch_size, such as 20.")
     words = keras.Input(batch_shape=(batch_size, steps), dtype="int32", name="words")
-    initial = keras.initializers.RandomUniform(-0.04, 0.04)
+    initial = uniform(units[0], 1500)
     embed, logits = embedding_and_logits(vocabulary, width, tied, initial)
     x = embed(words)
     for number, size in enumerate(units, start=1):
@@ -60,8 +60,8 @@ def lstm_lm(
             size,
             return_sequences=True,
             stateful=stateful,
-            kernel_initializer=initial,
-            recurrent_initializer=initial,
+            kernel_initializer=initial.clone(),
+            recurrent_initializer=initial.clone(),
             name=f"{layer.__name__.lower()}{number}",
         )(x)
     x = keras.layers.Dropout(dropout, name=f"dropout{len(units) + 1}")(x)

@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 
 import tf_terngrad as tt
-from models.embedding import embedding_and_logits
+from models.embedding import embedding_and_logits, uniform
 
 
 @keras.saving.register_keras_serializable("models")
@@ -39,7 +39,8 @@ class HighwayCell(keras.layers.Layer):
         """Kernel (in, 2 units), and for each layer a recurrent kernel (units, 2 units) and a bias: h, then t."""
 
         def weight(name, rows):
-            return self.add_weight((rows, 2 * self.units), initializer=self.initializer, name=name)
+            # A clone, for one initializer gives equal values to all that share it.
+            return self.add_weight((rows, 2 * self.units), initializer=self.initializer.clone(), name=name)
 
         self.kernel = weight("kernel", input_shape[-1])
         self.recurrent_kernels = [weight(f"recurrent_kernel{layer}", self.units) for layer in range(self.depth)]
@@ -128,7 +129,7 @@ def rhn(
     Papers: Zilly et al., Recurrent highway networks, 2017; Wen et al., Learning intrinsic sparse structures within long
     short-term memory, 2018.
     """
-    initial = keras.initializers.RandomUniform(-0.04, 0.04)
+    initial = uniform(units, 830)
     words = keras.Input(batch_shape=(batch_size, steps), dtype="int32", name="words")
     embed, logits = embedding_and_logits(vocabulary, units, tied, initial)
     x = keras.layers.Dropout(dropout, name="dropout1")(embed(words))

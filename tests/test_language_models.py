@@ -38,6 +38,20 @@ def test_the_papers_sizes():
     assert rhn().count_params() == 23_472_400
 
 
+@pytest.mark.parametrize("name", MODELS)
+def test_no_two_matrices_begin_alike(name):
+    kernels = [weight.numpy().ravel() for weight in MODELS[name]().trainable_variables if "bias" not in weight.name]
+    begun = {tuple(kernel[:3]) for kernel in kernels}
+    assert len(begun) == len(kernels) > 2
+
+
+def test_narrower_networks_begin_with_larger_values():
+    for model, limit in ((lstm_lm(40, (24, 6)), 0.04 * (1500 / 24) ** 0.5), (rhn(40, 30, 2), 0.04 * (830 / 30) ** 0.5)):
+        for weight in model.trainable_variables:
+            if "bias" not in weight.name:
+                assert 0.9 * limit < np.abs(weight).max() <= limit
+
+
 def test_a_tied_highway_network_has_one_structure():
     (found,) = tt.structures(rhn(40, 9, 3))
     assert found.size == 9
@@ -94,6 +108,22 @@ def test_training_lowers_the_perplexity_and_goes_on_where_it_stopped(tmp_path):
     assert curves["val_perplexity"][-1] == pytest.approx(
         LanguageTrainer(tmp_path, text, 4, 10).perplexity(whole, "valid")
     )
+
+
+def test_each_epoch_has_its_learning_rate(tmp_path):
+    text = load_text(vocabulary=30)
+    text = type(text)(text.words, *[text.train[:101]] * 3)
+    trainer = LanguageTrainer(tmp_path, text, batch_size=2, steps=10)
+
+    def steps(rates):
+        model = lstm_lm(30, (6,), batch_size=2, stateful=True)
+        trainer.fit(model, f"of {rates}", 3, rates)
+        return [float(model.optimizer._learning_rate(step)) for step in range(15)]
+
+    assert steps((3.0, 2.0, 1.0)) == pytest.approx([3] * 6 + [2] * 5 + [1] * 4)
+    assert steps(1.0) == pytest.approx([1] * 6 + [0.1] * 5 + [0.01] * 4)
+    with pytest.raises(ValueError, match=r"each of 2 epochs\. Received: \(1\.0,\)"):
+        trainer.fit(lstm_lm(30, (6,), batch_size=2, stateful=True), "other", 2, (1.0,))
 
 
 def test_a_text_that_is_too_short_is_refused(tmp_path):

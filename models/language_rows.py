@@ -1,0 +1,209 @@
+"""The rows of the results on language models: what each trains, and how it is measured."""
+
+import dataclasses
+from pathlib import Path
+
+import keras
+
+import tf_terngrad as tt
+from models.language_training import LanguageTrainer, at_rest
+from models.lstm_lm import lstm_lm
+from models.rhn import rhn
+from models.text import Text
+from tf_terngrad.sparsity.report.costs import layer_costs
+
+STEPS = 35
+TOLERANCE = 1e-4
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the rows of one network share.
+
+    Args:
+        units: of each recurrent layer of the dense network.
+        rates: the learning rate of each epoch.
+        sparse_epochs: how many of the first epochs have the penalty; then what is silent leaves.
+        paper: lines of the paper's table.
+    """
+
+    units: tuple[int, ...]
+    rates: tuple[float, ...]
+    sparse_epochs: int
+    paper: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table.
+
+    Args:
+        name: of the row and of its folder.
+        network: "lstm", "gru" or "rhn".
+        strength: of the group lasso on hidden units; 0: none.
+        dropout: of the model.
+        sizes_of: the name of a row whose sizes this one has from the start.
+    """
+
+    name: str
+    network: str
+    strength: float = 0.0
+    dropout: float = 0.2
+    sizes_of: str | None = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """What it shares with the other rows of its network."""
+        return RECIPES[self.network]
+
+    def build(self, units: tuple[int, ...], vocabulary: int, batch_size: int) -> keras.Model:
+        """The network with so many hidden units, whose states are kept."""
+        options = {"dropout": self.dropout, "batch_size": batch_size, "stateful": True}
+        if self.network == "rhn":
+            return rhn(vocabulary, *units, RHN_DEPTH, **options)
+        layer = {"lstm": keras.layers.LSTM, "gru": keras.layers.GRU}[self.network]
+        return lstm_lm(vocabulary, units, self.recipe.units[0], layer=layer, **options)
+
+
+RHN_DEPTH = 3
+RECIPES = {
+    "lstm": Recipe(
+        (300, 300),
+        (1.0,) * 6 + (0.1,) * 3 + (0.01,),
+        4,
+        (
+            "paper, baseline | 82.57 / 78.57 | 1500, 1500 | 1x | 66.0M",
+            "paper, ISS | 82.59 / 78.65 | 373, 315 | 7.48x fewer | 21.8M",
+            "paper, direct design | 90.31 / 85.66 | 373, 315 | 7.48x fewer | 21.8M",
+        ),
+    ),
+    "gru": Recipe((300, 300), (1.0,) * 6 + (0.1,) * 3 + (0.01,), 4),
+    "rhn": Recipe(
+        (200,),
+        (0.2,) * 4 + (0.04,) * 2,
+        3,
+        (
+            "paper, baseline | - / 65.4 | 830 | |",
+            "paper, λ 0.004 | - / 65.0 | 726 | |",
+            "paper, λ 0.005 | - / 65.4 | 517 | |",
+            "paper, λ 0.006 | - / 67.7 | 403 | |",
+            "paper, λ 0.007 | - / 71.2 | 328 | |",
+        ),
+    ),
+}
+ROWS = (
+    Row("lstm-dense", "lstm"),
+    Row("lstm-sparse", "lstm", 0.01, dropout=0.1),
+    Row("lstm-direct", "lstm", dropout=0.1, sizes_of="lstm-sparse"),
+    Row("gru-dense", "gru"),
+    Row("gru-sparse", "gru", 0.01, dropout=0.1),
+    Row("rhn-dense", "rhn"),
+    *(Row(f"rhn-{strength:g}", "rhn", strength) for strength in (0.002, 0.004, 0.008, 0.016)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+    """What a row's model came to.
+
+    Attributes:
+        row: the row.
+        perplexity: of the validation text and of the test text.
+        units: of each recurrent layer.
+        multiply_adds: of the recurrent layers, a word.
+        weights: of the whole model.
+    """
+
+    row: Row
+    perplexity: tuple[float, float]
+    units: tuple[int, ...]
+    multiply_adds: int
+    weights: int
+
+
+def train(row: Row, text: Text, folder: Path) -> keras.Model:
+    """The row's final model, which keeps its states; trained if it is not in the folder yet.
+
+    A sparse row leaves a picture of its weights there too, with what left them.
+    """
+    final = folder / row.name / "final.keras"
+    if final.exists():
+        return keras.models.load_model(final, compile=False)
+    recipe = row.recipe
+    units = recipe.units if row.sizes_of is None else hidden(train(named(row.sizes_of), text, folder))
+    (folder / row.name).mkdir(parents=True, exist_ok=True)
+    trainer = LanguageTrainer(folder / row.name, text, steps=STEPS)
+    keras.utils.set_random_seed(0)
+    model = row.build(units, len(text.words), trainer.rows)
+    sparse = recipe.sparse_epochs if row.strength else 0
+    if sparse:
+        tt.sparsify(model, strength=row.strength, kinds=["hidden"])
+        curves = trainer.fit(model, "sparse", sparse, recipe.rates[:sparse], (tt.callbacks.SparsityMonitor(),))
+        whole, model = model, tt.compact(model, tolerance=TOLERANCE)
+        report = tt.compare(at_rest(whole, 1, STEPS), at_rest(model, 1, STEPS), history=curves, title=row.name)
+        report.plot(folder / f"{row.name}.png")
+    rates = recipe.rates[sparse:]
+    trainer.fit(model, "further", len(rates), rates)
+    model.save(final)
+    return keras.models.load_model(final, compile=False)
+
+
+def measure(row: Row, model: keras.Model, text: Text) -> Result:
+    """Perplexities and sizes of a row's model."""
+    trainer = LanguageTrainer(Path(), text, steps=STEPS)
+    costs = layer_costs(at_rest(model, 1, STEPS))
+    recurrent = {layer.name for layer in _recurrent(model)}
+    return Result(
+        row,
+        (trainer.perplexity(model, "valid"), trainer.perplexity(model, "test")),
+        hidden(model),
+        sum(cost.multiply_adds for cost in costs if cost.path.split("/")[0] in recurrent) // STEPS,
+        model.count_params(),
+    )
+
+
+def table(results: list[Result], models: list[keras.Model], folder: Path) -> str:
+    """A Markdown table of the rows of one network, the dense one first, beside the paper's; all latencies in one run.
+
+    The TFLite files of every row, of a text and of one word at a time, are left in the folder.
+    """
+    texts, streams = ([folder / f"{result.row.name}{end}.tflite" for result in results] for end in ("", "-stream"))
+    for model, a_text, stream in zip(models, texts, streams, strict=True):
+        tt.tflite.convert(at_rest(model, 1, STEPS), a_text)
+        tt.tflite.convert(at_rest(model, 1, STEPS), stream, streaming=1)
+    latencies = [tt.tflite.compare_latency(files).reports for files in (texts, streams)]
+    lines = [
+        f"| | perplexity valid / test | hidden units | multiply-adds of recurrent layers | weights | TFLite "
+        f"| ms, {STEPS} words | ms a word, streaming |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for line in results[0].row.recipe.paper:
+        name, *cells = (cell.strip() for cell in line.split("|"))
+        lines.append(f"| *{name}* | {' | '.join(cells)} | | | |")
+    dense = results[0]
+    first = [reports[0].median for reports in latencies]
+    for number, result in enumerate(results):
+        times = [reports[number].median for reports in latencies]
+        ratios = [f"{time:.3g} ({whole / time:.2f}x)" for time, whole in zip(times, first, strict=True)]
+        lines.append(
+            f"| {result.row.name} | {result.perplexity[0]:.2f} / {result.perplexity[1]:.2f} "
+            f"| {', '.join(map(str, result.units))} "
+            f"| {result.multiply_adds:,} ({dense.multiply_adds / result.multiply_adds:.2f}x fewer) "
+            f"| {result.weights:,} | {latencies[0][number].bytes:,} bytes | {' | '.join(ratios)} |"
+        )
+    return "\n".join(lines)
+
+
+def named(name: str) -> Row:
+    """The row of a name."""
+    return next(row for row in ROWS if row.name == name)
+
+
+def hidden(model: keras.Model) -> tuple[int, ...]:
+    """The units of a model's recurrent layers."""
+    cells = [layer.cell for layer in _recurrent(model)]
+    return tuple(cell.units for cell in cells)
+
+
+def _recurrent(model):
+    return [layer for layer in model.layers if isinstance(layer, keras.layers.RNN)]

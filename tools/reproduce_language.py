@@ -1,0 +1,71 @@
+"""Language models that lose hidden units: LSTMs, GRUs and recurrent highway networks, beside the paper's tables.
+
+    python tools/reproduce_language.py --data_dir=DIR --network=lstm --output=runs/language
+
+A dense network; a sparse one, which learns its structures in the first epochs, is compacted, and trains on; and for the
+LSTM its "direct design", the sparse one's sizes from scratch: same epochs, same learning rates. DIR holds a text in the
+layout of the Penn Treebank; by default it is that of Python's help. Checkpoints in the output folder are gone on with;
+the table, in Markdown, pictures of the weights, the TFLite files and a curve of widths are left there.
+"""
+
+import sys
+from pathlib import Path
+
+from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from matplotlib.figure import Figure
+
+from models import language_rows
+from models.text import load_text
+
+INK = "#44546a"
+
+NETWORK = flags.DEFINE_enum("network", "lstm", sorted(language_rows.RECIPES), "What to train.")
+DATA = flags.DEFINE_string("data_dir", None, "Folder with a text's three files; None: the help that ships with Python.")
+VOCABULARY = flags.DEFINE_integer("vocabulary", 2500, "The most frequent words that are told apart.", lower_bound=2)
+OUTPUT = flags.DEFINE_string("output", "runs/language", "Folder for checkpoints, models, tables and pictures.")
+ROWS = flags.DEFINE_list("rows", [], "Only these rows; all of the network, if not given.")
+
+
+def main(_):
+    """Train what is not trained yet; then the table and the pictures."""
+    of_network = [row for row in language_rows.ROWS if row.network == NETWORK.value]
+    rows = [row for row in of_network if row.name in ROWS.value or not ROWS.value]
+    unknown = set(ROWS.value) - {row.name for row in of_network}
+    if unknown:
+        sys.exit(f"reproduce_language: expected some of {[row.name for row in of_network]}. Received: {unknown}")
+    text = load_text(DATA.value, VOCABULARY.value)
+    folder = Path(OUTPUT.value)
+    models, results = [], []
+    for row in rows:
+        print(f"\n{row}", flush=True)
+        models.append(language_rows.train(row, text, folder))
+        results.append(language_rows.measure(row, models[-1], text))
+    table = language_rows.table(results, models, folder)
+    print(f"\n{table}", flush=True)
+    (folder / f"{NETWORK.value}.md").write_text(table + "\n", encoding="utf-8")
+    if len({result.row.strength for result in results}) > 2:
+        draw(results, folder / f"{NETWORK.value}-widths.png")
+
+
+def draw(results, path) -> None:
+    """A PNG: test perplexities over widths, one point for each strength."""
+    figure = Figure(figsize=(5.6, 3.8), layout="constrained", facecolor="white")
+    axes = figure.subplots()
+    points = sorted((result.units[0], result.perplexity[1], result.row.strength) for result in results)
+    axes.plot([width for width, _, _ in points], [perplexity for _, perplexity, _ in points], color=INK, marker="o")
+    for width, perplexity, strength in points:
+        axes.annotate(f"λ {strength:g}", (width, perplexity), (6, 6), textcoords="offset points", color=INK)
+    axes.set_xlabel("hidden units", color=INK)
+    axes.set_ylabel("test perplexity", color=INK)
+    axes.margins(x=0.12, y=0.12)
+    axes.grid(color=INK, alpha=0.15)
+    axes.tick_params(colors=INK)
+    axes.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=130)
+
+
+if __name__ == "__main__":
+    app.run(main)
