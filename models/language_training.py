@@ -127,7 +127,7 @@ class LanguageTrainer:
 def _schedule(learning_rate, epochs, steps):
     """A learning rate for each of an epoch's steps."""
     if isinstance(learning_rate, Sequence):
-        ends, rates = [steps * epoch for epoch in range(1, epochs)], list(learning_rate)
+        ends, rates = [steps * epoch for epoch in range(1, epochs + 1)], [*learning_rate, learning_rate[-1]]
     else:
         third = max(1, epochs * steps // 3)
         ends, rates = [third, 2 * third], [learning_rate, learning_rate / 10, learning_rate / 100]

@@ -54,7 +54,7 @@ def test_narrower_networks_begin_with_larger_values():
 
 def test_a_tied_highway_network_has_one_structure():
     (found,) = tt.structures(rhn(40, 9, 3))
-    assert found.size == 9
+    assert (found.size, found.kind) == (9, "hidden")
     assert "embeddings" in str(found) and "recurrent_kernel2" in str(found)
 
 

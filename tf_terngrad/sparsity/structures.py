@@ -62,8 +62,8 @@ class Structure:
 
     Attributes:
         name: the layer where the members are born, with the positions if they are not all of its outputs.
-        kind: "filter", "unit", "hidden" (a unit of a recurrent layer), "input" (a feature of the model's input) or
-            "branch" (of a residual sum).
+        kind: "filter", "unit", "hidden" (a unit of a recurrent layer, which may be another layer's too: a tied
+            embedding's column), "input" (a feature of the model's input) or "branch" (of a residual sum).
         size: how many members there are.
         slices: the `Slice`s of all variables that a member lies in.
         born: the paths of the layers whose outputs the members are.
@@ -281,7 +281,10 @@ def _born_as(graph, born):
     first = born[0]
     weight = graph.weights[id(first.variable)]
     name = first.path if len(weight.produced) == 1 else f"{first.path} axis {first.axis}"
-    return weight.kind, _part(name, first.indices.ravel(), first.variable.shape[first.axis])
+    kinds = {graph.weights[id(piece.variable)].kind for piece in born}
+    return "hidden" if "hidden" in kinds else weight.kind, _part(
+        name, first.indices.ravel(), first.variable.shape[first.axis]
+    )
 
 
 def _entered_as(inputs, units):

@@ -1,0 +1,68 @@
+import dataclasses
+import re
+
+import numpy as np
+import pytest
+from tool_modules import load
+
+from models import language_rows
+from models.text import load_text
+
+
+@pytest.fixture
+def text(monkeypatch):
+    """A text of a few hundred words, and recipes for tiny networks."""
+    for name, recipe in language_rows.RECIPES.items():
+        units = tuple(8 for _ in recipe.units)
+        tiny = dataclasses.replace(recipe, units=units, rates=(0.5, 0.5, 0.1), sparse_epochs=2)
+        monkeypatch.setitem(language_rows.RECIPES, name, tiny)
+    text = load_text(vocabulary=30)
+    return type(text)(text.words, *[text.train[:1500]] * 3)
+
+
+@pytest.mark.parametrize("network", ["lstm", "gru", "rhn"])
+def test_rows_train_shrink_and_are_measured(text, tmp_path, network):
+    dense = language_rows.named(f"{network}-dense")
+    sparse = dataclasses.replace(
+        dense, name="sparse", strength={"lstm": 1.5, "gru": 1.4, "rhn": 2.6}[network], dropout=0.0
+    )
+    models = [language_rows.train(row, text, tmp_path) for row in (dense, sparse)]
+    again = language_rows.train(sparse, text, tmp_path)  # as it is kept
+    for mine, kept in zip(models[1].get_weights(), again.get_weights(), strict=True):
+        np.testing.assert_array_equal(mine, kept)
+    results = [
+        language_rows.measure(row, *pair) for row, *pair in ((dense, models[0], text), (sparse, models[1], text))
+    ]
+    assert set(results[0].units) == {8} and 0 < sum(results[1].units) < sum(results[0].units)
+    assert results[1].multiply_adds < results[0].multiply_adds and results[1].weights < results[0].weights
+    assert results[0].perplexity[0] == pytest.approx(results[0].perplexity[1])  # of the same text
+    assert (tmp_path / "sparse.png").stat().st_size > 10_000
+    lines = language_rows.table(results, models, tmp_path).splitlines()
+    cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
+    assert len({len(row) for row in cells}) == 1
+    assert cells[-1][0] == "sparse" and re.search(r"\(\d\.\d\dx fewer\)", cells[-1][3])
+    assert {file.name for file in tmp_path.glob("*-stream.tflite")} == {
+        "sparse-stream.tflite",
+        f"{network}-dense-stream.tflite",
+    }
+
+
+def test_the_multiply_adds_of_a_word(text, tmp_path):
+    model = language_rows.named("lstm-dense").build((8, 8), 30, 20)
+    result = language_rows.measure(language_rows.named("lstm-dense"), model, text)
+    assert result.multiply_adds == pytest.approx(2 * 4 * (8 * 8 + 8 * 8), rel=0.2)
+
+
+def test_a_direct_design_has_the_sizes_that_another_row_learned(text, tmp_path, monkeypatch):
+    sparse = dataclasses.replace(language_rows.named("lstm-sparse"), strength=1.5)
+    direct = language_rows.named("lstm-direct")
+    monkeypatch.setattr(language_rows, "ROWS", (sparse, direct))
+    model = language_rows.train(direct, text, tmp_path)
+    assert language_rows.hidden(model) == language_rows.hidden(language_rows.train(sparse, text, tmp_path)) != (8, 8)
+
+
+def test_the_curve_of_widths(tmp_path):
+    rows = [row for row in language_rows.ROWS if row.network == "rhn"]
+    results = [language_rows.Result(row, (9.0, 8.0 + place), (90 - place,), 1, 1) for place, row in enumerate(rows)]
+    load("reproduce_language").draw(results, tmp_path / "widths.png")
+    assert (tmp_path / "widths.png").stat().st_size > 10_000
