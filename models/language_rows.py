@@ -23,12 +23,14 @@ class Recipe:
     Args:
         units: of each recurrent layer of the dense network.
         rates: the learning rate of each epoch.
-        sparse_epochs: how many of the first epochs have the penalty; then what is silent leaves.
+        dense_epochs: how many of a sparse row's first epochs have no penalty yet.
+        sparse_epochs: how many of the next have it; then what is silent leaves.
         paper: lines of the paper's table.
     """
 
     units: tuple[int, ...]
     rates: tuple[float, ...]
+    dense_epochs: int
     sparse_epochs: int
     paper: tuple[str, ...] = ()
 
@@ -70,17 +72,19 @@ RECIPES = {
     "lstm": Recipe(
         (300, 300),
         (1.0,) * 6 + (0.1,) * 3 + (0.01,),
-        4,
+        3,
+        3,
         (
             "paper, baseline | 82.57 / 78.57 | 1500, 1500 | 1x | 66.0M",
             "paper, ISS | 82.59 / 78.65 | 373, 315 | 7.48x fewer | 21.8M",
             "paper, direct design | 90.31 / 85.66 | 373, 315 | 7.48x fewer | 21.8M",
         ),
     ),
-    "gru": Recipe((300, 300), (1.0,) * 6 + (0.1,) * 3 + (0.01,), 4),
+    "gru": Recipe((300, 300), (1.0,) * 6 + (0.1,) * 3 + (0.01,), 3, 3),
     "rhn": Recipe(
         (200,),
         (0.2,) * 4 + (0.04,) * 2,
+        1,
         3,
         (
             "paper, baseline | - / 65.4 | 830 | |",
@@ -135,14 +139,16 @@ def train(row: Row, text: Text, folder: Path) -> keras.Model:
     trainer = LanguageTrainer(folder / row.name, text, steps=STEPS)
     keras.utils.set_random_seed(0)
     model = row.build(units, len(text.words), trainer.rows)
-    sparse = recipe.sparse_epochs if row.strength else 0
-    if sparse:
+    rates = recipe.rates
+    if row.strength:
+        dense, sparse = recipe.dense_epochs, recipe.sparse_epochs
+        trainer.fit(model, "dense", dense, rates[:dense])
         tt.sparsify(model, strength=row.strength, kinds=["hidden"])
-        curves = trainer.fit(model, "sparse", sparse, recipe.rates[:sparse], (tt.callbacks.SparsityMonitor(),))
+        rates, of_sparse = rates[dense + sparse :], rates[dense : dense + sparse]
+        curves = trainer.fit(model, "sparse", sparse, of_sparse, (tt.callbacks.SparsityMonitor(),))
         whole, model = model, tt.compact(model, tolerance=TOLERANCE)
         report = tt.compare(at_rest(whole, 1, STEPS), at_rest(model, 1, STEPS), history=curves, title=row.name)
         report.plot(folder / f"{row.name}.png")
-    rates = recipe.rates[sparse:]
     trainer.fit(model, "further", len(rates), rates)
     model.save(final)
     return keras.models.load_model(final, compile=False)
@@ -157,7 +163,7 @@ def measure(row: Row, model: keras.Model, text: Text) -> Result:
         row,
         (trainer.perplexity(model, "valid"), trainer.perplexity(model, "test")),
         hidden(model),
-        sum(cost.multiply_adds for cost in costs if cost.path.split("/")[0] in recurrent) // STEPS,
+        sum(cost.multiply_adds or 0 for cost in costs if cost.path.split("/")[0] in recurrent) // STEPS,
         model.count_params(),
     )
 
