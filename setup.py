@@ -43,6 +43,9 @@ EXTRAS = {
     # Not for pip alone. tools/build_horovod.py builds Horovod: its source does not compile against this TensorFlow as
     # it is. tools/setup.sh installs tf_keras without what it asks for: `tensorflow`, beside `tensorflow-cpu`.
     "horovod": ["horovod==0.28.1", "tf_keras~=2.21.0"],
+    # Not for pip alone either: it asks for absl-py 1, and works with ours. tools/setup.sh installs it without what it
+    # asks for, of which it needs tf_keras only. Exact: the tests of tools/compare_quantization.py say what it refuses.
+    "tfmot": ["tensorflow-model-optimization==0.8.1"],
 }
 
 CODEC = Path("tf_terngrad/ternary/cc")

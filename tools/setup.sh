@@ -39,8 +39,8 @@ if ! unchanged stamp "$wanted" || ! .venv/bin/python -c '' 2>/dev/null; then
   # From scratch: the CPU and the GPU build of TensorFlow share their files and must not be installed over each other.
   "$python" -m venv --clear .venv
   pip_install --editable '.[demo,test]'
-  # Alone: it asks for `tensorflow`, which would be installed over `tensorflow-cpu`.
-  pip_install --no-deps "$(requirement tf_keras)"
+  # Alone: one asks for `tensorflow`, which would be installed over `tensorflow-cpu`, the other for an older absl-py.
+  pip_install --no-deps "$(requirement tf_keras)" "$(requirement tensorflow-model-optimization)"
   remember stamp "$wanted"
 fi
 
