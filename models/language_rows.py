@@ -50,7 +50,7 @@ class Row:
     name: str
     network: str
     strength: float = 0.0
-    dropout: float = 0.2
+    dropout: float = 0.5
     sizes_of: str | None = None
 
     @property
@@ -68,24 +68,25 @@ class Row:
 
 
 RHN_DEPTH = 3
+RATES = (1.0,) * 12 + (0.1,) * 8 + (0.01,) * 4
 RECIPES = {
     "lstm": Recipe(
         (300, 300),
-        (1.0,) * 6 + (0.1,) * 3 + (0.01,),
+        RATES,
         3,
-        3,
+        8,
         (
             "paper, baseline | 82.57 / 78.57 | 1500, 1500 | 1x | 66.0M",
             "paper, ISS | 82.59 / 78.65 | 373, 315 | 7.48x fewer | 21.8M",
             "paper, direct design | 90.31 / 85.66 | 373, 315 | 7.48x fewer | 21.8M",
         ),
     ),
-    "gru": Recipe((300, 300), (1.0,) * 6 + (0.1,) * 3 + (0.01,), 3, 3),
+    "gru": Recipe((300, 300), RATES, 3, 8),
     "rhn": Recipe(
         (200,),
-        (0.2,) * 4 + (0.04,) * 2,
-        1,
+        tuple(rate / 5 for rate in RATES),
         3,
+        8,
         (
             "paper, baseline | - / 65.4 | 830 | |",
             "paper, λ 0.004 | - / 65.0 | 726 | |",
@@ -97,10 +98,10 @@ RECIPES = {
 }
 ROWS = (
     Row("lstm-dense", "lstm"),
-    Row("lstm-sparse", "lstm", 0.01, dropout=0.1),
-    Row("lstm-direct", "lstm", dropout=0.1, sizes_of="lstm-sparse"),
+    Row("lstm-sparse", "lstm", 0.01, dropout=0.3),
+    Row("lstm-direct", "lstm", dropout=0.3, sizes_of="lstm-sparse"),
     Row("gru-dense", "gru"),
-    Row("gru-sparse", "gru", 0.01, dropout=0.1),
+    Row("gru-sparse", "gru", 0.01, dropout=0.3),
     Row("rhn-dense", "rhn"),
     *(Row(f"rhn-{strength:g}", "rhn", strength) for strength in (0.002, 0.004, 0.008, 0.016)),
 )
@@ -163,7 +164,7 @@ def measure(row: Row, model: keras.Model, text: Text) -> Result:
         row,
         (trainer.perplexity(model, "valid"), trainer.perplexity(model, "test")),
         hidden(model),
-        sum(cost.multiply_adds or 0 for cost in costs if cost.path.split("/")[0] in recurrent) // STEPS,
+        sum(cost.multiply_adds for cost in costs if cost.path.split("/")[0] in recurrent) // STEPS,
         model.count_params(),
     )
 

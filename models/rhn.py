@@ -1,7 +1,9 @@
-"""The recurrent highway network: a cell of one's own, and the rule by which its hidden units leave.
+"""The recurrent highway network: a cell of one's own, the rule by which its hidden units leave, and what it costs.
 
-The rule is all that `tt.sparsify` and `tt.compact` need for a cell that they do not know.
+The rule is all that `tt.sparsify` and `tt.compact` need for a cell that they do not know; the cost is for reports.
 """
+
+import math
 
 import keras
 import numpy as np
@@ -94,6 +96,12 @@ class HighwayCellRule(tt.rules.Cell):
 
 
 tt.register_rule(HighwayCell, HighwayCellRule())
+
+
+@tt.register_cost(HighwayCell)
+def highway_cell_cost(cell, output, inputs, *args, **kwargs):
+    """Each weight of the kernels, once for each text."""
+    return inputs.shape[0] * sum(math.prod(kernel.shape) for kernel in (cell.kernel, *cell.recurrent_kernels))
 
 
 def rhn(

@@ -47,10 +47,13 @@ def test_rows_train_shrink_and_are_measured(text, tmp_path, network):
     }
 
 
-def test_the_multiply_adds_of_a_word(text, tmp_path):
-    model = language_rows.named("lstm-dense").build((8, 8), 30, 20)
-    result = language_rows.measure(language_rows.named("lstm-dense"), model, text)
-    assert result.multiply_adds == pytest.approx(2 * 4 * (8 * 8 + 8 * 8), rel=0.2)
+@pytest.mark.parametrize(
+    "network, expected", [("lstm", 2 * 4 * (8 * 8 + 8 * 8)), ("gru", 2 * 3 * (8 * 8 + 8 * 8)), ("rhn", 2 * 8 * 8 * 4)]
+)
+def test_the_multiply_adds_of_a_word(text, network, expected):
+    row = language_rows.named(f"{network}-dense")
+    model = row.build(row.recipe.units, 30, 20)
+    assert language_rows.measure(row, model, text).multiply_adds == expected
 
 
 def test_a_direct_design_has_the_sizes_that_another_row_learned(text, tmp_path, monkeypatch):

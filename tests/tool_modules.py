@@ -4,11 +4,16 @@ import importlib.util
 import pathlib
 import sys
 
+from absl import flags
+
 TOOLS = pathlib.Path(__file__).parents[1] / "tools"
 
 
 def load(name):
-    """A tool's module, made anew: tools define flags, whose names other modules may have."""
+    """A tool's module, made anew, and the only one with flags: tools have flags of the same names."""
+    for other in TOOLS.glob("*.py"):
+        for flag in flags.FLAGS.get_flags_for_module(f"{other.stem}_tool"):
+            delattr(flags.FLAGS, flag.name)
     sys.path.insert(0, str(TOOLS))
     specification = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
     module = importlib.util.module_from_spec(specification)
