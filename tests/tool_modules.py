@@ -16,7 +16,9 @@ def load(name):
             delattr(flags.FLAGS, flag.name)
     sys.path.insert(0, str(TOOLS))
     specification = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
-    module = importlib.util.module_from_spec(specification)
+    module = sys.modules[specification.name] = importlib.util.module_from_spec(
+        specification
+    )  # flags ask whose they are
     specification.loader.exec_module(module)
     sys.path.remove(str(TOOLS))
     return module
