@@ -4,13 +4,10 @@
 
 A dense network; a sparse one, which learns its structures in the first epochs, is compacted, and trains on; and for the
 LSTM its "direct design", the sparse one's sizes from scratch: same epochs, same learning rates. DIR holds a text in the
-layout of the Penn Treebank; by default it is that of Python's help. The dense network has to have more units than the
-text can use, as the paper's has: so it is the first words of a long text that are trained on. Checkpoints in the output
-folder are gone on with; the table, in Markdown, pictures of the weights, the TFLite files and a curve of widths are
-left there.
+layout of the Penn Treebank; by default it is that of Python's help. Checkpoints in the output folder are gone on with;
+the table, in Markdown, pictures of the weights, the TFLite files and a curve of widths are left there.
 """
 
-import dataclasses
 import sys
 from pathlib import Path
 
@@ -28,7 +25,6 @@ INK = "#44546a"
 NETWORK = flags.DEFINE_enum("network", "lstm", sorted(language_rows.RECIPES), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with a text's three files; None: the help that ships with Python.")
 VOCABULARY = flags.DEFINE_integer("vocabulary", 2500, "The most frequent words that are told apart.", lower_bound=2)
-WORDS = flags.DEFINE_integer("words", 200_000, "How many words of the training text, at most.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "runs/language", "Folder for checkpoints, models, tables and pictures.")
 ROWS = flags.DEFINE_list("rows", [], "Only these rows; all of the network, if not given.")
 
@@ -41,7 +37,6 @@ def main(_):
     if unknown:
         sys.exit(f"reproduce_language: expected some of {[row.name for row in of_network]}. Received: {unknown}")
     text = load_text(DATA.value, VOCABULARY.value)
-    text = dataclasses.replace(text, train=text.train[: WORDS.value])
     folder = Path(OUTPUT.value)
     models, results = [], []
     for row in rows:
