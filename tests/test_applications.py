@@ -1,25 +1,26 @@
 """The models of keras.applications keep the laws; tools/check_applications.py checks all of them."""
 
 import pytest
+from tool_modules import load
 
-from tools.check_applications import check, model_names
+tool = load("check_applications")
 
 QUICK = ["MobileNetV2", "MobileNetV3Small", "ResNet50V2", "VGG16", "EfficientNetV2B0"]
 
 
 @pytest.mark.parametrize("name", QUICK)
 def test_a_third_of_the_structures_leaves(name):
-    result = check(name)
+    result = tool.check(name)
     assert result.broken == []
     assert result.zeroed > result.members / 4
     assert str(result).endswith("ok  frozen: nothing")
 
 
 def test_blocks_that_scale_their_branches():
-    result = check("ConvNeXtTiny")
+    result = tool.check("ConvNeXtTiny")
     assert result.broken == []
     assert list(result.frozen) == ["its statistics run across channels"]
 
 
 def test_every_application_is_listed():
-    assert {*QUICK, "ConvNeXtXLarge", "NASNetLarge", "DenseNet201", "Xception"} <= set(model_names())
+    assert {*QUICK, "ConvNeXtXLarge", "NASNetLarge", "DenseNet201", "Xception"} <= set(tool.model_names())
