@@ -177,8 +177,9 @@ def table(results: list[Result], models: list[keras.Model], folder: Path) -> str
     """
     texts, streams = ([folder / f"{result.row.name}{end}.tflite" for result in results] for end in ("", "-stream"))
     for model, a_text, stream in zip(models, texts, streams, strict=True):
-        tt.tflite.convert(at_rest(model, 1, STEPS), a_text)
-        tt.tflite.convert(at_rest(model, 1, STEPS), stream, streaming=1)
+        shipped = at_rest(model, 1, STEPS)
+        tt.tflite.convert(shipped, a_text)
+        tt.tflite.convert(shipped, stream, streaming=1)
     latencies = [tt.tflite.compare_latency(files).reports for files in (texts, streams)]
     lines = [
         f"| | perplexity valid / test | hidden units | multiply-adds of recurrent layers | weights | TFLite "
@@ -209,8 +210,7 @@ def named(name: str) -> Row:
 
 def hidden(model: keras.Model) -> tuple[int, ...]:
     """The units of a model's recurrent layers."""
-    cells = [layer.cell for layer in _recurrent(model)]
-    return tuple(cell.units for cell in cells)
+    return tuple(layer.cell.units for layer in _recurrent(model))
 
 
 def _recurrent(model):

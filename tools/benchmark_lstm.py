@@ -63,9 +63,9 @@ def tflite_times(sizes, folder, **options):
     return [report.median for report in comparison.reports]
 
 
-def multiply_adds(units, layers):
+def multiply_adds(costs, layers):
     """Of the layers of a class, in a text."""
-    return sum(cost.multiply_adds or 0 for cost in layer_costs(network(units, 1)) if isinstance(cost.layer, layers))
+    return sum(cost.multiply_adds or 0 for cost in costs if isinstance(cost.layer, layers))
 
 
 def main(_):
@@ -75,8 +75,9 @@ def main(_):
     sizes = [tuple(map(int, units)) for units in (DENSE.value, COMPACT.value)]
     names = [" + ".join(map(str, units)) for units in sizes]
     print(f"{'':32} {names[0]:>14} {names[1]:>14} {'ratio':>7}")
+    costs = [layer_costs(network(units, 1)) for units in sizes]
     for name, layers in (("multiply-adds of the LSTMs", keras.layers.LSTM), ("multiply-adds", keras.Layer)):
-        counts = [multiply_adds(units, layers) for units in sizes]
+        counts = [multiply_adds(each, layers) for each in costs]
         print(f"{name:32} {counts[0]:14,} {counts[1]:14,} {counts[0] / counts[1]:7.2f}")
     times = keras_times(sizes)
     ratio = statistics.median(dense / compact for dense, compact in zip(*times, strict=True))
