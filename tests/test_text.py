@@ -45,3 +45,16 @@ def test_what_is_no_text_is_refused(tmp_path):
         load_text(tmp_path)
     with pytest.raises(ValueError, match="at least 2 words"):
         load_text(vocabulary=1)
+
+
+def test_less_to_train_on(tmp_path):
+    write(tmp_path, train="a b c d e f g\n" * 3, valid="a\n", test="b\n")
+    text = load_text(tmp_path)
+    assert text.thinned(1) is text
+    thin = text.thinned(3, block=2)  # 24 words: 4 times 3 blocks
+    assert thin.train.tolist() == [word for start in range(0, 24, 6) for word in text.train[start : start + 2]]
+    assert thin.words == text.words and thin.valid is text.valid and thin.test is text.test
+    assert text.thinned(5, block=2).train.size == 4  # what is left over behind the last five blocks is left out
+    for wrong in ({"every": 0}, {"every": 13, "block": 2}, {"every": 2, "block": 0}):
+        with pytest.raises(ValueError, match="24 words"):
+            text.thinned(**wrong)

@@ -16,15 +16,17 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from matplotlib.figure import Figure
+from plot_style import INK, apply_style
 
 from models import language_rows
 from models.text import load_text
 
-INK = "#44546a"
-
 NETWORK = flags.DEFINE_enum("network", "lstm", sorted(language_rows.RECIPES), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with a text's three files; None: the help that ships with Python.")
 VOCABULARY = flags.DEFINE_integer("vocabulary", 2500, "The most frequent words that are told apart.", lower_bound=2)
+EVERY = flags.DEFINE_integer(
+    "every", 1, "Train on one of so many blocks of 2,000 words, for a short text.", lower_bound=1
+)
 OUTPUT = flags.DEFINE_string("output", "runs/language", "Folder for checkpoints, models, tables and pictures.")
 ROWS = flags.DEFINE_list("rows", [], "Only these rows; all of the network, if not given.")
 
@@ -36,7 +38,7 @@ def main(_):
     unknown = set(ROWS.value) - {row.name for row in of_network}
     if unknown:
         sys.exit(f"reproduce_language: expected some of {[row.name for row in of_network]}. Received: {unknown}")
-    text = load_text(DATA.value, VOCABULARY.value)
+    text = load_text(DATA.value, VOCABULARY.value).thinned(EVERY.value)
     folder = Path(OUTPUT.value)
     models, results = [], []
     for row in rows:
@@ -58,12 +60,10 @@ def draw(results, path) -> None:
     axes.plot([width for width, _, _ in points], [perplexity for _, perplexity, _ in points], color=INK, marker="o")
     for width, perplexity, strength in points:
         axes.annotate(f"λ {strength:g}", (width, perplexity), (6, 6), textcoords="offset points", color=INK)
-    axes.set_xlabel("hidden units", color=INK)
-    axes.set_ylabel("test perplexity", color=INK)
+    axes.set_xlabel("hidden units")
+    axes.set_ylabel("test perplexity")
     axes.margins(x=0.12, y=0.12)
-    axes.grid(color=INK, alpha=0.15)
-    axes.tick_params(colors=INK)
-    axes.spines[["top", "right"]].set_visible(False)
+    apply_style(axes)
     figure.savefig(path, dpi=130)
 
 

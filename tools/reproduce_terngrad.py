@@ -17,10 +17,9 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from matplotlib.figure import Figure
+from plot_style import INK, apply_style
 
 from models import datasets, terngrad_rows
-
-INK = "#44546a"
 
 RECIPE = flags.DEFINE_enum("recipe", "lenet", sorted(terngrad_rows.RECIPES), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with mnist.npz or cifar10_jpeg.npz; without it, a download.")
@@ -87,15 +86,13 @@ def draw(curves, path) -> None:
             axes.plot(
                 steps, means, label=f"{row.what}, {row.workers} workers" if row.workers > 1 else row.what, **style
             )
-        axes.set_title(title[0] if title[1] == 1 else f"{title[0]}, batches {title[1]} times as large", color=INK)
-        axes.set_xlabel("steps", color=INK)
-        axes.set_ylabel("test error %", color=INK)
+        axes.set_title(title[0] if title[1] == 1 else f"{title[0]}, batches {title[1]} times as large")
+        axes.set_xlabel("steps")
+        axes.set_ylabel("test error %")
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter("{x:g}")
-        axes.grid(color=INK, alpha=0.15, which="both")
-        axes.tick_params(colors=INK, which="both")
-        axes.spines[["top", "right"]].set_visible(False)
+        apply_style(axes)
         axes.legend(frameon=False, labelcolor=INK, fontsize=8)
     figure.savefig(path, dpi=130)
 

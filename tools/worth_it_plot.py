@@ -1,8 +1,8 @@
 """The picture of tools/worth_it.py: how training scales, a panel for each network and link."""
 
 from matplotlib.figure import Figure
+from plot_style import INK, apply_style
 
-INK = "#44546a"
 STYLES = {
     "float32": {"color": "#8a94a3", "linewidth": 1.8},
     "float16": {"color": "#d08a3e", "linewidth": 1.8},
@@ -30,11 +30,11 @@ def plot(path, workers, panels):
         axes = grid[links.index(link)][networks.index(network)]
         _draw(axes, workers, speeds)
         if link == links[0]:
-            axes.set_title(network, fontsize=11, color=INK, fontweight="bold")
+            axes.set_title(network, fontsize=11, fontweight="bold")
         if network == networks[0]:
-            axes.set_ylabel(f"{link}\n\ntimes one worker", fontsize=9, color=INK)
+            axes.set_ylabel(f"{link}\n\ntimes one worker", fontsize=9)
         if link == links[-1]:
-            axes.set_xlabel("workers", fontsize=9, color=INK)
+            axes.set_xlabel("workers", fontsize=9)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, labelcolor=INK)
     figure.savefig(path, dpi=150)
@@ -53,10 +53,8 @@ def _draw(axes, workers, speeds):
     axes.set_yticks([1 / 16, 1 / 4, *workers[::2]])
     for axis in (axes.xaxis, axes.yaxis):
         axis.set_major_formatter(lambda value, _: f"{value:g}" if value >= 1 else f"1/{1 / value:g}")
-    axes.tick_params(colors=INK, labelsize=8, length=0)
-    axes.grid(color=INK, alpha=0.15, linewidth=0.6)
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.spines[["left", "bottom"]].set_color(INK)
+    axes.tick_params(labelsize=8)
+    apply_style(axes)
 
 
 def _mark_gain(axes, workers, speeds):
