@@ -11,7 +11,8 @@ class Distillation(keras.losses.Loss):
 
         (1 - share) CE(label, softmax z) + share T^2 KL(softmax(t / T), softmax(z / T))
 
-    for logits z and the teacher's logits t. The factor T^2 keeps the gradients of both parts of one size.
+    for logits z and the teacher's logits t, behind the label in the targets (..., 1 + classes). The factor T^2 keeps
+    the gradients of both parts of one size.
 
     Args:
         temperature: T; above 1 it shows which wrong classes the teacher finds likely.
@@ -25,7 +26,7 @@ class Distillation(keras.losses.Loss):
 
     def call(self, targets, logits):
         """The loss of each example."""
-        labels, teacher = targets[:, 0], targets[:, 1:]
+        labels, teacher = targets[..., 0], targets[..., 1:]
         soft = keras.ops.softmax(teacher / self.temperature)
         log_ratio = keras.ops.log_softmax(teacher / self.temperature) - keras.ops.log_softmax(logits / self.temperature)
         towards_teacher = keras.ops.sum(soft * log_ratio, axis=-1)

@@ -23,14 +23,12 @@ class Recipe:
     Args:
         units: of each recurrent layer of the dense network.
         rates: the learning rate of each epoch.
-        dense_epochs: how many of a sparse row's first epochs have no penalty yet.
-        sparse_epochs: how many of the next have it; then what is silent leaves.
+        sparse_epochs: how many of a sparse row's first epochs have the penalty; then what is silent leaves.
         paper: lines of the paper's table.
     """
 
     units: tuple[int, ...]
     rates: tuple[float, ...]
-    dense_epochs: int
     sparse_epochs: int
     paper: tuple[str, ...] = ()
 
@@ -45,6 +43,7 @@ class Row:
         strength: of the group lasso on hidden units; 0: none.
         dropout: of the model.
         sizes_of: the name of a row whose sizes this one has from the start.
+        teacher: the name of a row whose answers this one learns from too, a sparse one once it is compact.
     """
 
     name: str
@@ -52,6 +51,7 @@ class Row:
     strength: float = 0.0
     dropout: float = 0.2
     sizes_of: str | None = None
+    teacher: str | None = None
 
     @property
     def recipe(self) -> Recipe:
@@ -68,25 +68,24 @@ class Row:
 
 
 RHN_DEPTH = 3
-RATES = (1.0,) * 6 + (0.1,) * 3 + (0.01,)
+CLIP = 5.0
+RATES = (1.0,) * 18 + (0.1,) * 7 + (0.01,) * 2
 RECIPES = {
     "lstm": Recipe(
         (300, 300),
         RATES,
-        0,
-        4,
+        12,
         (
             "paper, baseline | 82.57 / 78.57 | 1500, 1500 | 1x | 66.0M",
             "paper, ISS | 82.59 / 78.65 | 373, 315 | 7.48x fewer | 21.8M",
             "paper, direct design | 90.31 / 85.66 | 373, 315 | 7.48x fewer | 21.8M",
         ),
     ),
-    "gru": Recipe((300, 300), RATES, 0, 4),
+    "gru": Recipe((300, 300), RATES, 12),
     "rhn": Recipe(
         (200,),
         tuple(rate / 5 for rate in RATES),
-        0,
-        4,
+        12,
         (
             "paper, baseline | - / 65.4 | 830 | |",
             "paper, λ 0.004 | - / 65.0 | 726 | |",
@@ -137,21 +136,20 @@ def train(row: Row, text: Text, folder: Path) -> keras.Model:
     recipe = row.recipe
     units = recipe.units if row.sizes_of is None else hidden(train(named(row.sizes_of), text, folder))
     (folder / row.name).mkdir(parents=True, exist_ok=True)
-    trainer = LanguageTrainer(folder / row.name, text, steps=STEPS)
+    trainer = LanguageTrainer(folder / row.name, text, steps=STEPS, clip=CLIP)
     keras.utils.set_random_seed(0)
     model = row.build(units, len(text.words), trainer.rows)
     rates = recipe.rates
     if row.strength:
-        dense, sparse = recipe.dense_epochs, recipe.sparse_epochs
-        if dense:
-            trainer.fit(model, "dense", dense, rates[:dense])
+        sparse = recipe.sparse_epochs
         tt.sparsify(model, strength=row.strength, kinds=["hidden"])
-        rates, of_sparse = rates[dense + sparse :], rates[dense : dense + sparse]
-        curves = trainer.fit(model, "sparse", sparse, of_sparse, (tt.callbacks.SparsityMonitor(),))
+        curves = trainer.fit(model, "sparse", sparse, rates[:sparse], (tt.callbacks.SparsityMonitor(),))
+        rates = rates[sparse:]
         whole, model = model, tt.compact(model, tolerance=TOLERANCE)
         report = tt.compare(at_rest(whole, 1, STEPS), at_rest(model, 1, STEPS), history=curves, title=row.name)
         report.plot(folder / f"{row.name}.png")
-    trainer.fit(model, "further", len(rates), rates)
+    teacher = None if row.teacher is None else train(named(row.teacher), text, folder)
+    trainer.fit(model, "further", len(rates), rates, teacher=teacher)
     model.save(final)
     return keras.models.load_model(final, compile=False)
 

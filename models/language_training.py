@@ -9,6 +9,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from models.distillation import Distillation
 from models.stage import train_stage
 from models.text import Text
 from models.workers import Worker
@@ -64,6 +65,7 @@ class LanguageTrainer:
         epochs: int,
         learning_rate: float | Sequence[float],
         callbacks: tuple[keras.callbacks.Callback, ...] = (),
+        teacher: keras.Model | None = None,
     ) -> dict[str, list[float]]:
         """Compile and train, going on after the last epoch that the stage's checkpoint holds.
 
@@ -74,6 +76,8 @@ class LanguageTrainer:
             learning_rate: of each epoch; or one number, that of the first third of them: the second has a tenth of it,
                 the last a hundredth.
             callbacks: further Keras callbacks.
+            teacher: a trained model of the same words, with states that are kept: its answers are half of what is
+                learned, the words themselves the other half (`Distillation`), and the loss of training is of both.
 
         Returns:
             The curves, one value an epoch, by name: loss, perplexity and both of the validation text.
@@ -94,7 +98,7 @@ class LanguageTrainer:
             Path(self.folder) / f"{stage}.npz",
             epochs,
             self.worker,
-            lambda start, stop: tf.data.Dataset.from_tensor_slices(batches).repeat(stop - start).prefetch(4),
+            lambda start, stop: _read(batches, teacher).repeat(stop - start).prefetch(4),
             tf.data.Dataset.from_tensor_slices(self._batches(self.text.valid)),
             steps,
             (BeginAnew(), Perplexity(self.steps), *callbacks),
@@ -124,6 +128,21 @@ class LanguageTrainer:
         return tuple(part[self.worker.rank :: self.worker.size].swapaxes(0, 1) for part in parts)
 
 
+def _read(batches, teacher):
+    """A data set of batches of words and targets; with a teacher, each target has its logits behind it."""
+    if teacher is None:
+        return tf.data.Dataset.from_tensor_slices(batches)
+
+    def taught():
+        reset_states(teacher)
+        for words, targets in zip(*batches, strict=True):
+            yield words, np.concatenate([targets[..., None], teacher.predict_on_batch(words)], -1, dtype="float32")
+
+    rows, steps = batches[0].shape[1:]
+    targets = tf.TensorSpec((rows, steps, 1 + teacher.output_shape[-1]), "float32")
+    return tf.data.Dataset.from_generator(taught, output_signature=(tf.TensorSpec((rows, steps), "int32"), targets))
+
+
 def _schedule(learning_rate, epochs, steps):
     """A learning rate for each of an epoch's steps."""
     if isinstance(learning_rate, Sequence):
@@ -137,6 +156,8 @@ def _schedule(learning_rate, epochs, steps):
 class SequenceLoss(keras.losses.Loss):
     """Cross entropy of the next words, summed over the steps, the mean over texts.
 
+    Where the targets have a teacher's logits behind each word, half of it is the divergence from the teacher's answers.
+
     Args:
         steps: how many there are.
     """
@@ -146,6 +167,8 @@ class SequenceLoss(keras.losses.Loss):
         self.steps = steps
 
     def call(self, y_true, y_pred):
+        if len(y_true.shape) == len(y_pred.shape):
+            return self.steps * Distillation(temperature=1.0, share=0.5).call(y_true, y_pred)
         return self.steps * keras.losses.sparse_categorical_crossentropy(y_true, y_pred, from_logits=True)
 
     def get_config(self):

@@ -110,6 +110,22 @@ def test_training_lowers_the_perplexity_and_goes_on_where_it_stopped(tmp_path):
     )
 
 
+def test_a_student_learns_the_words_and_its_teachers_answers_in_halves(tmp_path):
+    text = load_text(vocabulary=30)
+    text = type(text)(text.words, *[text.train[:201]] * 3)
+    trainer = LanguageTrainer(tmp_path, text, batch_size=2, steps=10)
+    teacher, student = (loud(lstm_lm(30, (units,), batch_size=2, stateful=True)) for units in (6, 4))
+    curves = trainer.fit(student, "student", 2, (0.0, 0.0), teacher=teacher)
+    words, targets = (text.train[start : start + 200].reshape(2, 100) for start in (0, 1))
+    logits = (at_rest(model).predict(words, verbose=0) for model in (teacher, student))
+    taught, own = (keras.ops.convert_to_numpy(keras.ops.log_softmax(each)) for each in logits)
+    divergence = np.sum(np.exp(taught) * (taught - own), axis=-1)
+    entropy = -np.take_along_axis(own, targets[..., None], axis=-1)[..., 0]
+    # Nothing is learned at a rate of zero; the teacher too has its states carried on, and begins each epoch anew.
+    assert curves["loss"] == pytest.approx([10 * np.mean(entropy + divergence) / 2] * 2, rel=1e-5)
+    assert curves["val_perplexity"] == pytest.approx([trainer.perplexity(student, "valid")] * 2, rel=1e-5)
+
+
 def test_each_epoch_has_its_learning_rate(tmp_path):
     text = load_text(vocabulary=30)
     text = type(text)(text.words, *[text.train[:101]] * 3)

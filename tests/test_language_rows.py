@@ -14,7 +14,7 @@ def text(monkeypatch):
     """A text of a few hundred words, and recipes for tiny networks."""
     for name, recipe in language_rows.RECIPES.items():
         units = tuple(8 for _ in recipe.units)
-        tiny = dataclasses.replace(recipe, units=units, rates=(0.5, 0.5, 0.5, 0.1), dense_epochs=1, sparse_epochs=2)
+        tiny = dataclasses.replace(recipe, units=units, rates=(0.5, 0.5, 0.5, 0.1), sparse_epochs=2)
         monkeypatch.setitem(language_rows.RECIPES, name, tiny)
     text = load_text(vocabulary=30)
     return type(text)(text.words, *[text.train[:1500]] * 3)
