@@ -47,6 +47,9 @@ RUN = [
     flags.DEFINE_float("dropout", 0.0, "Of a language model.", 0, 1),
     flags.DEFINE_bool("tied", False, "A language model's logits are products with its embedding."),
     flags.DEFINE_integer("steps", 35, "Words through which a language model's gradients flow back.", lower_bound=1),
+    flags.DEFINE_float(
+        "clip", 5.0, "Largest norm of all gradients of a language model together; 0: any.", lower_bound=0
+    ),
     flags.DEFINE_float("strength", None, "Strength of the group lasso on every structure.", lower_bound=0),
     flags.DEFINE_float("ratio", None, "Share of the group lasso in the loss of the first batch; sets the strength."),
     flags.DEFINE_enum("method", "proximal", ["proximal", "subgradient"], "How structures are shrunk."),
@@ -93,9 +96,9 @@ flags.register_validator(
     "units", lambda value: all(part.isdigit() and int(part) > 0 for part in value), "expected sizes, such as 200,200"
 )
 flags.register_multi_flags_validator(
-    ["distill", "ratio", "model"],
-    lambda given: given["model"] not in LANGUAGE_MODELS or not (given["distill"] or given["ratio"]),
-    "--distill and --ratio are for images",
+    ["ratio", "model"],
+    lambda given: not (given["ratio"] and given["model"] in LANGUAGE_MODELS),
+    "--ratio is for images",
 )
 flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, "expected a share between 0 and 1")
 
@@ -208,7 +211,7 @@ def notes(config: dict, task, model: keras.Model, small: keras.Model) -> list[st
             f"trained {config['finetune_epochs']} epochs more."
         ]
     if config["distill"]:
-        found += ["The dense twin taught the compact model, beside the labels."]
+        found += ["The dense twin taught the compact model, beside the targets."]
     return found
 
 

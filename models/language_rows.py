@@ -68,11 +68,10 @@ class Row:
 
 
 RHN_DEPTH = 3
-CLIP = 5.0
 RATES = (1.0,) * 18 + (0.1,) * 7 + (0.01,) * 2
 RECIPES = {
     "lstm": Recipe(
-        (300, 300),
+        (450, 450),
         RATES,
         12,
         (
@@ -96,13 +95,15 @@ RECIPES = {
     ),
 }
 ROWS = (
-    Row("lstm-dense", "lstm"),
-    Row("lstm-sparse", "lstm", 0.01),
-    Row("lstm-direct", "lstm", sizes_of="lstm-sparse"),
-    Row("gru-dense", "gru"),
-    Row("gru-sparse", "gru", 0.01),
-    Row("rhn-dense", "rhn"),
-    *(Row(f"rhn-{strength:g}", "rhn", strength) for strength in (0.002, 0.004, 0.008, 0.016)),
+    Row("lstm-dense", "lstm", dropout=0.55),
+    Row("lstm-sparse", "lstm", 0.008, dropout=0.3, teacher="lstm-dense"),
+    Row("lstm-sparse-untaught", "lstm", 0.008, dropout=0.3),
+    Row("lstm-direct", "lstm", dropout=0.3, sizes_of="lstm-sparse"),
+    Row("lstm-direct-taught", "lstm", dropout=0.3, sizes_of="lstm-sparse", teacher="lstm-dense"),
+    Row("gru-dense", "gru", dropout=0.5),
+    Row("gru-sparse", "gru", 0.008, dropout=0.3, teacher="gru-dense"),
+    Row("rhn-dense", "rhn", dropout=0.4),
+    *(Row(f"rhn-{strength:g}", "rhn", strength, dropout=0.2) for strength in (0.002, 0.004, 0.008, 0.016)),
 )
 
 
@@ -136,7 +137,7 @@ def train(row: Row, text: Text, folder: Path) -> keras.Model:
     recipe = row.recipe
     units = recipe.units if row.sizes_of is None else hidden(train(named(row.sizes_of), text, folder))
     (folder / row.name).mkdir(parents=True, exist_ok=True)
-    trainer = LanguageTrainer(folder / row.name, text, steps=STEPS, clip=CLIP)
+    trainer = LanguageTrainer(folder / row.name, text, steps=STEPS)
     keras.utils.set_random_seed(0)
     model = row.build(units, len(text.words), trainer.rows)
     rates = recipe.rates

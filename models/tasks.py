@@ -91,8 +91,8 @@ class Words:
     def trainer(self, folder: Path, worker) -> LanguageTrainer:
         """What trains, with checkpoints in a folder."""
         optimizer = OPTIMIZERS[self._config["optimizer"]]
-        sizes = {"batch_size": self._config["batch_size"], "steps": self._config["steps"]}
-        return LanguageTrainer(folder, self._text, **sizes, optimizer=optimizer, worker=worker)
+        options = {name: self._config[name] for name in ("batch_size", "steps", "clip")}
+        return LanguageTrainer(folder, self._text, **options, optimizer=optimizer, worker=worker)
 
     def build(self, trainer) -> keras.Model:
         """The network, whose states are kept from batch to batch."""

@@ -218,7 +218,7 @@ def test_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path):
         (("--dataset=mnist", "--data_dir=nowhere"), "No mnist.npz in data_dir"),
         (("--model=lstm_lm", "--data_dir=nowhere"), "No file of nowhere ends in train.txt"),
         (("--model=lstm_lm", "--units=8,none"), "expected sizes, such as 200,200"),
-        (("--model=lstm_lm", "--ratio=0.5"), "--distill and --ratio are for images"),
+        (("--model=lstm_lm", "--ratio=0.5"), "--ratio is for images"),
         (("--model=lstm_lm", "--batch_size=5000"), "train: expected a text of more than 5000 times 35 words"),
     ],
 )
@@ -246,9 +246,11 @@ def test_a_weak_run_says_that_it_is_new_that_nothing_left_and_whose_errors_it_co
 @pytest.mark.parametrize("model", ["lstm_lm", "rhn"])
 def test_a_language_model_from_text_to_report(model, tmp_path):
     size = ("--units=12", "--vocabulary=100", "--steps=10", "--batch_size=100", "--epochs=1", "--dropout=0.1")
-    run = start(f"--model={model}", *size, "--strength=0.05", "--tolerance=1e-3", "--output=run", cwd=tmp_path)
+    taught = ("--baseline", "--distill", "--finetune_epochs=1")
+    run = start(f"--model={model}", *size, *taught, "--strength=0.05", "--tolerance=1e-3", "--output=run", cwd=tmp_path)
     printed, _ = run.communicate()
     assert run.returncode == 0, printed
+    assert "taught the compact model, beside the targets" in printed
     assert "val_perplexity" in printed and "test perplexity" in printed and "hidden units" in printed
     cells = {"HighwayCell": HighwayCell}
     small = keras.models.load_model(tmp_path / "run/compact.keras", custom_objects=cells, compile=False)

@@ -94,7 +94,7 @@ def lstm_study(folder):
     text = load_text(vocabulary=VOCABULARY)
     model = lstm_lm(VOCABULARY, (UNITS,), EMBEDDING, DROPOUT, batch_size=TEXTS, stateful=True)
     tt.sparsify(model, strength=0.03 if STRENGTH.value is None else STRENGTH.value, kinds=["hidden"])
-    LanguageTrainer(folder, text, TEXTS, STEPS).fit(model, "sparse", EPOCHS.value or 12, 1.0)
+    LanguageTrainer(folder, text, TEXTS, STEPS, clip=10.0).fit(model, "sparse", EPOCHS.value or 12, 1.0)
     return quantization_rows.Study(
         at_rest(tt.compact(model, tolerance=1e-4), steps=STEPS),
         *shuffled(pieces(text.train), pieces(text.test)),
