@@ -80,10 +80,10 @@ RECIPES = {
             "paper, direct design | 90.31 / 85.66 | 373, 315 | 7.48x fewer | 21.8M",
         ),
     ),
-    "gru": Recipe((300, 300), RATES, 12),
+    "gru": Recipe((300, 300), tuple(rate / 2 for rate in RATES), 12),
     "rhn": Recipe(
         (200,),
-        tuple(rate / 5 for rate in RATES),
+        tuple(rate / 2 for rate in RATES),
         12,
         (
             "paper, baseline | - / 65.4 | 830 | |",
@@ -101,9 +101,9 @@ ROWS = (
     Row("lstm-direct", "lstm", dropout=0.3, sizes_of="lstm-sparse"),
     Row("lstm-direct-taught", "lstm", dropout=0.3, sizes_of="lstm-sparse", teacher="lstm-dense"),
     Row("gru-dense", "gru", dropout=0.5),
-    Row("gru-sparse", "gru", 0.008, dropout=0.3, teacher="gru-dense"),
+    Row("gru-sparse", "gru", 0.012, dropout=0.3, teacher="gru-dense"),
     Row("rhn-dense", "rhn", dropout=0.4),
-    *(Row(f"rhn-{strength:g}", "rhn", strength, dropout=0.2) for strength in (0.002, 0.004, 0.008, 0.016)),
+    *(Row(f"rhn-{strength:g}", "rhn", strength, dropout=0.2) for strength in (0.004, 0.008, 0.012, 0.016)),
 )
 
 
