@@ -1,6 +1,7 @@
 """Recurrent models: by name the ones that are hard to follow, and random ones."""
 
 import keras
+import numpy as np
 from graphs import Grower
 from keras import layers, ops
 from laws import randomize
@@ -39,6 +40,16 @@ def deep():
     x = layers.GRU(6, return_sequences=True, reset_after=False)(x)
     x = layers.SimpleRNN(6, return_sequences=True, use_bias=False)(layers.GRU(6, return_sequences=True)(x))
     return inputs, layers.Dense(3)(layers.LSTM(6, use_bias=False)(x))
+
+
+@model
+def begun_with_arrays():
+    tokens = keras.Input((5,), dtype="int32")
+    arrays = np.cos(np.arange(72.0)).reshape(9, 8), np.ones(24), np.ones(6)
+    first, second, third = map(keras.initializers.Constant, arrays)
+    x = layers.Embedding(9, 8, embeddings_initializer=first)(tokens)
+    y = layers.RNN(layers.LSTMCell(6, bias_initializer=second, unit_forget_bias=False), return_sequences=True)(x)
+    return tokens, joined(layers.Dense(6, bias_initializer=third)(y), x)
 
 
 @model

@@ -212,9 +212,14 @@ def _chain(first, last):
 
 
 def _stock(config):
-    """A configuration without this package's regularizers and constraints: a smaller model is stock Keras."""
+    """A configuration without this package's regularizers and constraints, for a smaller model is stock Keras.
+
+    Initial values that are an array, as of an embedding that was trained elsewhere, fit no smaller layer: zeros then.
+    """
     if isinstance(config, dict):
         if str(config.get("registered_name", "")).startswith("tf_terngrad>"):
             return None
+        if config.get("class_name") == "Constant" and not np.isscalar(config["config"]["value"]):
+            return "zeros"
         return {key: _stock(value) for key, value in config.items()}
     return [_stock(value) for value in config] if isinstance(config, list) else config
