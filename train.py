@@ -42,7 +42,7 @@ RUN = [
         "Folder with mnist.npz or cifar10_jpeg.npz, without which they are downloaded; of a language model, with three "
         "files that end in train.txt, valid.txt and test.txt, without which it learns the help texts of Python.",
     ),
-    flags.DEFINE_list("units", ["200", "200"], "Of a language model's recurrent layers."),
+    flags.DEFINE_list("units", ["200", "200"], "Of a language model's recurrent layers; rhn has one, of 200."),
     flags.DEFINE_integer("vocabulary", None, "Different words of a language model; without it, all.", lower_bound=2),
     flags.DEFINE_float("dropout", 0.0, "Of a language model.", 0, 1),
     flags.DEFINE_bool("tied", False, "A language model's logits are products with its embedding."),
@@ -94,6 +94,11 @@ flags.register_multi_flags_validator(
 )
 flags.register_validator(
     "units", lambda value: all(part.isdigit() and int(part) > 0 for part in value), "expected sizes, such as 200,200"
+)
+flags.register_multi_flags_validator(
+    ["units", "model"],
+    lambda given: given["model"] != "rhn" or len(given["units"]) == 1 or not flags.FLAGS["units"].present,
+    "--model=rhn has one recurrent layer: expected one size, such as --units=200",
 )
 flags.register_multi_flags_validator(
     ["ratio", "model"],

@@ -101,9 +101,9 @@ ROWS = (
     Row("lstm-direct", "lstm", dropout=0.3, sizes_of="lstm-sparse"),
     Row("lstm-direct-taught", "lstm", dropout=0.3, sizes_of="lstm-sparse", teacher="lstm-dense"),
     Row("gru-dense", "gru", dropout=0.5),
-    Row("gru-sparse", "gru", 0.012, dropout=0.3, teacher="gru-dense"),
+    Row("gru-sparse", "gru", 0.009, dropout=0.3, teacher="gru-dense"),
     Row("rhn-dense", "rhn", dropout=0.4),
-    *(Row(f"rhn-{strength:g}", "rhn", strength, dropout=0.2) for strength in (0.004, 0.008, 0.012, 0.016)),
+    *(Row(f"rhn-{strength:g}", "rhn", strength, 0.2, teacher="rhn-dense") for strength in (0.008, 0.01, 0.012, 0.016)),
 )
 
 

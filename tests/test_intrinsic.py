@@ -153,6 +153,11 @@ def test_a_strength_that_makes_no_sense_is_refused(strength):
         tt.layers.IntrinsicSparse(layers.LSTM(2, name="inner"), strength)
 
 
+def test_directions_are_wrapped_together():
+    with pytest.raises(ValueError, match=r"layer 'inner': .* IntrinsicSparse\(Bidirectional\(layer\), strength\)"):
+        layers.Bidirectional(tt.layers.IntrinsicSparse(layers.LSTM(3, name="inner"), 0.1))
+
+
 # From training to the compact model
 
 

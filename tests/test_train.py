@@ -218,6 +218,7 @@ def test_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path):
         (("--dataset=mnist", "--data_dir=nowhere"), "No mnist.npz in data_dir"),
         (("--model=lstm_lm", "--data_dir=nowhere"), "No file of nowhere ends in train.txt"),
         (("--model=lstm_lm", "--units=8,none"), "expected sizes, such as 200,200"),
+        (("--model=rhn", "--units=8,8"), "--model=rhn has one recurrent layer: expected one size"),
         (("--model=lstm_lm", "--ratio=0.5"), "--ratio is for images"),
         (("--model=lstm_lm", "--batch_size=5000"), "train: expected a text of more than 5000 times 35 words"),
     ],

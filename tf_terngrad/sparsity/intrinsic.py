@@ -18,13 +18,17 @@ class IntrinsicSparse(keras.layers.Wrapper):
     a weight from one unit to another is in the groups of both. The rows of its readers belong to other layers:
     `tt.sparsify(model, strength, kinds=["hidden"])` takes them in, as the paper does.
 
+    The penalty's subgradient only comes near zero. For units that `tt.compact` finds, train with
+    `tt.callbacks.ZeroSmallWeights(1e-3)` and a learning rate that falls to zero; `tt.sparsify` needs neither.
+
     Args:
         layer: An `LSTM`, `GRU` or `SimpleRNN`, an `RNN` of their cells, or a `Bidirectional` of these.
         strength: `λ ≥ 0`, times the loss's unit.
         **kwargs: `name` and the like, as any Keras layer takes them. The type defaults to the layer's own.
 
     Raises:
-        ValueError: If `layer` is of another type, or `strength` is negative, NaN, infinite or no number.
+        ValueError: If `layer` is of another type, or `strength` is negative, NaN, infinite or no number; inside a
+            `Bidirectional`, which belongs inside of this wrapper.
 
     >>> simple = keras.layers.SimpleRNN(2, kernel_initializer="ones", recurrent_initializer="zeros")
     >>> layer = IntrinsicSparse(simple, strength=0.5)
@@ -38,6 +42,11 @@ class IntrinsicSparse(keras.layers.Wrapper):
             raise ValueError(
                 "IntrinsicSparse: `layer` must be an LSTM, GRU or SimpleRNN, an RNN of their cells, or a Bidirectional "
                 f"of these. Received: layer={layer!r}. For a cell of your own, write a rule and use `tt.sparsify`."
+            )
+        if "go_backwards" in kwargs:
+            raise ValueError(
+                f"IntrinsicSparse of layer '{layer.name}': a Bidirectional cannot turn a wrapper round. Wrap the "
+                "Bidirectional: IntrinsicSparse(Bidirectional(layer), strength)."
             )
         strength = penalties.non_negative(strength, "strength", f"IntrinsicSparse of layer '{layer.name}'")
         kwargs.setdefault("dtype", layer.dtype_policy)
