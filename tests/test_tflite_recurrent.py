@@ -1,5 +1,7 @@
 """Recurrent networks in TFLite: every route gives the model's outputs, and a stream gives the whole sequence's."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -71,6 +73,45 @@ def test_fused_operator_forgets_the_run_before(scale, tmp_path):
     run = Interpreter(model_path=str(tmp_path / "m.tflite")).get_signature_runner()
     for example in scale * noise(5, 1, 6, 3):
         np.testing.assert_allclose(run(image=example)["a"], model(example), atol=1e-6)
+
+
+def tiny_forget_gate():
+    """The forget gates hardly read the inputs, and keep nearly everything."""
+    model = randomized(sequential((60, 7), layers.LSTM(128, return_sequences=True, name="a"), layers.Dense(2)))
+    kernel, _, bias = model.layers[0].weights
+    kernel.assign(np.where(np.arange(512) // 128 == 1, 1e-9, 1) * kernel)
+    bias.assign(np.where(np.arange(512) // 128 == 1, 3, bias))
+    return model
+
+
+@pytest.mark.parametrize("quantize, tolerance", [(None, 1e-5), ("float16", 1e-2), ("dynamic", 0.1)])
+def test_fused_operator_forgets_the_run_before_whatever_the_size_of_a_gates_kernel(quantize, tolerance, tmp_path):
+    report = tflite.convert(tiny_forget_gate(), tmp_path / "m.tflite", quantize, recurrent="fused")
+    assert report.recurrent == {"a": "fused"} and report.relative_difference <= tolerance
+
+
+@pytest.mark.parametrize("good, took", [("loop", "loop"), ("unroll", "unrolled"), (None, "fused")])
+def test_a_quantized_file_within_tolerance_goes_before_a_fast_one(good, took, tmp_path, monkeypatch):
+    """Where none is within tolerance, the nearest is taken, with a warning."""
+    noises = {"loop": 0.9, "fused": 0.5, "unroll": 0.8, good: 0.0}
+    honest = candidates.flatbuffer
+
+    def noisy(model, *arguments):
+        bias, noise = model.layers[1].bias, noises[routes.pop(0)]
+        bias.assign_add([noise, 0.0])
+        content = honest(model, *arguments)
+        bias.assign_sub([noise, 0.0])
+        return content
+
+    routes, model = list(candidates.ROUTES), randomized(known(6))
+    monkeypatch.setattr(candidates, "flatbuffer", noisy)
+    monkeypatch.setattr(candidates, "_best_first", lambda found, draft: found)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        report = tflite.convert(model, tmp_path / "m.tflite", "float16")
+    assert set(report.recurrent.values()) == {took}
+    assert sum("for float16" in str(one.message) for one in warned) == (0 if good else 1)
+    assert (report.relative_difference <= 1e-2) == bool(good)
 
 
 NOT_FUSED = {

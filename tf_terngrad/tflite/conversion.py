@@ -180,16 +180,24 @@ def _check_inputs(model, inputs, data):
 
 
 def _first_lawful(found, model, shipped, draft, outputs, quantize, arrays, checked_on):
-    """Writes the first candidate that passes its check; returns it and its checks."""
+    """Writes the first candidate within its tolerance, else the nearest; returns it and its checks."""
+    tried, errors = [], []
     for candidate in found:
         draft.write_bytes(candidate.content)
         try:
             checks = _checks(model, shipped, draft, outputs, arrays, checked_on)
-            _judge(model, quantize, checks, checked_on)
-            return candidate, checks
-        except ConversionError:
-            if candidate is found[-1]:
-                raise
+        except ConversionError as error:
+            errors.append(error)
+            continue
+        tried.append((max(output.relative_difference for output in checks), candidate, checks))
+        if tried[-1][0] <= TOLERANCE[quantize]:
+            break
+    if not tried:
+        raise errors[-1]
+    _, taken, checks = min(tried, key=lambda one: one[0])
+    draft.write_bytes(taken.content)
+    _judge(model, quantize, checks, checked_on)
+    return taken, checks
 
 
 def _checks(model, shipped, draft, outputs, arrays, checked_on):
