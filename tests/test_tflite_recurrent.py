@@ -1,5 +1,7 @@
 """Recurrent networks in TFLite: every route gives the model's outputs, and a stream gives the whole sequence's."""
 
+import warnings
+
 import keras
 import numpy as np
 import pytest
@@ -7,6 +9,7 @@ from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 from small_models import randomized, sequential
 
+import tf_terngrad as tt
 from tf_terngrad import tflite
 from tf_terngrad.tflite import candidates
 
@@ -73,6 +76,45 @@ def test_fused_operator_forgets_the_run_before(scale, tmp_path):
         np.testing.assert_allclose(run(image=example)["a"], model(example), atol=1e-6)
 
 
+def tiny_forget_gate():
+    """The forget gates hardly read the inputs, and keep nearly everything."""
+    model = randomized(sequential((60, 7), layers.LSTM(128, return_sequences=True, name="a"), layers.Dense(2)))
+    kernel, _, bias = model.layers[0].weights
+    kernel.assign(np.where(np.arange(512) // 128 == 1, 1e-9, 1) * kernel)
+    bias.assign(np.where(np.arange(512) // 128 == 1, 3, bias))
+    return model
+
+
+@pytest.mark.parametrize("quantize, tolerance", [(None, 1e-5), ("float16", 1e-2), ("dynamic", 0.1)])
+def test_fused_operator_forgets_the_run_before_whatever_the_size_of_a_gates_kernel(quantize, tolerance, tmp_path):
+    report = tflite.convert(tiny_forget_gate(), tmp_path / "m.tflite", quantize, recurrent="fused")
+    assert report.recurrent == {"a": "fused"} and report.relative_difference <= tolerance
+
+
+@pytest.mark.parametrize("good, took", [("loop", "loop"), ("unroll", "unrolled"), (None, "fused")])
+def test_a_quantized_file_within_tolerance_goes_before_a_fast_one(good, took, tmp_path, monkeypatch):
+    """Where none is within tolerance, the nearest is taken, with a warning."""
+    noises = {"loop": 0.9, "fused": 0.5, "unroll": 0.8, good: 0.0}
+    honest = candidates.flatbuffer
+
+    def noisy(model, *arguments):
+        bias, noise = model.layers[1].bias, noises[routes.pop(0)]
+        bias.assign_add([noise, 0.0])
+        content = honest(model, *arguments)
+        bias.assign_sub([noise, 0.0])
+        return content
+
+    routes, model = list(candidates.ROUTES), randomized(known(6))
+    monkeypatch.setattr(candidates, "flatbuffer", noisy)
+    monkeypatch.setattr(candidates, "_best_first", lambda found, draft: found)
+    with warnings.catch_warnings(record=True) as warned:
+        warnings.simplefilter("always")
+        report = tflite.convert(model, tmp_path / "m.tflite", "float16")
+    assert set(report.recurrent.values()) == {took}
+    assert sum("for float16" in str(one.message) for one in warned) == (0 if good else 1)
+    assert (report.relative_difference <= 1e-2) == bool(good)
+
+
 NOT_FUSED = {
     "other layer": (lambda: known(6, layers.GRU), "no fused GRU"),
     "mask": (lambda: sequential((6, 3), layers.Masking(), layers.LSTM(4)), "no mask"),
@@ -134,7 +176,37 @@ def test_int8_unrolls(layer, streaming, tmp_path):
     assert set(report.recurrent.values()) == {"unrolled"} and report.relative_difference <= 0.15
 
 
+def masked(last=False, **arguments):
+    """Sentences padded with zeros in front, in the middle and behind."""
+    text = keras.Input((None,), dtype="int32", name="text")
+    x = layers.Embedding(3, 6, mask_zero=True)(text)
+    x = layers.LSTM(5, return_sequences=True, **arguments)(x)
+    x = layers.GRU(4, return_sequences=True, **arguments)(x)
+    return keras.Model(text, layers.RNN(layers.SimpleRNNCell(3), return_sequences=not last, name="next")(x))
+
+
+def namesakes():
+    """An LSTM and a Dense layer of one name outside of a nested model and inside of it, and names that clash."""
+    inner = sequential((None, 4), layers.LSTM(4, return_sequences=True, name="a"), layers.Dense(4, name="b"))
+    x = given = keras.Input((None, 3), name="image")
+    for layer in (layers.LSTM(4, return_sequences=True, name="a"), layers.Dense(4, name="b"), inner):
+        x = layer(x)
+    for name in ("l.1", "l_1"):
+        x = layers.GRU(3, return_sequences=True, name=name)(x)
+    return keras.Model(given, {"a_cell": layers.Dense(2, name="a_hidden")(x)})
+
+
+def intrinsic():
+    lstm = layers.LSTM(4, return_sequences=True, name="inside")
+    return sequential((8, 3), tt.layers.IntrinsicSparse(lstm, 1e-3), layers.Dense(2))
+
+
 STREAMS = {
+    "masked": masked,
+    "masked with zeros": lambda: masked(zero_output_for_mask=True),
+    "stacked cells": lambda: known(8, lambda size, **r: layers.RNN([layers.LSTMCell(6), layers.GRUCell(4)], **r)),
+    "names twice": namesakes,
+    "intrinsic": intrinsic,
     "lstm": words,
     "gru": lambda: words(layers.GRU),
     "simple": lambda: words(layers.SimpleRNN),
@@ -150,7 +222,7 @@ def test_stream_gives_what_the_whole_sequence_gives(build, tmp_path):
     model = randomized(build())
     whole = tflite.convert(model, tmp_path / "whole.tflite", recurrent="loop")
     (name, shape), (output,) = next(iter(whole.inputs.items())), whole.outputs
-    sequence = noise(shape[0], 8, 3) if len(shape) == 3 else np.arange(8 * shape[0], dtype="int32").reshape(-1, 8)
+    sequence = noise(shape[0], 8, 3) if len(shape) == 3 else np.arange(8 * shape[0], dtype="int32").reshape(-1, 8) % 3
     interpreter = Interpreter(model_path=whole.path)
     interpreter.resize_tensor_input(interpreter.get_input_details()[0]["index"], sequence.shape)
     expected = interpreter.get_signature_runner()(**{name: sequence})[output.name][:1]
@@ -181,6 +253,54 @@ def test_stream_names_its_states_after_layer_and_state(tmp_path):
     assert "WHILE" not in report.operators
 
 
+def test_stream_names_are_apart_from_all_others(tmp_path):
+    model = namesakes()
+    before = [layer.name for layer in model._flatten_layers()]
+    report = tflite.convert(model, tmp_path / "m.tflite", streaming=1)
+    first, second = ["a_hidden", "a_cell"], ["a_hidden_2", "a_cell_2"]
+    first = [f"{name}_1" for name in first]
+    assert set(report.inputs) == {"image", *first, *second, "l_1_state", "l_1_state_1"}
+    assert [output.name for output in report.outputs] == ["a_cell"]
+    assert [layer.name for layer in model._flatten_layers()] == before
+
+
+def test_states_of_stacked_cells_are_named_in_their_order(tmp_path):
+    cells = [layers.LSTMCell(6), layers.GRUCell(4)]
+    report = tflite.convert(sequential((8, 3), layers.RNN(cells, name="rnn")), tmp_path / "m.tflite", streaming=1)
+    states = {"rnn_state": (1, 6), "rnn_state_1": (1, 6), "rnn_state_2": (1, 4)}
+    assert report.inputs == {"image": (1, 1, 3), **states}
+
+
+def test_last_output_of_a_masked_stream_is_that_of_the_last_word(tmp_path):
+    model, text = randomized(masked(last=True)), np.array([[1, 2, 0, 0, 0, 0], [0, 0, 2, 0, 1, 0], [0, 0, 0, 0, 0, 0]])
+    report = tflite.convert(model, tmp_path / "m.tflite", calibration=text, streaming=2)
+    assert report.relative_difference <= 1e-5 and report.outputs[0].scale > 0
+
+
+@pytest.mark.parametrize("steps", [20, 32, 64])
+def test_a_stream_of_a_free_time_is_checked_on_two_runs_at_least(steps, tmp_path, monkeypatch):
+    lengths = []
+    run = tflite.streaming.Stream.pieces
+    monkeypatch.setattr(
+        tflite.streaming.Stream,
+        "pieces",
+        lambda self, *rest: (lengths.append(rest[1][0].shape[1]), run(self, *rest))[1],
+    )
+    tflite.convert(known(None), tmp_path / "m.tflite", streaming=steps, recurrent="loop")
+    assert lengths and all(length % steps == 0 and length >= 2 * steps for length in lengths)
+
+
+def test_labels_are_cut_as_the_sequences_are(tmp_path):
+    model, text = randomized(words()), np.arange(48).reshape(4, 12) % 20
+    labels = keras.ops.convert_to_numpy(model(text)).argmax(-1)
+    report = tflite.convert(model, tmp_path / "m.tflite", evaluation=(text, labels), streaming=5)
+    assert (report.outputs[0].keras_accuracy, report.outputs[0].file_accuracy) == (1.0, 1.0)
+
+
+def test_streaming_false_is_none(tmp_path):
+    assert tflite.convert(one(), tmp_path / "m.tflite", streaming=False).inputs == {"image": (1, 6, 3)}
+
+
 def test_stream_is_evaluated_on_whole_sequences(tmp_path):
     model, text = randomized(words()), np.arange(60).reshape(10, 6) % 20
     labels = keras.ops.convert_to_numpy(model(text)).argmax(-1)
@@ -205,7 +325,52 @@ def from_a_state():
     return keras.Model(sequence, layers.GRU(4)(output, initial_state=states))
 
 
+def last_of_words():
+    text = keras.Input((None, 3), name="text")
+    return keras.Model(text, layers.LSTM(4, name="last")(text))
+
+
+def masked_cells():
+    cells = [layers.LSTMCell(3), layers.LSTMCell(3)]
+    return sequential((6, 3), layers.Masking(), layers.RNN(cells, return_sequences=True, name="two"))
+
+
+def two_times():
+    texts = [keras.Input((None, 3), name=name) for name in ("left", "right")]
+    return keras.Model(texts, [layers.GRU(2)(text) for text in texts])
+
+
 REFUSED = {
+    "masked cells": (
+        masked_cells,
+        {"streaming": 2},
+        ValueError,
+        "layer 'two' is masked, and repeats an output.*zero_output_for_mask=True",
+    ),
+    "short": (
+        last_of_words,
+        {"streaming": 5, "calibration": noise(4, 3, 3)},
+        ValueError,
+        "calibration for input 'text': streaming=5 needs sequences of at least 5 steps. Received: 3",
+    ),
+    "lost labels": (
+        last_of_words,
+        {"streaming": 5, "evaluation": (noise(4, 12, 3), np.zeros(4, int))},
+        ValueError,
+        "output 'last' is that of the last step, which streaming=5 would cut off.*multiple of 5. Received: 12 steps",
+    ),
+    "uneven": (
+        two_times,
+        {"streaming": 2, "calibration": (noise(4, 4, 3), noise(4, 6, 3))},
+        ValueError,
+        "calibration: streaming needs the same number of steps of every input.*'left': 4, 'right': 6",
+    ),
+    "intrinsic": (
+        lambda: sequential((6, 3), tt.layers.IntrinsicSparse(layers.Bidirectional(layers.LSTM(4)), 0.1)),
+        {"streaming": 2},
+        ValueError,
+        "a wrapper hides .*backward half of a Bidirectional",
+    ),
     "both ways": (both_ways, {"streaming": 1}, ValueError, "backward half of a Bidirectional"),
     "backward": (
         lambda: sequential((6, 3), layers.LSTM(4, go_backwards=True)),

@@ -11,7 +11,7 @@ from tf_terngrad.tflite.candidates import candidates
 from tf_terngrad.tflite.converter import QUANTIZE, ConversionError, float32
 from tf_terngrad.tflite.draft import replacing
 from tf_terngrad.tflite.litert import float_operators, operators
-from tf_terngrad.tflite.ports import arrange, integer_limit, ports, random_arrays, structures_of
+from tf_terngrad.tflite.ports import arrange, integer_limit, ports, structures_of
 from tf_terngrad.tflite.recurrent import ROUTES, stateless
 from tf_terngrad.tflite.report import ConversionReport
 from tf_terngrad.tflite.streaming import stream_of
@@ -40,8 +40,13 @@ def convert(
     on sizes, steps and mode: here they are measured, and the report says which was taken.
 
     `streaming` makes a file that takes a few steps at a time, for sequences with no end in sight: the states of every
-    recurrent layer go in and come out beside the data, under the same names; they start as zeros. Law: piece by piece
-    it gives what the model gives for the whole sequence.
+    recurrent layer go in and come out beside the data, as `<layer>_hidden` and `<layer>_cell` of an LSTM and
+    `<layer>_state` of the others (numbered where there are more, or where a name is taken); they start as zeros. Law,
+    for float32: piece by piece it gives what the model gives for the whole sequence.
+
+    What cannot stream: `Bidirectional`, `go_backwards`, a layer that starts from another one's states or is called
+    twice, inputs without a time axis, layers that mix steps, and a mask at cells of your own or stacked ones, unless
+    they have `zero_output_for_mask`.
 
     Args:
         model: A built Keras model with known inputs: Sequential or Functional, any number of inputs and outputs.
@@ -58,9 +63,10 @@ def convert(
             batch keeps that, unless it streams.
         recurrent: How recurrent layers run: "loop"; "fused", which leaves loops where TFLite has no fused operator;
             "unroll", where the number of steps is known; "auto" takes the fastest, or the smallest of those within 10 %
-            of it. For int8 it unrolls: the calibration cannot run loops.
-        streaming: Steps of time that one run takes, with states as inputs and outputs; True for 1, None for the whole
-            sequence. Calibration and evaluation are whole sequences all the same.
+            of it; of quantized files, the first in this order whose outputs are within tolerance, else the nearest.
+            For int8 it unrolls: the calibration cannot run loops.
+        streaming: Steps of time that one run takes, with states as inputs and outputs; True for 1, None or False for
+            the whole sequence. Calibration and evaluation are whole sequences all the same, cut to a multiple of it.
 
     Returns:
         A `ConversionReport`; `print` it.
@@ -71,7 +77,8 @@ def convert(
     Raises:
         TypeError: `model` is not a Keras model, or data is a path, or has a dtype that an input cannot take.
         ValueError: A wrong argument, a model without known inputs, weights that are not finite, data of a wrong shape,
-            labels that are no classes of their output.
+            labels that are no classes of their output; with `streaming`, a model that cannot stream, sequences that are
+            too short, or labels of a last step that the cut takes away.
         OSError: `path` cannot be written. This is found before the conversion begins.
         ConversionError: An operator that TFLite does not have, or a file that breaks the law.
 
@@ -82,6 +89,7 @@ def convert(
         ```
     """
     inputs, outputs = _checked_ports(model)
+    streaming = None if streaming is False else streaming
     _check_arguments(quantize, calibration, batch_size, recurrent, streaming)
     inputs_of = {"calibration": calibration, "evaluation": _evaluation_inputs(evaluation)}
     data = {what: arrange(given, inputs, what) for what, given in inputs_of.items() if given is not None}
@@ -90,14 +98,15 @@ def convert(
             shipped = stream_of(model, inputs, outputs, int(streaming), batch_size)
         else:
             shipped = Whole(model, [_batched(port, batch_size) for port in inputs], outputs)
-        data = {what: shipped.cut(arrays) for what, arrays in data.items()}
-        checked_on, arrays = _check_inputs(model, inputs, data)
-        arrays, checked_on = shipped.cut(arrays), checked_on + shipped.note
+        if evaluation is not None:
+            labels = shipped.cut_labels(_by_output(evaluation[1], outputs), data["evaluation"])
+        data = {what: shipped.cut(arrays, what) for what, arrays in data.items()}
+        checked_on, arrays = _check_inputs(model, shipped, data)
         ranges_by = shipped.calibration(data["calibration"]) if quantize == "int8" else None
         found = candidates(shipped, quantize, ranges_by, recurrent, draft)
         taken, checks = _first_lawful(found, model, shipped, draft, outputs, quantize, arrays, checked_on)
         if evaluation is not None:
-            checks = _with_accuracy(model, shipped, draft, outputs, checks, data["evaluation"], evaluation[1])
+            checks = _with_accuracy(model, shipped, draft, outputs, checks, data["evaluation"], labels)
         counts, custom = operators(draft)
         floating = float_operators(draft) if quantize == "int8" else ()
         if floating:
@@ -170,26 +179,34 @@ def _evaluation_inputs(evaluation):
     return evaluation[0]
 
 
-def _check_inputs(model, inputs, data):
+def _check_inputs(model, shipped, data):
     for what in ("calibration", "evaluation"):
         if what in data:
             arrays = [array[: check.EXAMPLES] for array in data[what]]
-            return f"{len(arrays[0])} {what} inputs", arrays
-    arrays = random_arrays(inputs, check.RANDOM_EXAMPLES, limit=integer_limit(model))
-    return f"{len(arrays[0])} random inputs", arrays
+            return f"{len(arrays[0])} {what} inputs{shipped.note}", arrays
+    arrays = shipped.random_arrays(check.RANDOM_EXAMPLES, integer_limit(model))
+    return f"{len(arrays[0])} random inputs{shipped.note}", arrays
 
 
 def _first_lawful(found, model, shipped, draft, outputs, quantize, arrays, checked_on):
-    """Writes the first candidate that passes its check; returns it and its checks."""
+    """Writes the first candidate within its tolerance, else the nearest; returns it and its checks."""
+    tried, errors = [], []
     for candidate in found:
         draft.write_bytes(candidate.content)
         try:
             checks = _checks(model, shipped, draft, outputs, arrays, checked_on)
-            _judge(model, quantize, checks, checked_on)
-            return candidate, checks
-        except ConversionError:
-            if candidate is found[-1]:
-                raise
+        except ConversionError as error:
+            errors.append(error)
+            continue
+        tried.append((max(output.relative_difference for output in checks), candidate, checks))
+        if tried[-1][0] <= TOLERANCE[quantize]:
+            break
+    if not tried:
+        raise errors[-1]
+    _, taken, checks = min(tried, key=lambda one: one[0])
+    draft.write_bytes(taken.content)
+    _judge(model, quantize, checks, checked_on)
+    return taken, checks
 
 
 def _checks(model, shipped, draft, outputs, arrays, checked_on):
@@ -231,7 +248,7 @@ def _judge(model, quantize, checks, checked_on):
             warnings.warn(f"{message} Give evaluation= to see what it costs, or try another mode.", stacklevel=4)
 
 
-def _with_accuracy(model, shipped, draft, outputs, checks, arrays, labels):
+def _by_output(labels, outputs):
     names = [port.name for port in outputs]
     if not isinstance(labels, dict):
         if len(outputs) > 1:
@@ -239,6 +256,10 @@ def _with_accuracy(model, shipped, draft, outputs, checks, arrays, labels):
         labels = {names[0]: labels}
     if not set(labels) <= set(names):
         raise ValueError(f"evaluation: expected labels for outputs among {names}. Received: {list(labels)}.")
+    return labels
+
+
+def _with_accuracy(model, shipped, draft, outputs, checks, arrays, labels):
     expected = check.keras_outputs(model, arrays)
     received = _file_outputs(model, shipped, draft, arrays)
     results = []

@@ -47,7 +47,7 @@ def ports(structure):
         names = [tensor._keras_history.operation.name for tensor in tensors]
     return [
         Port(name, tuple(tensor.shape), str(tensor.dtype))
-        for name, tensor in zip(_unique(map(identifier, names)), tensors, strict=True)
+        for name, tensor in zip(unique(map(identifier, names)), tensors, strict=True)
     ]
 
 
@@ -59,12 +59,13 @@ def identifier(name):
     return f"tensor_{name}" if taken or not name[:1].isalpha() else name
 
 
-def _unique(names):
-    unique = []
+def unique(names):
+    """Returns a list of the names, with a number behind each that is taken by then."""
+    found = []
     for name in names:
         numbered = (f"{name}_{number}" for number in itertools.count(1))
-        unique.append(next(candidate for candidate in itertools.chain([name], numbered) if candidate not in unique))
-    return unique
+        found.append(next(candidate for candidate in itertools.chain([name], numbered) if candidate not in found))
+    return found
 
 
 def arrange(data, inputs, what):

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+LARGEST_VALUE = 5e4  # of the step that clears the states; float16 ends at 65504
+
 
 @dataclasses.dataclass
 class Traced:
@@ -132,8 +134,9 @@ def _with_reset(kernel, recurrent_kernel, bias):
     """Adds an input that clears the states: the operator keeps those of the run before, which Keras does not.
 
     A step in front has this input only, so large that the gates i, f and o are sigmoid(-100) or less: 0 to all digits
-    of the other steps. Behind it c = f c' + i g = 0 and h = o tanh(c) = 0. The new row is no larger than the kernel's
-    largest weights, so that it takes none of their precision when they are quantized.
+    of the other steps. Behind it c = f c' + i g = 0 and h = o tanh(c) = 0. The new row is as large as the largest
+    weight of each gate's kernel, which the operator quantizes by itself: it survives, and takes no precision of the
+    others. It is at least so large that the step's value has a place in float16.
 
     Args:
         kernel: Shape (features, 4 units), the gates in the order i, f, g, o.
@@ -144,12 +147,11 @@ def _with_reset(kernel, recurrent_kernel, bias):
         The pair (kernel of one more feature, value of that feature in the step in front).
     """
     units = len(recurrent_kernel)
-    largest = np.abs(kernel).reshape(-1, 4, units).max(axis=(0, 2))[[0, 1, 3]].min()
-    weight = largest if largest > 0 else 1.0
-    others = np.abs(recurrent_kernel).sum(axis=0) + np.abs(bias)  # |h| < 1
-    row = np.full((1, 4, units), -weight, kernel.dtype)
-    row[:, 2] = 0
-    return np.concatenate([kernel, row.reshape(1, -1)]), (100 + others.max()) / weight
+    needed = 100 + (np.abs(recurrent_kernel).sum(axis=0) + np.abs(bias)).max()  # |h| < 1
+    weights = np.abs(kernel).reshape(-1, 4, units).max(axis=(0, 2)).clip(needed / LARGEST_VALUE)
+    signal = needed / weights[[0, 1, 3]].min()
+    weights[2] = 0
+    return np.concatenate([kernel, -np.repeat(weights, units)[None]]), signal
 
 
 def _composite(*arguments):

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 
 from tf_terngrad.tflite.check import file_outputs
+from tf_terngrad.tflite.ports import random_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,9 +23,17 @@ class Whole:
     outputs: list
     note = ""
 
-    def cut(self, arrays):
+    def cut(self, arrays, what):
         """Returns the data that can be run: all of it."""
         return arrays
+
+    def cut_labels(self, labels, arrays):
+        """Returns the labels that belong to it: all of them."""
+        return labels
+
+    def random_arrays(self, examples, limit):
+        """Draws inputs, as `ports.random_arrays` does."""
+        return random_arrays(self.inputs, examples, limit)
 
     def calibration(self, arrays):
         """Returns what the inputs hold while the data passes through."""
