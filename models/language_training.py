@@ -81,7 +81,8 @@ class LanguageTrainer:
                 learned, the words themselves the other half (`Distillation`), and the loss of training is of both.
 
         Returns:
-            The curves, one value an epoch, by name: loss, perplexity and both of the validation text.
+            The curves, one value an epoch, by name: loss, perplexity (of what is not taught) and both of the validation
+            text.
 
         Raises:
             ValueError: another number of learning rates than of epochs.
@@ -102,7 +103,7 @@ class LanguageTrainer:
             lambda start, stop: _read(batches, teacher).repeat(stop - start).prefetch(4),
             tf.data.Dataset.from_tensor_slices(self._batches(self.text.valid)),
             steps,
-            (BeginAnew(), Perplexity(self.steps), *callbacks),
+            (BeginAnew(), Perplexity(self.steps, taught=teacher is not None), *callbacks),
         )
 
     def perplexity(self, model: keras.Model, part: str = "test") -> float:
@@ -181,14 +182,16 @@ class Perplexity(keras.callbacks.Callback):
 
     Args:
         steps: over which the loss is summed.
+        taught: whether the loss of training is not that of the words alone, and gives no perplexity.
     """
 
-    def __init__(self, steps):
+    def __init__(self, steps, taught=False):
         super().__init__()
         self.steps = steps
+        self.prefixes = ("val_",) if taught else ("", "val_")
 
     def on_epoch_end(self, epoch, logs=None):
-        for prefix in ("", "val_"):
+        for prefix in self.prefixes:
             logs[f"{prefix}perplexity"] = math.exp(logs[f"{prefix}loss"] / self.steps)
 
 

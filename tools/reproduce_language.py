@@ -2,10 +2,11 @@
 
     python tools/reproduce_language.py --data_dir=DIR --network=lstm --output=runs/language
 
-A dense network; a sparse one, which learns its structures in the first epochs, is compacted, and trains on; and for the
-LSTM its "direct design", the sparse one's sizes from scratch: same epochs, same learning rates. DIR holds a text in the
-layout of the Penn Treebank; by default it is that of Python's help. Checkpoints in the output folder are gone on with;
-the table, in Markdown, pictures of the weights, the TFLite files and a curve of widths are left there.
+A dense network; a sparse one, which learns its structures in the first epochs, is compacted, and trains on with the
+dense one as its teacher; and for the LSTM without a teacher too, and its "direct design", the sparse one's sizes from
+scratch, with and without: same epochs, same learning rates. DIR holds a text in the layout of the Penn Treebank; by
+default it is that of Python's help. Checkpoints in the output folder are gone on with; the table, in Markdown, pictures
+of the weights, the TFLite files and a curve of widths are left there.
 """
 
 import sys
