@@ -42,6 +42,7 @@ class Row:
         network: "lstm", "gru" or "rhn".
         strength: of the group lasso on hidden units; 0: none.
         dropout: of the model.
+        compact_dropout: of a sparse row's compact model; None: the same. Units leave where it is weak.
         sizes_of: the name of a row whose sizes this one has from the start.
         teacher: the name of a row whose answers this one learns from too, a sparse one once it is compact.
     """
@@ -50,6 +51,7 @@ class Row:
     network: str
     strength: float = 0.0
     dropout: float = 0.2
+    compact_dropout: float | None = None
     sizes_of: str | None = None
     teacher: str | None = None
 
@@ -97,8 +99,8 @@ RECIPES = {
 ROWS = (
     Row("lstm-dense", "lstm", dropout=0.55),
     Row("lstm-sparse", "lstm", 0.008, dropout=0.3, teacher="lstm-dense"),
-    Row("lstm-sparse-untaught", "lstm", 0.008, dropout=0.3),
-    Row("lstm-direct", "lstm", dropout=0.3, sizes_of="lstm-sparse"),
+    Row("lstm-sparse-untaught", "lstm", 0.008, dropout=0.3, compact_dropout=0.45),
+    Row("lstm-direct", "lstm", dropout=0.45, sizes_of="lstm-sparse"),
     Row("lstm-direct-taught", "lstm", dropout=0.3, sizes_of="lstm-sparse", teacher="lstm-dense"),
     Row("gru-dense", "gru", dropout=0.5),
     Row("gru-sparse", "gru", 0.009, dropout=0.3, teacher="gru-dense"),
@@ -149,6 +151,9 @@ def train(row: Row, text: Text, folder: Path) -> keras.Model:
         whole, model = model, tt.compact(model, tolerance=TOLERANCE)
         report = tt.compare(at_rest(whole, 1, STEPS), at_rest(model, 1, STEPS), history=curves, title=row.name)
         report.plot(folder / f"{row.name}.png")
+        for layer in model.layers:
+            if isinstance(layer, keras.layers.Dropout) and row.compact_dropout is not None:
+                layer.rate = row.compact_dropout
     teacher = None if row.teacher is None else train(named(row.teacher), text, folder)
     trainer.fit(model, "further", len(rates), rates, teacher=teacher)
     model.save(final)

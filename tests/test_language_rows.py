@@ -24,12 +24,13 @@ def text(monkeypatch):
 def test_rows_train_shrink_and_are_measured(text, tmp_path, network):
     dense = language_rows.named(f"{network}-dense")
     sparse = dataclasses.replace(
-        dense, name="sparse", strength={"lstm": 1.5, "gru": 1.4, "rhn": 2.6}[network], dropout=0.0
+        dense, name="sparse", strength={"lstm": 1.4, "gru": 1.2, "rhn": 2.45}[network], dropout=0.01, compact_dropout=0.2
     )
     models = [language_rows.train(row, text, tmp_path) for row in (dense, sparse)]
     again = language_rows.train(sparse, text, tmp_path)  # as it is kept
     for mine, kept in zip(models[1].get_weights(), again.get_weights(), strict=True):
         np.testing.assert_array_equal(mine, kept)
+    assert {layer.rate for layer in models[1].layers if hasattr(layer, "rate")} == {0.2}
     results = [
         language_rows.measure(row, *pair) for row, *pair in ((dense, models[0], text), (sparse, models[1], text))
     ]
@@ -57,9 +58,9 @@ def test_the_multiply_adds_of_a_word(text, network, expected):
 
 
 def test_a_direct_design_has_the_sizes_that_another_row_learned(text, tmp_path, monkeypatch):
-    sparse = dataclasses.replace(language_rows.named("lstm-sparse"), strength=1.5)
-    direct = language_rows.named("lstm-direct")
-    monkeypatch.setattr(language_rows, "ROWS", (sparse, direct))
+    dense, direct = map(language_rows.named, ("lstm-dense", "lstm-direct"))
+    sparse = dataclasses.replace(language_rows.named("lstm-sparse"), strength=1.4)
+    monkeypatch.setattr(language_rows, "ROWS", (dense, sparse, direct))
     model = language_rows.train(direct, text, tmp_path)
     assert language_rows.hidden(model) == language_rows.hidden(language_rows.train(sparse, text, tmp_path)) != (8, 8)
 
