@@ -36,15 +36,15 @@ class Text:
             block: how many words are one.
 
         Raises:
-            ValueError: no whole block would be left, or a number below 1.
+            ValueError: no whole block would be left, or a number is below 1.
         """
+        if every == 1:
+            return self
         if every < 1 or block < 1 or len(self.train) < every * block:
             raise ValueError(
                 f"Expected a training text of at least {every} blocks of {block} words, 1 or more of each. "
                 f"Received: {len(self.train)} words"
             )
-        if every == 1:
-            return self
         whole = len(self.train) // (every * block) * every * block
         return dataclasses.replace(self, train=self.train[:whole].reshape(-1, every, block)[:, 0].ravel())
 
