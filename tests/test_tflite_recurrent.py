@@ -290,21 +290,15 @@ def test_a_stream_of_a_free_time_is_checked_on_two_runs_at_least(steps, tmp_path
     assert lengths and all(length % steps == 0 and length >= 2 * steps for length in lengths)
 
 
-def test_labels_are_cut_as_the_sequences_are(tmp_path):
-    model, text = randomized(words()), np.arange(48).reshape(4, 12) % 20
-    labels = keras.ops.convert_to_numpy(model(text)).argmax(-1)
-    report = tflite.convert(model, tmp_path / "m.tflite", evaluation=(text, labels), streaming=5)
-    assert (report.outputs[0].keras_accuracy, report.outputs[0].file_accuracy) == (1.0, 1.0)
-
-
 def test_streaming_false_is_none(tmp_path):
     assert tflite.convert(one(), tmp_path / "m.tflite", streaming=False).inputs == {"image": (1, 6, 3)}
 
 
-def test_stream_is_evaluated_on_whole_sequences(tmp_path):
-    model, text = randomized(words()), np.arange(60).reshape(10, 6) % 20
+@pytest.mark.parametrize("shape, steps", [((10, 6), 2), ((4, 12), 5)], ids=["whole runs", "cut with its labels"])
+def test_stream_is_evaluated_on_sequences(shape, steps, tmp_path):
+    model, text = randomized(words()), np.arange(np.prod(shape)).reshape(shape) % 20
     labels = keras.ops.convert_to_numpy(model(text)).argmax(-1)
-    report = tflite.convert(model, tmp_path / "m.tflite", evaluation=(text, labels), streaming=2)
+    report = tflite.convert(model, tmp_path / "m.tflite", evaluation=(text, labels), streaming=steps)
     assert (report.outputs[0].keras_accuracy, report.outputs[0].file_accuracy) == (1.0, 1.0)
 
 
