@@ -116,6 +116,17 @@ def test_a_small_bucket_begins_with_the_last_layer():
     assert sizes == [125, 124]
 
 
+def test_all_digits_of_a_step_share_their_scales_by_one_exchange():
+    def of(worker):
+        return [*ternary_gradients(worker), *ternary_gradients(worker, "float64"), rows_of(worker, [worker, 5])]
+
+    found = exchanged(Settings(EXACT, bucket_bytes=1), of, [*SHAPES, *SHAPES, "embeddings"])
+    digits = [name for name, *_ in found if name.endswith("bytes")]
+    assert digits == [f"gradients.{number}.bytes" for number in (0, 1, 2, 4, 5, 6, 8)]
+    # of the rows of both workers and of six tensors, and of each bucket twice a mark of two floats
+    assert [item for item in found if item[0].endswith("scales")] == [("gradients.scales", "float32", 3 + 6 + 7 * 4)]
+
+
 def test_what_is_excluded_or_small_stays_float():
     float_sizes = [size for name, _, size in exchanged(Settings(EXACT, exclude=["last/*"])) if "floats" in name]
     assert float_sizes == [4 * 25 + 25 + 4]

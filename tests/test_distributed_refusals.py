@@ -27,7 +27,7 @@ def ancestors(operation):
     return found
 
 
-def test_the_last_layers_do_not_wait_for_the_gradients_of_the_first():
+def test_the_last_layers_wait_for_the_gradients_of_the_first_only_to_share_scales():
     def waits(compression, bucket_bytes):
         model = network()
         average = Averager(Settings(compression, bucket_bytes=bucket_bytes))
@@ -47,10 +47,10 @@ def test_the_last_layers_do_not_wait_for_the_gradients_of_the_first():
         return first[0] in ancestors(last[0])
 
     def together():
-        compressions = (None, TernGrad(smallest=1))
+        compressions = (None, TernGrad(smallest=1, share_scales=False), TernGrad(smallest=1))
         return [[waits(compression, bucket_bytes) for bucket_bytes in (1, 2**20)] for compression in compressions]
 
-    assert run_workers(together) == [[[False, True]] * 2] * 2
+    assert run_workers(together) == [[[False, True], [False, True], [True, True]]] * 2
 
 
 def variables_of(*shapes):

@@ -89,6 +89,15 @@ class Load:
         return self.gradient, self.lengths, self.thresholds, self.scales, self.seed
 
 
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """Gradients that travel together: what `average` takes of them."""
+
+    gradients: list
+    settings: object
+    name: str
+
+
 def average(gradients, settings, transport, step, name=NAME):
     """The averages of the workers' gradients, exchanged as digits; one exchange for all of them.
 
@@ -105,15 +114,38 @@ def average(gradients, settings, transport, step, name=NAME):
     """
     if not gradients:
         return []
-    flat, sizes = flatten(gradients)
+    (means,) = average_groups([Group(gradients, settings, name)], transport, step, name)
+    return means
+
+
+def average_groups(groups, transport, step, name) -> list[list]:
+    """The same of each group, none of them empty; one exchange finds the largest scales for all of them.
+
+    Args:
+        groups: list of `Group`, whose `share_scales` are alike.
+        transport: a `Transport`.
+        step: as for `average`; the groups' names give each of them other random bits.
+        name: of what the groups share.
+    """
+    loads = [_load(group, transport, step) for group in groups]
+    if groups and groups[0].settings.share_scales:
+        loads = _with_the_largest_scales(loads, transport, name)
+    return [
+        unflatten(_scheduled(group.settings.schedule, load), group.gradients)
+        for group, load in zip(groups, loads, strict=True)
+    ]
+
+
+def _load(group, transport, step):
+    """What a group moves, with scales of this worker's own."""
+    settings = group.settings
+    flat, sizes = flatten(group.gradients)
     lengths = bucket_lengths(sizes, settings.bucket_size)
     thresholds, scales = codec.scale(flat, lengths, settings.clip)
+    seed = random_key(settings, step, group.name, transport.rank())
     mark = _mark(lengths, settings)
-    if settings.share_scales:
-        scales = _largest(scales, mark, lengths, transport, name)
-    seed = random_key(settings, step, name, transport.rank())
-    load = Load(flat, lengths, thresholds, scales, seed, settings.levels, settings.share_scales, mark, transport, name)
-    return unflatten(_scheduled(settings.schedule, load), gradients)
+    options = seed, settings.levels, settings.share_scales, mark, transport, group.name
+    return Load(flat, lengths, thresholds, scales, *options)
 
 
 def random_key(settings, step, name, worker) -> tf.Tensor:
@@ -122,11 +154,19 @@ def random_key(settings, step, name, worker) -> tf.Tensor:
     return tf.stack([tf.cast(number, tf.int64) for number in numbers])
 
 
-def _largest(scales, mark, lengths, transport, name):
-    """The largest scales of all workers. What a sum of words would hide is found here: buckets of other lengths."""
-    largest = transport.maximum(tf.concat([scales, mark, -mark], 0), f"{name}.scales")
-    scales, most, least = tf.split(largest, [tf.size(scales), 2, 2])
-    return _if_alike(tf.reduce_all(most == -least), lengths, name, scales)
+def _with_the_largest_scales(loads, transport, name):
+    """The loads with the largest scales of all workers.
+
+    What a sum of words would hide is found here: buckets of other lengths.
+    """
+    own = [tf.concat([load.scales, load.mark, -load.mark], 0) for load in loads]
+    largest = transport.maximum(tf.concat(own, 0), f"{name}.scales")
+    shared = []
+    for load, part in zip(loads, tf.split(largest, [tf.size(part) for part in own], num=len(own)), strict=True):
+        scales, most, least = tf.split(part, [tf.size(load.scales), 2, 2])
+        scales = _if_alike(tf.reduce_all(most == -least), load.lengths, load.name, scales)
+        shared.append(dataclasses.replace(load, scales=scales))
+    return shared
 
 
 def _everyones(load, workers):

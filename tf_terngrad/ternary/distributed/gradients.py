@@ -1,8 +1,8 @@
 """The averages of a step's gradients over all workers: fused into buckets, as digits or as floats.
 
-Buckets are filled from the last variable backwards, as backpropagation makes the gradients: a bucket travels while the
-gradients of the layers before it are still being computed. So each bucket shares its scales by an exchange of its own:
-one for all of a step would have to wait for the last gradient.
+Buckets are filled from the last variable backwards, as backpropagation makes the gradients: one of floats, or of digits
+with private scales, travels while the gradients of the layers before it are still being computed. Scales that workers
+share are found first, those of all digits of a step by one exchange; then a bucket travels while others are encoded.
 """
 
 import dataclasses
@@ -17,9 +17,20 @@ from tf_terngrad.ternary.partition import flatten, unflatten
 class Bucket:
     """Gradients that travel together, by one route: their positions among all, and their bytes."""
 
+    name: str
     route: str
     positions: list
     bytes: int = 0
+
+    @property
+    def digits(self) -> bool:
+        """Whether they travel as digits."""
+        return self.route in ("digits", "rows of digits")
+
+    @property
+    def rows(self) -> bool:
+        """Whether it is a `tf.IndexedSlices`, alone."""
+        return self.route.startswith("rows")
 
 
 def average(gradients, names, settings, network, name="gradients"):
@@ -35,16 +46,22 @@ def average(gradients, names, settings, network, name="gradients"):
     Returns:
         The list of averages. Of `tf.IndexedSlices`, each index that any worker has is there once, in rising order.
     """
-    results = [None] * len(gradients)
-    for number, bucket in enumerate(buckets(gradients, names, settings)):
-        parts = [gradients[position] for position in bucket.positions]
-        reduced = ROUTES[bucket.route](parts, settings, network, f"{name}.{number}")
+    found = buckets(gradients, names, settings, name)
+    values, indices = list(gradients), {}
+    for bucket in found:
+        if bucket.rows:
+            (position,) = bucket.positions
+            values[position], indices[position] = exchange.rows_of_all(gradients[position], network, bucket.name)
+    parts = [[values[position] for position in bucket.positions] for bucket in found]
+    for bucket, reduced in zip(found, _reduced(found, parts, settings, network, name), strict=True):
         for position, value in zip(bucket.positions, reduced, strict=True):
-            results[position] = value
-    return results
+            values[position] = value
+    for position, rows in indices.items():
+        values[position] = tf.IndexedSlices(values[position], rows, gradients[position].dense_shape)
+    return values
 
 
-def buckets(gradients, names, settings) -> list[Bucket]:
+def buckets(gradients, names, settings, name="gradients") -> list[Bucket]:
     """Which gradients travel together, the last ones first; each bucket has one route and one type."""
     found, filling = [], {}
     for position in reversed(range(len(gradients))):
@@ -56,52 +73,44 @@ def buckets(gradients, names, settings) -> list[Bucket]:
         size = 0 if alone else (gradient.shape.num_elements() or 0) * gradient.dtype.size
         bucket = filling.get((route, gradient.dtype))
         if bucket is None or bucket.bytes + size > settings.bucket_bytes or alone:
-            bucket = filling[route, gradient.dtype] = Bucket(route, [])
+            bucket = filling[route, gradient.dtype] = Bucket(f"{name}.{len(found)}", route, [])
             found.append(bucket)
         bucket.positions.append(position)
         bucket.bytes += size
     return found
 
 
-def by_digits(parts, settings, network, name):
-    """One exchange of digits."""
-    step = settings.compression.next_step()
-    means = exchange.average(parts, settings.compression, network, step, name)
-    return [_reduced(mean, settings, network) for mean in means]
+def _reduced(found, parts, settings, network, name):
+    """The averages or sums of each bucket's tensors."""
+    digits = [(bucket, tensors) for bucket, tensors in zip(found, parts, strict=True) if bucket.digits]
+    of_digits = iter(_by_digits(digits, settings, network, name))
+    return [
+        next(of_digits) if bucket.digits else _by_floats(tensors, settings, network, bucket.name)
+        for bucket, tensors in zip(found, parts, strict=True)
+    ]
 
 
-def by_floats(parts, settings, network, name):
+def _by_digits(loads, settings, network, name):
+    """One exchange of digits for each (bucket, tensors), after one of the scales of all."""
+    if not loads:
+        return []
+    groups = []
+    for bucket, tensors in loads:
+        compression = settings.compression
+        if bucket.rows:
+            compression = exchange.for_rows(compression, tensors[0].shape)
+        groups.append(exchange.Group(tensors, compression, bucket.name))
+    means = exchange.average_groups(groups, network, settings.compression.next_step(), name)
+    if settings.op == "average":
+        return means
+    return [[mean * tf.cast(network.size(), mean.dtype) for mean in group] for group in means]
+
+
+def _by_floats(tensors, settings, network, name):
     """One allreduce."""
-    dtype, wire = parts[0].dtype, settings.wire(parts[0].dtype)
-    flat, _ = flatten(parts)
+    dtype, wire = tensors[0].dtype, settings.wire(tensors[0].dtype)
+    flat, _ = flatten(tensors)
     total = tf.cast(network.total(tf.cast(flat, wire), f"{name}.floats"), dtype)
     if settings.op == "average":
         total /= tf.cast(network.size(), dtype)
-    return unflatten(total, parts)
-
-
-def rows_by_digits(parts, settings, network, name):
-    """The rows that any worker has, as digits."""
-    (slices,) = parts
-    mean = exchange.average_rows(slices, settings.compression, network, settings.compression.next_step(), name)
-    return [tf.IndexedSlices(_reduced(mean.values, settings, network), mean.indices, mean.dense_shape)]
-
-
-def rows_by_floats(parts, settings, network, name):
-    """The rows that any worker has, in one allreduce."""
-    (slices,) = parts
-    block, indices = exchange.rows_of_all(slices, network, name)
-    (block,) = by_floats([block], settings, network, name)
-    return [tf.IndexedSlices(block, indices, slices.dense_shape)]
-
-
-def _reduced(mean, settings, network):
-    return mean if settings.op == "average" else mean * tf.cast(network.size(), mean.dtype)
-
-
-ROUTES = {
-    "digits": by_digits,
-    "floats": by_floats,
-    "rows of digits": rows_by_digits,
-    "rows of floats": rows_by_floats,
-}
+    return unflatten(total, tensors)

@@ -36,8 +36,9 @@ def DistributedOptimizer(
         op: "average" or "sum", or Horovod's Average or Sum.
         exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats: `["*/bias"]`.
         process_set: a `horovod.tensorflow.ProcessSet`; None: the compression's, or all workers.
-        bucket_bytes: the most that is exchanged at once, before compression. Buckets travel while gradients of earlier
-            layers are being computed; fewer buckets cost fewer exchanges.
+        bucket_bytes: the most that is exchanged at once, before compression. A bucket of floats travels while gradients
+            of earlier layers are being computed, one of digits while others are encoded; fewer buckets cost fewer
+            exchanges.
 
     Returns:
         The optimizer.
