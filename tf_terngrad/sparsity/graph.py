@@ -11,7 +11,7 @@ from keras import tree
 
 from tf_terngrad.sparsity.call import Call
 from tf_terngrad.sparsity.channels import Channels, Edge, Units
-from tf_terngrad.sparsity.rules import Rule, is_graph, rule_for
+from tf_terngrad.sparsity.rules import Rule, graph_of, is_graph, rule_for
 from tf_terngrad.sparsity.rules.selection import gathers
 
 LINK = keras.layers.Identity(name="link")
@@ -173,7 +173,7 @@ class Graph:
 
 def run_nodes(model, inputs, function):
     """Evaluate a Functional graph on any kind of values: function(node, args, kwargs) gives a node's outputs."""
-    functional = getattr(model, "_functional", None) or model
+    functional = graph_of(model)
     values = {id(tensor): value for tensor, value in zip(functional.inputs, inputs, strict=True)}
     for depth in sorted(functional._nodes_by_depth, reverse=True):
         for node in functional._nodes_by_depth[depth]:

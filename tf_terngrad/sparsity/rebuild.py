@@ -11,7 +11,7 @@ from keras.src.saving.serialization_lib import SafeModeScope
 
 from tf_terngrad.sparsity.channels import Edge
 from tf_terngrad.sparsity.graph import run_nodes
-from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.rules import graph_of, rule_for
 from tf_terngrad.sparsity.rules.selection import take
 
 
@@ -98,7 +98,7 @@ class Builder:
 
     def model(self, model, edges, name=None, gather=False):
         """The smaller twin of a model with these edges as inputs; `gather`: the inputs themselves keep their width."""
-        functional = getattr(model, "_functional", None) or model
+        functional = graph_of(model)
         pairs = list(zip(functional.inputs, edges, strict=True))
         inputs = [self._model_input(tensor, edge, keep_shape=gather) for tensor, edge in pairs]
         entering = [self.gather(t, edge) for t, edge in zip(inputs, edges, strict=True)] if gather else inputs

@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.sparsity.intrinsic import IntrinsicSparse
+from tf_terngrad.sparsity.rules import graph_of
 from tf_terngrad.sparsity.wrappers import GroupSparse
 from tf_terngrad.tflite.check import compare_outputs, keras_outputs
 from tf_terngrad.tflite.litert import Runner
@@ -180,7 +181,7 @@ def stream_of(model, inputs, outputs, steps, batch_size):
         for port in inputs
     }
     try:
-        tensors = _graph(model)._run_through_graph(list(data.values()), operation_fn=states.follow)
+        tensors = graph_of(model)._run_through_graph(list(data.values()), operation_fn=states.follow)
     except ValueError as error:
         raise ValueError(f"Model '{model.name}' cannot take {steps} steps at a time: {error}") from error
     states.check_all_found(model)
@@ -229,8 +230,8 @@ class _States:
             return self.follow(operation.layer)
         if isinstance(operation, keras.layers.RNN):
             return lambda *args, **kwargs: self._call(operation, *args, **kwargs)
-        if isinstance(_graph(operation), keras.Function):
-            inner = _graph(operation)
+        if isinstance(graph_of(operation), keras.Function):
+            inner = graph_of(operation)
             return lambda *args, **kwargs: inner._run_through_graph(args[0], operation_fn=self.follow)
         return self._named(operation)
 
@@ -302,10 +303,6 @@ class _States:
             )
         if not layers:
             raise ValueError(f"Model '{model.name}' has no recurrent layer: there is nothing to stream.")
-
-
-def _graph(model):
-    return model._functional if isinstance(model, keras.Sequential) else model
 
 
 def _check_steps(model, inputs, steps):

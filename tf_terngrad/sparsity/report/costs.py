@@ -12,7 +12,7 @@ from keras import tree
 
 from tf_terngrad.sparsity.graph import check_model
 from tf_terngrad.sparsity.report.multiply_adds import cost_rule
-from tf_terngrad.sparsity.rules import is_graph
+from tf_terngrad.sparsity.rules import graph_of, is_graph
 from tf_terngrad.sparsity.rules.recurrent import arguments
 from tf_terngrad.sparsity.wrappers import GroupSparse, IntrinsicSparse
 
@@ -74,7 +74,7 @@ class _Walk:
         def follow(operation) -> Callable:
             return lambda *args, **kwargs: self.call(operation, prefix, times, args, kwargs)
 
-        return _functional(model)._run_through_graph(inputs, operation_fn=follow)
+        return graph_of(model)._run_through_graph(inputs, operation_fn=follow)
 
     def call(self, layer, prefix, times, args, kwargs, name=None):
         if isinstance(layer, (GroupSparse, IntrinsicSparse)):  # compacted, the layer takes its name
@@ -121,11 +121,6 @@ def _parts(layer, args, kwargs):
         return [(layer.forward_layer, (sequence,), 1), (layer.backward_layer, (sequence,), 1)]
     inner = getattr(layer, "layer", None) or getattr(layer, "branch", None)
     return [(inner, args, 1)] if isinstance(inner, keras.Layer) else []
-
-
-def _functional(model):
-    """The graph of a model."""
-    return model._functional if isinstance(model, keras.Sequential) else model
 
 
 def _example_shapes(model, input_shapes):

@@ -124,3 +124,8 @@ def is_graph(layer):
     if isinstance(layer, keras.Sequential):
         return type(layer).call is keras.Sequential.call and layer._functional is not None
     return isinstance(layer, Functional) and type(layer).call is Functional.call
+
+
+def graph_of(layer):
+    """The graph of layers that a Sequential model has inside of it; any other model or layer itself."""
+    return getattr(layer, "_functional", None) or layer
