@@ -98,10 +98,12 @@ RECIPES = {
 }
 ROWS = (
     Row("lstm-dense", "lstm", dropout=0.55),
-    Row("lstm-sparse", "lstm", 0.008, dropout=0.3, teacher="lstm-dense"),
-    Row("lstm-sparse-untaught", "lstm", 0.008, dropout=0.3, compact_dropout=0.45),
-    Row("lstm-direct", "lstm", dropout=0.45, sizes_of="lstm-sparse"),
-    Row("lstm-direct-taught", "lstm", dropout=0.3, sizes_of="lstm-sparse", teacher="lstm-dense"),
+    Row("lstm-sparse", "lstm", 0.0055, dropout=0.3, compact_dropout=0.5),
+    Row("lstm-direct", "lstm", dropout=0.5, sizes_of="lstm-sparse"),
+    Row("lstm-sparser", "lstm", 0.008, dropout=0.3, compact_dropout=0.45),
+    Row("lstm-sparser-direct", "lstm", dropout=0.45, sizes_of="lstm-sparser"),
+    Row("lstm-sparser-taught", "lstm", 0.008, dropout=0.3, teacher="lstm-dense"),
+    Row("lstm-sparser-direct-taught", "lstm", dropout=0.3, sizes_of="lstm-sparser", teacher="lstm-dense"),
     Row("gru-dense", "gru", dropout=0.5),
     Row("gru-sparse", "gru", 0.009, dropout=0.3, teacher="gru-dense"),
     Row("rhn-dense", "rhn", dropout=0.4),
@@ -151,9 +153,8 @@ def train(row: Row, text: Text, folder: Path) -> keras.Model:
         whole, model = model, tt.compact(model, tolerance=TOLERANCE)
         report = tt.compare(at_rest(whole, 1, STEPS), at_rest(model, 1, STEPS), history=curves, title=row.name)
         report.plot(folder / f"{row.name}.png")
-        for layer in model.layers:
-            if isinstance(layer, keras.layers.Dropout) and row.compact_dropout is not None:
-                layer.rate = row.compact_dropout
+        if row.compact_dropout is not None:
+            drop(model, row.compact_dropout)
     teacher = None if row.teacher is None else train(named(row.teacher), text, folder)
     trainer.fit(model, "further", len(rates), rates, teacher=teacher)
     model.save(final)
@@ -210,6 +211,19 @@ def table(results: list[Result], models: list[keras.Model], folder: Path) -> str
 def named(name: str) -> Row:
     """The row of a name."""
     return next(row for row in ROWS if row.name == name)
+
+
+def drop(model: keras.Model, rate: float) -> None:
+    """Set the rate of a model's dropouts.
+
+    Raises:
+        ValueError: they were built with the rate 0, for which Keras makes no seeds.
+    """
+    for layer in model.layers:
+        if isinstance(layer, keras.layers.Dropout):
+            if layer.rate == 0 and rate:
+                raise ValueError(f"Expected dropouts of a rate above 0 from the start. Received: layer {layer.name!r}")
+            layer.rate = rate
 
 
 def hidden(model: keras.Model) -> tuple[int, ...]:

@@ -65,6 +65,13 @@ def test_a_direct_design_has_the_sizes_that_another_row_learned(text, tmp_path, 
     assert language_rows.hidden(model) == language_rows.hidden(language_rows.train(sparse, text, tmp_path)) != (8, 8)
 
 
+def test_a_dropout_that_keras_made_no_seeds_for_cannot_be_raised():
+    model = dataclasses.replace(language_rows.named("lstm-dense"), dropout=0.0).build((3, 3), 30, 2)
+    language_rows.drop(model, 0.0)
+    with pytest.raises(ValueError, match="above 0 from the start. Received: layer 'dropout1'"):
+        language_rows.drop(model, 0.2)
+
+
 def test_the_curve_of_widths(tmp_path):
     rows = [row for row in language_rows.ROWS if row.network == "rhn"]
     results = [language_rows.Result(row, (9.0, 8.0 + place), (90 - place,), 1, 1) for place, row in enumerate(rows)]

@@ -2,11 +2,11 @@
 
     python tools/reproduce_language.py --data_dir=DIR --network=lstm --output=runs/language
 
-A dense network; a sparse one, which learns its structures in the first epochs, is compacted, and trains on with the
-dense one as its teacher; and for the LSTM without a teacher too, and its "direct design", the sparse one's sizes from
-scratch, with and without: same epochs, same learning rates. DIR holds a text in the layout of the Penn Treebank; by
-default it is that of Python's help. Checkpoints in the output folder are gone on with; the table, in Markdown, pictures
-of the weights, the TFLite files and a curve of widths are left there.
+A dense network; sparse ones, which learn their structures in the first epochs, are compacted, and train on, some with
+the dense one as their teacher; and for the LSTM "direct designs", their sizes from scratch, trained alike: same epochs,
+same learning rates. DIR holds a text in the layout of the Penn Treebank; by default it is that of Python's help.
+Checkpoints in the output folder are gone on with; the table, in Markdown, pictures of the weights, the TFLite files and
+a curve of widths are left there.
 """
 
 import sys
@@ -49,8 +49,8 @@ def main(_):
     table = language_rows.table(results, models, folder)
     print(f"\n{table}", flush=True)
     (folder / f"{NETWORK.value}.md").write_text(table + "\n", encoding="utf-8")
-    if len({result.row.strength for result in results}) > 2:
-        draw(results, folder / f"{NETWORK.value}-widths.png")
+    if NETWORK.value == "rhn":
+        draw(results, folder / "rhn-widths.png")
 
 
 def draw(results, path) -> None:
