@@ -87,6 +87,9 @@ def test_seconds_are_bounded_by_the_wire_and_fall_with_rate_and_cores(name, size
     assert time / 2 <= cost.seconds(name, size, workers, link=link, cores=2 * cores) <= time
     later = cost.Link(link.rate, link.delay + 1e-3)
     assert cost.seconds(name, size, workers, link=later, cores=cores) > time
+    bursting = cost.Link(link.rate, link.delay, burst=1e-4)
+    saved = 1e-4 * cost.METHODS[name].exchanges(workers, 1)
+    assert time - saved <= cost.seconds(name, size, workers, link=bursting, cores=cores) + 1e-12 <= time + 1e-12
 
 
 @given(names, sizes, st.integers(2, cost.LARGEST))
@@ -157,6 +160,7 @@ def test_a_step_is_computation_and_then_exchange(name, compute, size, workers, l
         lambda: cost.seconds("ring", 1000, 4),
         lambda: cost.Link(rate=0),
         lambda: cost.Link(delay=-1),
+        lambda: cost.Link(burst=-1e-3),
     ],
 )
 def test_what_no_network_is_like_is_refused(wrong):

@@ -68,7 +68,7 @@ def test_a_direct_design_has_the_sizes_that_another_row_learned(text, tmp_path, 
 def test_a_dropout_that_keras_made_no_seeds_for_cannot_be_raised():
     model = dataclasses.replace(language_rows.named("lstm-dense"), dropout=0.0).build((3, 3), 30, 2)
     language_rows.drop(model, 0.0)
-    with pytest.raises(ValueError, match="above 0 from the start. Received: layer 'dropout1'"):
+    with pytest.raises(ValueError, match=r"above 0 from the start\. Received: layer 'dropout1'"):
         language_rows.drop(model, 0.2)
 
 

@@ -22,7 +22,7 @@ import sys
 import tempfile
 
 from absl import app, flags
-from emulated_network import CannotEmulate, bits_per_second
+from emulated_network import CannotEmulate, bits_per_second, burst_seconds
 from network_lab import Lab, WorkersFailed, exit_on_signals
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
@@ -92,7 +92,8 @@ def model(method, size, workers, rate):
     if method in unknown:
         return unknown[method]
     name = cost.choose(size, workers) if method == "auto" else method
-    link = cost.Link(bits_per_second(rate) or math.inf)
+    bits = bits_per_second(rate)
+    link = cost.Link(bits or math.inf, burst=burst_seconds(bits))
     seconds = cost.seconds(name, size, workers, link=link, cores=os.cpu_count() / workers)
     return seconds, cost.BYTES[name](size, workers)
 

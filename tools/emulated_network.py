@@ -27,7 +27,7 @@ LOCKS = pathlib.Path("/run/lock") / PREFIX
 NAMESPACES = pathlib.Path("/run/netns")
 HOSTS_FILES = pathlib.Path("/etc/netns")  # `ip netns exec` shows what is in there as /etc
 QUEUE = 4_000_000  # bytes that a port of the switch holds back before it drops, as in a data centre's switch
-BURST = 0.0006  # seconds for which a card may send at full speed after a pause; at 1 Gb/s, a packet of 64 KB fits in
+BURST = 0.0006  # seconds' worth of data that a card may send at once after a pause; at 1 Gb/s, a packet of 64 KB fits
 SMALLEST_BURST = 8_000  # bytes; must be more than a frame
 HEADERS = 66  # bytes in front of a packet's data: Ethernet 14, IP 20, TCP 32
 HOLD = 0.001  # seconds' worth of data that a connection may have waiting in the card
@@ -183,9 +183,14 @@ def queues(rate, delay):
         commands.append([*parent, "handle", "1:", "netem", "delay", f"{delay * 1e6:.0f}us", "limit", "100000"])
         parent = ["parent", "1:1"]
     if rate is not None:
-        burst = max(SMALLEST_BURST, round(rate / 8 * BURST))
+        burst = round(rate / 8 * burst_seconds(rate))
         commands.append([*parent, "tbf", "rate", f"{rate:.0f}bit", "burst", str(burst), "limit", str(QUEUE)])
     return commands
+
+
+def burst_seconds(rate):
+    """For how long a card of a rate (bits/s or None) may send at full speed after a pause."""
+    return 0 if rate is None else max(BURST, 8 * SMALLEST_BURST / rate)
 
 
 def bits_per_second(text):

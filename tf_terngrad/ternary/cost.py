@@ -38,17 +38,19 @@ class Link:
     Args:
         rate: bits a second, in each direction at once.
         delay: seconds from one worker to another.
+        burst: seconds for which it sends at full speed after a pause, as emulated links do.
 
     Raises:
-        ValueError: no rate, or a negative delay.
+        ValueError: no rate, or a negative delay or burst.
     """
 
     rate: float = 1e9
     delay: float = 5e-5
+    burst: float = 0.0
 
     def __post_init__(self):
-        if not (self.rate > 0 and self.delay >= 0):
-            raise ValueError(f"Expected a rate above 0 and a delay of 0 or more. Received: {self}")
+        if not (self.rate > 0 and self.delay >= 0 and self.burst >= 0):
+            raise ValueError(f"Expected a rate above 0, and a delay and a burst of 0 or more. Received: {self}")
 
 
 def float_bytes(size: int, workers: int, width: int = 4) -> float:
@@ -138,18 +140,20 @@ class Method:
     Attributes:
         bytes: of (size, workers, levels): what each worker sends.
         steps: of (workers, levels): how many messages wait for one another.
-        collectives: of (workers, levels): how many Horovod has to agree on.
+        exchanges: of (workers, levels): how many collectives move the gradient.
         codec: seconds for each element, before and after its travel.
         decode: the same, for each element of each worker.
         travel: seconds for each byte sent, to copy and to add it while others travel.
+        questions: how many small collectives come before: whether the gradients are alike, and their scales.
     """
 
     bytes: Callable
     steps: Callable
-    collectives: Callable
+    exchanges: Callable
     codec: float
     travel: float
     decode: float = 0.0
+    questions: int = 0
 
 
 def _ring(workers, levels):
@@ -164,11 +168,6 @@ def _one(workers, levels):
     return 1
 
 
-def _three(workers, levels):
-    """Whether the gradients are alike, their scales, and their digits."""
-    return 3
-
-
 def _bytes_of_a_sum(workers, levels):
     return 1 if workers * levels <= LARGEST_LEVELS else 2
 
@@ -178,9 +177,9 @@ def _shards_steps(workers, levels):
     return 1 + _bytes_of_a_sum(workers, levels) * (workers - 1)
 
 
-def _shards_collectives(workers, levels):
-    """Whether the gradients are alike, their scales, the alltoall, and the gathering of the bytes of sums."""
-    return 3 + _bytes_of_a_sum(workers, levels)
+def _shards_exchanges(workers, levels):
+    """The alltoall, and the gathering of the bytes of sums."""
+    return 1 + _bytes_of_a_sum(workers, levels)
 
 
 def _float32(size, workers, levels=1):
@@ -194,9 +193,9 @@ def _float16(size, workers, levels=1):
 METHODS = {
     "float32": Method(_float32, _ring, _one, codec=0.0, travel=0.48e-9),
     "float16": Method(_float16, _ring, _one, codec=5.0e-9, travel=4.8e-9),
-    "words": Method(words_bytes, _ring, _three, codec=1.26e-9, travel=1.03e-9),
-    "bytes": Method(bytes_bytes, _gather, _three, codec=0.37e-9, travel=0.06e-9, decode=0.59e-9),
-    "shards": Method(shards_bytes, _shards_steps, _shards_collectives, codec=2.3e-9, travel=1.0e-9),
+    "words": Method(words_bytes, _ring, _one, codec=1.26e-9, travel=1.03e-9, questions=2),
+    "bytes": Method(bytes_bytes, _gather, _one, codec=0.37e-9, travel=0.06e-9, decode=0.59e-9, questions=2),
+    "shards": Method(shards_bytes, _shards_steps, _shards_exchanges, codec=2.3e-9, travel=1.0e-9, questions=2),
 }
 SCHEDULES = ("words", "bytes", "shards")
 BYTES = {name: method.bytes for name, method in METHODS.items()}
@@ -205,8 +204,8 @@ BYTES = {name: method.bytes for name, method in METHODS.items()}
 def seconds(name: str, size: int, workers: int, levels: int = 1, link: Link = Link(), cores: float = 1) -> float:
     """The time of one exchange.
 
-        t = (MEETING log2(N) + CYCLE collectives) / c + size (codec + N decode) / cores
-            + max(8 FRAME bytes / rate, travel bytes / c) + delay steps,    c = min(cores, 1)
+        t = (MEETING log2(N) + CYCLE (questions + exchanges)) / c + size (codec + N decode) / cores
+            + max(8 FRAME bytes / rate - burst exchanges, travel bytes / c) + delay steps,    c = min(cores, 1)
 
     Only the codec has work for several cores. It is the native one; its TensorFlow twin takes longer, and sends bytes
     without their Huffman code.
@@ -228,9 +227,10 @@ def seconds(name: str, size: int, workers: int, levels: int = 1, link: Link = Li
         raise ValueError(f"Expected a size of 0 or more, and workers. Received: size={size}, workers={workers}")
     method, core = METHODS[name], min(cores, 1)
     sent = method.bytes(size, workers, levels)
-    agreeing = (MEETING * math.log2(workers) + CYCLE * method.collectives(workers, levels)) / core
+    exchanges = method.exchanges(workers, levels)
+    agreeing = (MEETING * math.log2(workers) + CYCLE * (method.questions + exchanges)) / core
     codec = size * (method.codec + workers * method.decode) / cores
-    travel = max(8 * FRAME * sent / link.rate, method.travel * sent / core)
+    travel = max(8 * FRAME * sent / link.rate - link.burst * exchanges, method.travel * sent / core)
     return agreeing + codec + travel + link.delay * method.steps(workers, levels)
 
 
