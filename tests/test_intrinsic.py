@@ -184,6 +184,20 @@ def test_hidden_units_that_are_not_needed_leave(kind):
     assert model.evaluate(x, y, verbose=0) < 0.5 * np.var(y)
 
 
+@pytest.mark.parametrize("kind", [layers.LSTM, layers.GRU])
+@pytest.mark.parametrize("callbacks, most", [([tt.callbacks.ZeroSmallWeights(1e-3)], 6), ([], 12)])
+def test_the_wrappers_units_leave_by_small_weights_and_a_rate_that_falls_to_zero(kind, callbacks, most):
+    x, y = copy_task()
+    wrapper = tt.layers.IntrinsicSparse(kind(12), 0.05, name="hidden")
+    model = sequential(keras.Input((5, 4)), wrapper, layers.Dense(1, name="out"))
+    rate = keras.optimizers.schedules.PolynomialDecay(0.1, 20 * 8)
+    model.compile(keras.optimizers.SGD(rate, momentum=0.9), "mse")
+    model.fit(x, y, epochs=20, batch_size=32, verbose=0, callbacks=callbacks)
+    units = tt.compact(model).get_layer("hidden").units
+    assert units <= most and (callbacks or units == 12)
+    assert np.mean((model.predict(x, verbose=0) - y) ** 2) < 0.2 * np.var(y)  # evaluate adds the penalty
+
+
 def test_the_wrapper_leaves_the_compact_model():
     model = sequential(
         keras.Input((5, 4)), tt.layers.IntrinsicSparse(layers.LSTM(6), 1e-3, name="sparse"), layers.Dense(2)
