@@ -40,9 +40,10 @@ class Row:
     Args:
         name: of the row and of its folder.
         network: "lstm", "gru" or "rhn".
-        strength: of the group lasso on hidden units; 0: none.
+        strength: of the group lasso on hidden units in the first epochs; 0: none.
         dropout: of the model.
         compact_dropout: of a sparse row's compact model; None: the same. Units leave where it is weak.
+        compact_strength: of the group lasso in the further epochs; more units may leave.
         sizes_of: the name of a row whose sizes this one has from the start.
         teacher: the name of a row whose answers this one learns from too, a sparse one once it is compact.
     """
@@ -52,6 +53,7 @@ class Row:
     strength: float = 0.0
     dropout: float = 0.2
     compact_dropout: float | None = None
+    compact_strength: float = 0.0
     sizes_of: str | None = None
     teacher: str | None = None
 
@@ -77,7 +79,7 @@ RECIPES = {
         RATES,
         12,
         (
-            "paper, baseline | 82.57 / 78.57 | 1500, 1500 | 1x | 66.0M",
+            "paper, baseline | 82.57 / 78.57 | 1500, 1500 | | 66.0M",
             "paper, ISS | 82.59 / 78.65 | 373, 315 | 7.48x fewer | 21.8M",
             "paper, direct design | 90.31 / 85.66 | 373, 315 | 7.48x fewer | 21.8M",
         ),
@@ -97,13 +99,15 @@ RECIPES = {
     ),
 }
 ROWS = (
-    Row("lstm-dense", "lstm", dropout=0.55),
-    Row("lstm-sparse", "lstm", 0.0055, dropout=0.3, compact_dropout=0.5),
+    Row("lstm-dense", "lstm", dropout=0.6),
+    Row("lstm-sparse", "lstm", 0.0052, dropout=0.3, compact_dropout=0.5, compact_strength=0.003),
     Row("lstm-direct", "lstm", dropout=0.5, sizes_of="lstm-sparse"),
+    Row("lstm-direct-lasso", "lstm", dropout=0.5, compact_strength=0.003, sizes_of="lstm-sparse"),
     Row("lstm-sparser", "lstm", 0.008, dropout=0.3, compact_dropout=0.45),
     Row("lstm-sparser-direct", "lstm", dropout=0.45, sizes_of="lstm-sparser"),
-    Row("lstm-sparser-taught", "lstm", 0.008, dropout=0.3, teacher="lstm-dense"),
-    Row("lstm-sparser-direct-taught", "lstm", dropout=0.3, sizes_of="lstm-sparser", teacher="lstm-dense"),
+    Row("lstm-teacher", "lstm", dropout=0.55),
+    Row("lstm-sparser-taught", "lstm", 0.008, dropout=0.3, teacher="lstm-teacher"),
+    Row("lstm-sparser-direct-taught", "lstm", dropout=0.3, sizes_of="lstm-sparser", teacher="lstm-teacher"),
     Row("gru-dense", "gru", dropout=0.5),
     Row("gru-sparse", "gru", 0.009, dropout=0.3, teacher="gru-dense"),
     Row("rhn-dense", "rhn", dropout=0.4),
@@ -145,20 +149,31 @@ def train(row: Row, text: Text, folder: Path) -> keras.Model:
     keras.utils.set_random_seed(0)
     model = row.build(units, len(text.words), trainer.rows)
     rates = recipe.rates
-    if row.strength:
-        sparse = recipe.sparse_epochs
-        tt.sparsify(model, strength=row.strength, kinds=["hidden"])
-        curves = trainer.fit(model, "sparse", sparse, rates[:sparse], (tt.callbacks.SparsityMonitor(),))
-        rates = rates[sparse:]
-        whole, model = model, tt.compact(model, tolerance=TOLERANCE)
-        report = tt.compare(at_rest(whole, 1, STEPS), at_rest(model, 1, STEPS), history=curves, title=row.name)
-        report.plot(folder / f"{row.name}.png")
-        if row.compact_dropout is not None:
-            drop(model, row.compact_dropout)
+    if row.strength or row.compact_strength:
+        model = _made_sparse(model, row, trainer, folder)
+        rates = rates[recipe.sparse_epochs :]
     teacher = None if row.teacher is None else train(named(row.teacher), text, folder)
     trainer.fit(model, "further", len(rates), rates, teacher=teacher)
+    if row.compact_strength:
+        model = tt.compact(model, tolerance=TOLERANCE)
     model.save(final)
     return keras.models.load_model(final, compile=False)
+
+
+def _made_sparse(model, row, trainer, folder):
+    """The compact model that the first epochs leave, ready to train on."""
+    epochs = row.recipe.sparse_epochs
+    if row.strength:
+        tt.sparsify(model, strength=row.strength, kinds=["hidden"])
+    curves = trainer.fit(model, "sparse", epochs, row.recipe.rates[:epochs], (tt.callbacks.SparsityMonitor(),))
+    small = tt.compact(model, tolerance=TOLERANCE)
+    report = tt.compare(at_rest(model, 1, STEPS), at_rest(small, 1, STEPS), history=curves, title=row.name)
+    report.plot(folder / f"{row.name}.png")
+    if row.compact_dropout is not None:
+        set_dropout(small, row.compact_dropout)
+    if row.compact_strength:
+        tt.sparsify(small, strength=row.compact_strength, kinds=["hidden"])
+    return small
 
 
 def measure(row: Row, model: keras.Model, text: Text) -> Result:
@@ -213,7 +228,7 @@ def named(name: str) -> Row:
     return next(row for row in ROWS if row.name == name)
 
 
-def drop(model: keras.Model, rate: float) -> None:
+def set_dropout(model: keras.Model, rate: float) -> None:
     """Set the rate of a model's dropouts.
 
     Raises:
