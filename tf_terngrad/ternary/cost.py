@@ -134,8 +134,7 @@ class Method:
     """A way to average gradients, and what it costs a core of a processor.
 
     The seconds are fitted to what tools/benchmark_network.py measured with Gloo on 2 shared cores, of 1,000 to 5M
-    elements and up to 8 workers: 89 % of 198 times are within 25 % of these. Not so some "float32" and "float16" of up
-    to 32,000 elements, which are faster, and exchanges between processes of one machine, some of which are slower.
+    elements and up to 8 workers; docs/results.md says how well they predict.
 
     Attributes:
         bytes: of (size, workers, levels): what each worker sends.
