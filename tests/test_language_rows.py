@@ -58,8 +58,9 @@ def test_the_multiply_adds_of_a_word(text, network, expected):
     assert language_rows.measure(row, model, text).multiply_adds == expected
 
 
-def test_a_direct_design_has_the_sizes_that_another_row_learned(text, tmp_path, monkeypatch):
-    dense, direct = map(language_rows.named, ("lstm-dense", "lstm-direct"))
+@pytest.mark.parametrize("name", ["lstm-direct", "lstm-direct-lasso"])
+def test_a_direct_design_has_the_sizes_that_another_row_learned(name, text, tmp_path, monkeypatch):
+    dense, direct = map(language_rows.named, ("lstm-dense", name))
     sparse = dataclasses.replace(language_rows.named("lstm-sparse"), strength=1.4)
     monkeypatch.setattr(language_rows, "ROWS", (dense, sparse, direct))
     model = language_rows.train(direct, text, tmp_path)
