@@ -5,6 +5,7 @@ import numpy as np
 from keras import layers, ops
 
 from tf_terngrad.sparsity.compact import compact
+from tf_terngrad.sparsity.rules import graph_of
 from tf_terngrad.sparsity.structures import structures
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -35,8 +36,7 @@ def fresh_inputs(model, seed=0, batch=4):
             return ops.convert_to_tensor(rng.normal(size=shape), tensor.dtype)
         return ops.convert_to_tensor(rng.integers(0, 5, shape), tensor.dtype)
 
-    functional = getattr(model, "_functional", None) or model
-    return keras.tree.map_structure(draw, functional._inputs_struct)
+    return keras.tree.map_structure(draw, graph_of(model)._inputs_struct)
 
 
 def outputs_of(model, inputs):
@@ -61,7 +61,7 @@ def snapshot(model):
 
 def ports(model):
     """Names, shapes and types of what enters and leaves."""
-    model = getattr(model, "_functional", None) or model
+    model = graph_of(model)
     return (
         [(tensor._keras_history.operation.name, tuple(tensor.shape), tensor.dtype) for tensor in model.inputs],
         [

@@ -119,7 +119,7 @@ def average(gradients, settings, transport, step, name=NAME):
 
 
 def average_groups(groups, transport, step, name) -> list[list]:
-    """The same of each group, none of them empty; one exchange finds the largest scales for all of them.
+    """The same of each group, of one or more that are not empty; one exchange finds the largest scales for all of them.
 
     Args:
         groups: list of `Group`, whose `share_scales` are alike.
@@ -128,7 +128,7 @@ def average_groups(groups, transport, step, name) -> list[list]:
         name: of what the groups share.
     """
     loads = [_load(group, transport, step) for group in groups]
-    if groups and groups[0].settings.share_scales:
+    if groups[0].settings.share_scales:
         loads = _with_the_largest_scales(loads, transport, name)
     return [
         unflatten(_scheduled(group.settings.schedule, load), group.gradients)
@@ -138,14 +138,13 @@ def average_groups(groups, transport, step, name) -> list[list]:
 
 def _load(group, transport, step):
     """What a group moves, with scales of this worker's own."""
-    settings = group.settings
+    settings, name = group.settings, group.name
     flat, sizes = flatten(group.gradients)
     lengths = bucket_lengths(sizes, settings.bucket_size)
     thresholds, scales = codec.scale(flat, lengths, settings.clip)
-    seed = random_key(settings, step, group.name, transport.rank())
+    seed = random_key(settings, step, name, transport.rank())
     mark = _mark(lengths, settings)
-    options = seed, settings.levels, settings.share_scales, mark, transport, group.name
-    return Load(flat, lengths, thresholds, scales, *options)
+    return Load(flat, lengths, thresholds, scales, seed, settings.levels, settings.share_scales, mark, transport, name)
 
 
 def random_key(settings, step, name, worker) -> tf.Tensor:
