@@ -27,10 +27,11 @@ import tensorflow as tf
 from absl import app, flags
 
 import tf_terngrad as tt
-from models import NETWORKS, datasets
-from models.run_folder import CONFIG, open_run
-from models.tasks import LANGUAGE_MODELS, OPTIMIZERS, task_of
-from models.workers import COMPRESSIONS, this_worker
+from models import NETWORKS
+from models.data import datasets
+from models.training.run_folder import CONFIG, open_run
+from models.training.tasks import LANGUAGE_MODELS, OPTIMIZERS, task_of
+from models.training.workers import COMPRESSIONS, this_worker
 
 # What defines a run; kept in its config.json.
 RUN = [

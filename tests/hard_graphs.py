@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tf_terngrad.sparsity.wrappers import GroupSparse, SkippableBranch
+from tf_terngrad.sparsity.learn.wrappers import GroupSparse, SkippableBranch
 
 MODELS = {}
 

@@ -6,7 +6,7 @@ from graphs import Grower
 from keras import layers, ops
 from laws import randomize
 
-from tf_terngrad.sparsity.wrappers import IntrinsicSparse
+from tf_terngrad.sparsity.learn.wrappers import IntrinsicSparse
 
 MODELS = {}
 

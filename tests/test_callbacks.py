@@ -8,7 +8,7 @@ from keras import layers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tf_terngrad.sparsity.callbacks import SparsityMonitor, ZeroSmallWeights
-from tf_terngrad.sparsity.regularizers import ChannelLasso, FilterLasso
+from tf_terngrad.sparsity.learn.regularizers import ChannelLasso, FilterLasso
 from tf_terngrad.sparsity.sparsify import sparsify
 from tf_terngrad.sparsity.structures import structures
 

@@ -4,7 +4,7 @@ import hypothesis
 import hypothesis.strategies as st
 import numpy as np
 
-from tf_terngrad.sparsity.channels import Channels, Edge, Units
+from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
 
 PAIRS = st.lists(st.tuples(st.integers(0, 19), st.integers(0, 19)), max_size=30)
 

@@ -3,7 +3,7 @@
 import pytest
 import tensorflow as tf
 
-from tf_terngrad.ternary.checks import expect
+from tf_terngrad.checks import expect
 
 
 def test_what_is_good_passes():

@@ -12,10 +12,10 @@ from small_models import randomized
 from tool_modules import load
 
 import tf_terngrad as tt
-from models import quantization_rows as rows
+from models.experiments import quantization_rows as rows
+from models.experiments.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of
+from models.experiments.tf_keras_twin import check_equal, taught_by, tf_keras_twin
 from models.lstm_lm import lstm_lm
-from models.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of
-from models.tf_keras_twin import check_equal, taught_by, tf_keras_twin
 
 pytestmark = pytest.mark.filterwarnings(
     # The int8 quantizer leaves the splits of an unrolled LSTM in float32 from time to time; convert says so.

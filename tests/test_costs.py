@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tf_terngrad.sparsity.report import multiply_adds
-from tf_terngrad.sparsity.report.costs import layer_costs
-from tf_terngrad.sparsity.report.multiply_adds import register_cost
-from tf_terngrad.sparsity.wrappers import IntrinsicSparse
+from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.learn.wrappers import IntrinsicSparse
+from tf_terngrad.sparsity.rules import multiply_adds
+from tf_terngrad.sparsity.rules.multiply_adds import register_cost
 
 layers = keras.layers
 

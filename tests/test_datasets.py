@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from models import datasets
+from models.data import datasets
 
 RANDOM = np.random.default_rng(3)
 

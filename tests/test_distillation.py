@@ -2,9 +2,9 @@ import keras
 import numpy as np
 import pytest
 
-from models.augmentation import shift
-from models.distillation import Distillation, accuracy, lesson
-from models.training import Trainer
+from models.data.augmentation import shift
+from models.training.distillation import Distillation, accuracy, lesson
+from models.training.trainer import Trainer
 
 RANDOM = np.random.default_rng(5)
 IMAGES, LABELS = RANDOM.normal(size=(60, 3, 2, 1)).astype("float32"), RANDOM.integers(0, 3, 60)

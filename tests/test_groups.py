@@ -9,8 +9,8 @@ import small_models
 import tensorflow as tf
 from group_oracles import lasso_and_gradient, members, shrunk, squared_norm, values
 
-from tf_terngrad.sparsity import penalties
-from tf_terngrad.sparsity.groups import Groups
+from tf_terngrad.sparsity.learn import penalties
+from tf_terngrad.sparsity.learn.groups import Groups
 from tf_terngrad.sparsity.structures import Slice, Structure, structures
 
 

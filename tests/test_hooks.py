@@ -7,8 +7,8 @@ import tensorflow as tf
 from group_oracles import lasso_and_gradient
 from keras import layers
 
-from tf_terngrad.sparsity import hooks
-from tf_terngrad.sparsity.regularizers import FilterLasso
+from tf_terngrad.sparsity.learn import hooks
+from tf_terngrad.sparsity.learn.regularizers import FilterLasso
 from tf_terngrad.sparsity.sparsify import METHODS, sparsify
 from tf_terngrad.sparsity.structures import structures
 

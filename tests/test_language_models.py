@@ -4,10 +4,10 @@ import pytest
 from laws import check_laws, check_widths, random_members, randomize, zero_members
 
 import tf_terngrad as tt
-from models.language_training import LanguageTrainer, at_rest
+from models.data.text import load_text
 from models.lstm_lm import lstm_lm
 from models.rhn import rhn
-from models.text import load_text
+from models.training.language_trainer import LanguageTrainer, at_rest
 
 MODELS = {
     "lstm": lambda **options: lstm_lm(40, (6, 9), **options),

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 from tool_modules import load
 
-from models import language_rows
-from models.text import load_text
+from models.data.text import load_text
+from models.experiments import language_rows
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tf_terngrad.sparsity import penalties
+from tf_terngrad.sparsity.learn import penalties
 
 QUICK = settings(max_examples=40)
 SIZES = st.floats(min_value=1e-3, max_value=100.0)

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as arrays
 
-from tf_terngrad.sparsity import regularizers
+from tf_terngrad.sparsity.learn import regularizers
 
 STRENGTH = 0.25
 PAPER = ["FilterLasso", "ChannelLasso", "ShapeLasso", "Filter2DLasso", "LayerLasso"]

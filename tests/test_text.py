@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from models.text import load_text
+from models.data.text import load_text
 
 
 def write(folder, **parts):

@@ -10,10 +10,10 @@ import keras
 import numpy as np
 import pytest
 
-from models.checkpoint import EpochCheckpoint
 from models.rhn import HighwayCell
-from models.run_folder import open_run, write_atomically
-from models.training import Trainer, batches
+from models.training.checkpoint import EpochCheckpoint
+from models.training.run_folder import open_run, write_atomically
+from models.training.trainer import Trainer, batches
 
 RANDOM = np.random.default_rng(11)
 CHECKOUT = Path(__file__).parents[1]

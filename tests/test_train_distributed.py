@@ -12,8 +12,8 @@ import psutil
 import pytest
 from workers import run_workers
 
-from models.training import Trainer, batches
-from models.workers import Worker, this_worker
+from models.training.trainer import Trainer, batches
+from models.training.workers import Worker, this_worker
 
 CHECKOUT = Path(__file__).parents[1]
 HOROVODRUN = Path(sys.executable).with_name("horovodrun")
@@ -70,7 +70,7 @@ def sparse_training(folder, compression):
 
     import tf_terngrad as tt
     from models import lenet
-    from models.workers import HorovodWorker
+    from models.training.workers import HorovodWorker
 
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 2, 256)

@@ -6,7 +6,7 @@ import oracles
 import pytest
 import tensorflow as tf
 
-from tf_terngrad.sparsity import regularizers, wrappers
+from tf_terngrad.sparsity.learn import regularizers, wrappers
 
 STRENGTH = 0.25
 CASES = [case for case in oracles.CASES if case.name != "SeparableConv1D-depthwise"]

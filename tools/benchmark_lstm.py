@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tf_terngrad as tt
 from models.lstm_lm import lstm_lm
-from tf_terngrad.sparsity.report.costs import layer_costs
+from tf_terngrad.costs import layer_costs
 
 DENSE = flags.DEFINE_list("dense", ["1500", "1500"], "Hidden units of the dense network's LSTMs.")
 COMPACT = flags.DEFINE_list("compact", ["373", "315"], "Hidden units of the compact one's.")

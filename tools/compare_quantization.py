@@ -22,12 +22,13 @@ from absl import app, flags
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tf_terngrad as tt
-from models import datasets, quantization_rows
-from models.language_training import LanguageTrainer, at_rest
+from models.data import datasets
+from models.data.text import load_text
+from models.experiments import quantization_rows
 from models.lenet import lenet
 from models.lstm_lm import lstm_lm
-from models.text import load_text
-from models.training import Trainer
+from models.training.language_trainer import LanguageTrainer, at_rest
+from models.training.trainer import Trainer
 
 OUTPUT = flags.DEFINE_string("output", "runs/quantization", "Folder for checkpoints, files and tables.")
 NETWORK = flags.DEFINE_enum("network", None, ["lenet", "lstm"], "Only this network.")

@@ -14,7 +14,8 @@ from absl import app, flags
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from models import datasets, mnist_rows
+from models.data import datasets
+from models.experiments import mnist_rows
 
 DATA = flags.DEFINE_string("data_dir", None, "Folder with mnist.npz; without it MNIST is downloaded.")
 OUTPUT = flags.DEFINE_string("output", "runs/mnist", "Folder for checkpoints and models.")

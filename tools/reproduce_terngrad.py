@@ -19,7 +19,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from matplotlib.figure import Figure
 from plot_style import INK, apply_style
 
-from models import datasets, terngrad_rows
+from models.data import datasets
+from models.experiments import terngrad_rows
 
 RECIPE = flags.DEFINE_enum("recipe", "lenet", sorted(terngrad_rows.RECIPES), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with mnist.npz or cifar10_jpeg.npz; without it, a download.")

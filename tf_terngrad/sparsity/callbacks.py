@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_terngrad.sparsity import hooks, penalties
+from tf_terngrad.sparsity.learn import hooks, penalties
 from tf_terngrad.sparsity.report import pictures
 from tf_terngrad.sparsity.structures import NOUNS, structures
 
@@ -162,4 +162,4 @@ class _Hold(hooks.Hook):
 
 
 def _is_watched(regularizer):
-    return type(regularizer).__module__.startswith(__package__)
+    return type(regularizer).__module__.startswith("tf_terngrad.")

@@ -8,9 +8,9 @@ import warnings
 import keras
 import numpy as np
 
-from tf_terngrad.sparsity.graph import Graph, check_model
-from tf_terngrad.sparsity.plan import make_plan, named_units
-from tf_terngrad.sparsity.rebuild import Builder
+from tf_terngrad.sparsity.graph.follow import Graph, check_model
+from tf_terngrad.sparsity.remove.plan import make_plan, named_units
+from tf_terngrad.sparsity.remove.rebuild import Builder
 from tf_terngrad.sparsity.structures import from_graph
 
 

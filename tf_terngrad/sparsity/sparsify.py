@@ -6,8 +6,8 @@ import fnmatch
 import keras
 from keras import ops
 
-from tf_terngrad.sparsity import hooks, penalties
-from tf_terngrad.sparsity.groups import Groups
+from tf_terngrad.sparsity.learn import hooks, penalties
+from tf_terngrad.sparsity.learn.groups import Groups
 from tf_terngrad.sparsity.structures import KINDS, structures
 
 METHODS = ("proximal", "subgradient")

@@ -5,8 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 
-from tf_terngrad.sparsity.branches import find_branches
-from tf_terngrad.sparsity.graph import Graph, check_model
+from tf_terngrad.sparsity.graph.branches import find_branches
+from tf_terngrad.sparsity.graph.follow import Graph, check_model
 from tf_terngrad.sparsity.rules import rule_for
 
 NOUNS = {

@@ -6,8 +6,8 @@ import functools
 import keras
 import tensorflow as tf
 
+from tf_terngrad.checks import expect
 from tf_terngrad.ternary import transport
-from tf_terngrad.ternary.checks import expect
 from tf_terngrad.ternary.exchange import SCHEDULES, average, average_rows
 from tf_terngrad.ternary.quantize import FLOATS, check_bucket_size, check_clip, check_integer, check_levels
 

@@ -18,8 +18,8 @@ from typing import Protocol
 
 import tensorflow as tf
 
+from tf_terngrad.checks import expect
 from tf_terngrad.ternary import codec, cost
-from tf_terngrad.ternary.checks import expect
 from tf_terngrad.ternary.layout import (
     BYTE_STRIDE,
     HIGH,

@@ -5,8 +5,8 @@ import numbers
 
 import tensorflow as tf
 
+from tf_terngrad.checks import expect
 from tf_terngrad.ternary import codec
-from tf_terngrad.ternary.checks import expect
 
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 

@@ -3,8 +3,8 @@
 import numpy as np
 import tensorflow as tf
 
+from tf_terngrad.checks import expect
 from tf_terngrad.ternary import huffman
-from tf_terngrad.ternary.checks import expect
 from tf_terngrad.ternary.layout import (
     BYTE_STRIDE,
     LARGEST_LEVELS,

@@ -8,9 +8,9 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_terngrad.sparsity.intrinsic import IntrinsicSparse
+from tf_terngrad.sparsity.learn.intrinsic import IntrinsicSparse
+from tf_terngrad.sparsity.learn.wrappers import GroupSparse
 from tf_terngrad.sparsity.rules import graph_of
-from tf_terngrad.sparsity.wrappers import GroupSparse
 from tf_terngrad.tflite.check import compare_outputs, keras_outputs
 from tf_terngrad.tflite.litert import Runner
 from tf_terngrad.tflite.ports import FREE_SIZE, identifier, integer_limit, ports, random_arrays, unique

@@ -2,6 +2,6 @@
 
 from tf_terngrad.sparsity.report.comparison import compare
 from tf_terngrad.sparsity.report.content import Report
-from tf_terngrad.sparsity.report.multiply_adds import register_cost
+from tf_terngrad.sparsity.rules.multiply_adds import register_cost
 
 __all__ = ["Report", "compare", "register_cost"]

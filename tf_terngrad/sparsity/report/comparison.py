@@ -7,11 +7,11 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from tf_terngrad.sparsity import layouts
-from tf_terngrad.sparsity.graph import check_model
+from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.graph.follow import check_model
 from tf_terngrad.sparsity.report.content import Report, Row
-from tf_terngrad.sparsity.report.costs import layer_costs
 from tf_terngrad.sparsity.report.pictures import weight_matrix
+from tf_terngrad.sparsity.rules import axes as layouts
 
 
 def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None):

@@ -1,6 +1,6 @@
 """How each family of layers ties its dimensions: a registry by layer type, open through `register_rule`."""
 
-from tf_terngrad.sparsity.channels import Channels
+from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.applications import Scale
 from tf_terngrad.sparsity.rules.base import Rule, graph_of, is_graph, register_rule, rule_for
 from tf_terngrad.sparsity.rules.cells import Cell, GatedCell, silent_units

@@ -10,7 +10,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from tf_terngrad.sparsity.channels import Channels
+from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
 from tf_terngrad.sparsity.rules.elementwise import apply_activation, why_not_elementwise
 

@@ -7,9 +7,8 @@ import keras
 from keras import tree
 from keras.src.models.functional import Functional
 
-from tf_terngrad.sparsity.channels import Edge
+from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
-from tf_terngrad.sparsity.wrappers import GroupSparse, IntrinsicSparse, SkippableBranch
 
 
 class NestedModel(Rule):
@@ -111,6 +110,3 @@ class Residual(Rule):
 
 register_rule(Functional, NestedModel())
 register_rule(keras.layers.TimeDistributed, TimeDistributed())
-register_rule(GroupSparse, Wrapped())
-register_rule(IntrinsicSparse, Wrapped())
-register_rule(SkippableBranch, Residual())

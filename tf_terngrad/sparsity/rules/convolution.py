@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from tf_terngrad.sparsity.channels import Channels
+from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 from tf_terngrad.sparsity.rules.elementwise import activate
 

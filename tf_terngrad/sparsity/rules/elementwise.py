@@ -7,7 +7,7 @@ from keras.src.ops import core as core_operations
 from keras.src.ops import nn as nn_operations
 from keras.src.ops import numpy as numpy_operations
 
-from tf_terngrad.sparsity.channels import Edge
+from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
 
 _ACROSS_CHANNELS = ("softmax", "log_softmax", "sparsemax", "glu")

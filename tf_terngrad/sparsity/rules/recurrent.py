@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.sparsity.channels import Channels, Edge
+from tf_terngrad.sparsity.graph.channels import Channels, Edge
 from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
 from tf_terngrad.sparsity.rules.cells import unknown_cell, with_config
 

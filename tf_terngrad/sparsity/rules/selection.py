@@ -5,7 +5,7 @@ import numpy as np
 from keras import tree
 from keras.src.ops import numpy as numpy_operations
 
-from tf_terngrad.sparsity.channels import Channels, Edge
+from tf_terngrad.sparsity.graph.channels import Channels, Edge
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
 

@@ -6,8 +6,8 @@ import math
 import keras
 import tensorflow as tf
 
+from tf_terngrad.checks import expect
 from tf_terngrad.ternary import codec
-from tf_terngrad.ternary.checks import expect
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.distributed.settings import Settings
 from tf_terngrad.ternary.exchange import NAME, for_rows, random_key

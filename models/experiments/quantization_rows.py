@@ -13,8 +13,8 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import tf_terngrad as tt
-from models.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of, tfmot
-from models.tf_keras_twin import check_equal, taught_by, tf_keras_twin
+from models.experiments.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of, tfmot
+from models.experiments.tf_keras_twin import check_equal, taught_by, tf_keras_twin
 from tf_terngrad.tflite.litert import quiet
 
 CALIBRATION = 200

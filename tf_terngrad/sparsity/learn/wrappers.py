@@ -3,9 +3,12 @@
 import keras
 from keras import ops
 
-from tf_terngrad.sparsity import layouts, penalties
-from tf_terngrad.sparsity.intrinsic import IntrinsicSparse
-from tf_terngrad.sparsity.shared_penalty import penalize_together
+from tf_terngrad.sparsity.learn import penalties
+from tf_terngrad.sparsity.learn.intrinsic import IntrinsicSparse
+from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
+from tf_terngrad.sparsity.rules import axes as layouts
+from tf_terngrad.sparsity.rules import register_rule
+from tf_terngrad.sparsity.rules.compositions import Residual, Wrapped
 
 __all__ = ["GroupSparse", "IntrinsicSparse", "SkippableBranch"]
 
@@ -180,3 +183,7 @@ def _as_layer(branch):
             f"Received: branch={branch!r}"
         )
     return branch if isinstance(branch, keras.Layer) else keras.Sequential(layers)
+
+
+register_rule(GroupSparse, Wrapped())
+register_rule(SkippableBranch, Residual())

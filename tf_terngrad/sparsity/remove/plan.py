@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 
-from tf_terngrad.sparsity.graph import LINK
+from tf_terngrad.sparsity.graph.follow import LINK
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.structures import from_graph
 

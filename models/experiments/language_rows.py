@@ -6,11 +6,11 @@ from pathlib import Path
 import keras
 
 import tf_terngrad as tt
-from models.language_training import LanguageTrainer, at_rest
+from models.data.text import Text
 from models.lstm_lm import lstm_lm
 from models.rhn import rhn
-from models.text import Text
-from tf_terngrad.sparsity.report.costs import layer_costs
+from models.training.language_trainer import LanguageTrainer, at_rest
+from tf_terngrad.costs import layer_costs
 
 STEPS = 35
 TOLERANCE = 1e-4

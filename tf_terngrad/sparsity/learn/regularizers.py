@@ -25,8 +25,9 @@ import numbers
 import keras
 from keras import ops
 
-from tf_terngrad.sparsity import layouts, penalties
-from tf_terngrad.sparsity.structured_regularizer import StructuredRegularizer, SumRegularizer
+from tf_terngrad.sparsity.learn import penalties
+from tf_terngrad.sparsity.learn.structured_regularizer import StructuredRegularizer, SumRegularizer
+from tf_terngrad.sparsity.rules import axes as layouts
 
 __all__ = [
     "BlockLasso",

@@ -11,9 +11,9 @@ import numpy as np
 
 import tf_terngrad as tt
 from models import NETWORKS
-from models.training import Trainer
-from tf_terngrad.sparsity.penalties import zero_small
-from tf_terngrad.sparsity.report.costs import layer_costs
+from models.training.trainer import Trainer
+from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.learn.penalties import zero_small
 
 EPOCHS = {"lenet": (10, 60), "mlp": (20, 30)}
 LEARNING_RATE = 0.05

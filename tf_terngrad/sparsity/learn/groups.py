@@ -3,7 +3,7 @@
 import numpy as np
 from keras import ops
 
-from tf_terngrad.sparsity import penalties
+from tf_terngrad.sparsity.learn import penalties
 
 
 class Groups:

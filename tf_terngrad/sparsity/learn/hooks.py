@@ -7,7 +7,7 @@ import inspect
 
 from keras import ops
 
-from tf_terngrad.sparsity import penalties
+from tf_terngrad.sparsity.learn import penalties
 
 
 class Hook:

@@ -2,8 +2,8 @@
 
 import dataclasses
 
-from tf_terngrad.sparsity.channels import Weight
-from tf_terngrad.sparsity.graph import Graph
+from tf_terngrad.sparsity.graph.channels import Weight
+from tf_terngrad.sparsity.graph.follow import Graph
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.elementwise import Sum
 

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.augmentation import shift
-from models.distillation import Distillation, accuracy, label_loss, lesson
-from models.stage import train_stage
-from models.workers import Worker
+from models.data.augmentation import shift
+from models.training.distillation import Distillation, accuracy, label_loss, lesson
+from models.training.stage import train_stage
+from models.training.workers import Worker
 
 EVALUATION_BATCH = 1000
 
@@ -84,7 +84,7 @@ class Trainer:
             learning_rate: at the start; it falls to 0 along a cosine.
             callbacks: further Keras callbacks.
             teacher: a trained model of the same data, whose softened answers the model learns beside the labels, from
-                images that are shifted by up to a pixel (`models.augmentation`); None: the images and labels alone.
+                images that are shifted by up to a pixel (`models.data.augmentation`); None: images and labels alone.
 
         Returns:
             The curves, one value an epoch, by name.

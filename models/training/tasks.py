@@ -5,12 +5,13 @@ from pathlib import Path
 
 import keras
 
-from models import NETWORKS, datasets
-from models.language_training import LanguageTrainer, at_rest
+from models import NETWORKS
+from models.data import datasets
+from models.data.text import load_text
 from models.lstm_lm import lstm_lm
 from models.rhn import rhn
-from models.text import load_text
-from models.training import Trainer
+from models.training.language_trainer import LanguageTrainer, at_rest
+from models.training.trainer import Trainer
 
 LANGUAGE_MODELS = {"lstm_lm": lstm_lm, "rhn": rhn}
 

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 
-from tf_terngrad.sparsity.channels import Channels, Reading, Weight
+from tf_terngrad.sparsity.graph.channels import Channels, Reading, Weight
 from tf_terngrad.sparsity.rules.base import rule_for
 
 

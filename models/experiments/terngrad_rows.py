@@ -11,10 +11,10 @@ import tensorflow as tf
 
 import tf_terngrad as tt
 from models import NETWORKS
-from models.augmentation import centre, crop
-from models.distillation import label_loss
-from models.run_folder import write_atomically
-from models.training import EVALUATION_BATCH, batches
+from models.data.augmentation import centre, crop
+from models.training.distillation import label_loss
+from models.training.run_folder import write_atomically
+from models.training.trainer import EVALUATION_BATCH, batches
 
 POINTS = 20  # of a curve
 
@@ -25,7 +25,7 @@ class Recipe:
 
     Args:
         network: a key of `models.NETWORKS`.
-        dataset: a name that `models.datasets.load` knows.
+        dataset: a name that `models.data.datasets.load` knows.
         image_shape: of what it is given.
         optimizers: name -> from a learning-rate schedule to an optimizer, and the rate at the start.
         power: of the schedule's polynomial, which ends at 0; 0: the rate stays.
@@ -125,7 +125,7 @@ def train(row: Row, seed: int, data: tuple, folder: Path, iterations: int | None
     Args:
         row: what to train.
         seed: of the initial weights, the order of the examples and the digits.
-        data: as `models.datasets.load` gives it.
+        data: as `models.data.datasets.load` gives it.
         folder: where the curves are kept; of the first seed, histograms of ternary gradients too, at the beginning,
             half of the way and at the end.
         iterations: instead of the recipe's.

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models.run_folder import write_atomically
+from models.training.run_folder import write_atomically
 
 
 class EpochCheckpoint(keras.callbacks.Callback):

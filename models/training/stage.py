@@ -6,8 +6,8 @@ from pathlib import Path
 import keras
 import tensorflow as tf
 
-from models.checkpoint import EpochCheckpoint
-from models.workers import Worker
+from models.training.checkpoint import EpochCheckpoint
+from models.training.workers import Worker
 
 
 def train_stage(

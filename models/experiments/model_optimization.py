@@ -4,7 +4,7 @@ It works on TensorFlow 2.21 and beside Keras 3, on four conditions:
 
 - Importing it sets TF_USE_LEGACY_KERAS for this process and those that it starts, and turns a `tf.keras` that nobody
   has used yet into tf_keras. Here `tf.keras` is used first, which keeps it Keras 3, and the variable is taken back.
-- It recognizes the classes of tf_keras alone: a model of Keras 3 needs a twin (`models.tf_keras_twin`).
+- It recognizes the classes of tf_keras alone: a model of Keras 3 needs a twin (`models.experiments.tf_keras_twin`).
 - `cluster_weights` wraps the very layers that it is given; the model that they came from cannot be used again, nor be
   quantized. So every way starts from a twin of its own.
 - It asks for a module that Python 3.12 has dropped, distutils; there it needs setuptools, which has a copy.

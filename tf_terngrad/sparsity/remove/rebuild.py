@@ -9,8 +9,8 @@ import numpy as np
 from keras import tree
 from keras.src.saving.serialization_lib import SafeModeScope
 
-from tf_terngrad.sparsity.channels import Edge
-from tf_terngrad.sparsity.graph import run_nodes
+from tf_terngrad.sparsity.graph.channels import Edge
+from tf_terngrad.sparsity.graph.follow import run_nodes
 from tf_terngrad.sparsity.rules import graph_of, rule_for
 from tf_terngrad.sparsity.rules.selection import take
 

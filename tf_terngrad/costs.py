@@ -10,11 +10,11 @@ from collections.abc import Callable, Sequence
 import keras
 from keras import tree
 
-from tf_terngrad.sparsity.graph import check_model
-from tf_terngrad.sparsity.report.multiply_adds import cost_rule
+from tf_terngrad.sparsity.graph.follow import check_model
+from tf_terngrad.sparsity.learn.wrappers import GroupSparse, IntrinsicSparse
 from tf_terngrad.sparsity.rules import graph_of, is_graph
+from tf_terngrad.sparsity.rules.multiply_adds import cost_rule
 from tf_terngrad.sparsity.rules.recurrent import arguments
-from tf_terngrad.sparsity.wrappers import GroupSparse, IntrinsicSparse
 
 
 @dataclasses.dataclass

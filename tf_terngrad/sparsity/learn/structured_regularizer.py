@@ -42,7 +42,7 @@ class SumRegularizer(StructuredRegularizer):
     Raises:
         ValueError: If there are none, or one is not a `keras.regularizers.Regularizer`.
 
-    >>> from tf_terngrad.sparsity.regularizers import FilterLasso, ShapeLasso
+    >>> from tf_terngrad.sparsity.learn.regularizers import FilterLasso, ShapeLasso
     >>> total = FilterLasso(5e-4) + ShapeLasso(1e-4) + keras.regularizers.L2(1e-5)
     >>> len(total.regularizers)
     3

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.sparsity.call import Call
-from tf_terngrad.sparsity.channels import Channels, Edge, Units
+from tf_terngrad.sparsity.graph.calls import Call
+from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
 from tf_terngrad.sparsity.rules import Rule, graph_of, is_graph, rule_for
 from tf_terngrad.sparsity.rules.selection import gathers
 

@@ -9,10 +9,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from models.distillation import Distillation
-from models.stage import train_stage
-from models.text import Text
-from models.workers import Worker
+from models.data.text import Text
+from models.training.distillation import Distillation
+from models.training.stage import train_stage
+from models.training.workers import Worker
 
 
 @dataclasses.dataclass(frozen=True)

@@ -3,8 +3,10 @@
 import keras
 from keras import ops
 
-from tf_terngrad.sparsity import penalties
-from tf_terngrad.sparsity.shared_penalty import penalize_together
+from tf_terngrad.sparsity.learn import penalties
+from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
+from tf_terngrad.sparsity.rules import register_rule
+from tf_terngrad.sparsity.rules.compositions import Wrapped
 
 _GATED_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
 
@@ -123,3 +125,6 @@ def _gated_cells(layer):
     else:
         return [layer if isinstance(layer, _GATED_CELLS) else None]
     return [cell for part in parts for cell in _gated_cells(part)]
+
+
+register_rule(IntrinsicSparse, Wrapped())

@@ -3,7 +3,7 @@
 import keras
 import numpy as np
 
-from models.augmentation import shifts
+from models.data.augmentation import shifts
 
 
 class Distillation(keras.losses.Loss):

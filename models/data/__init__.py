@@ -1,0 +1,1 @@
+"""Data sets and texts that networks are trained on, and how images are augmented."""

@@ -1,0 +1,1 @@
+"""The rows of the result tables: networks with their recipes, one module a table."""

@@ -1,0 +1,1 @@
+"""A model as dimensions: its calls followed, channel by channel, and replayed."""

@@ -1,0 +1,1 @@
+"""What makes groups of weights zero while a model trains: penalties, the proximal step, regularizers, wrappers."""
