@@ -4,8 +4,8 @@ import keras
 import numpy as np
 from keras import layers, ops
 
+from tf_terngrad.keras_internals import graph_of
 from tf_terngrad.sparsity.compact import compact
-from tf_terngrad.sparsity.rules import graph_of
 from tf_terngrad.sparsity.structures import structures
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}

@@ -1,11 +1,134 @@
-"""What can only be told when it runs: refused with a message that reads as one, eagerly and in a graph."""
+"""One answer for every kind of argument: what is an integer, a number, one of these. Errors of one grammar.
+
+Every error says who was given what, what was expected, what came, and what to do where that is not plain:
+
+    TernGrad: expected `levels` to be an integer from 1 to 127. Received: levels=200
+"""
+
+import math
+import numbers
 
 import numpy as np
 import tensorflow as tf
 
+LARGEST_INTEGER = 2**63 - 1
+
+
+def integer(value, name: str, owner: str, least: int = -LARGEST_INTEGER - 1, most: int = LARGEST_INTEGER) -> int:
+    """The value as Python's own integer; use it for every count, size and number of steps.
+
+    Args:
+        value: what a user gave. NumPy's integers are integers; True and 2.0 are not.
+        name: of the argument.
+        owner: the class, function or layer that was given it.
+        least: the smallest that is taken.
+        most: the largest.
+
+    Raises:
+        TypeError: it is no integer.
+        ValueError: it is out of range.
+
+    >>> integer(np.int64(2), "every", "SparsityMonitor", least=1)
+    2
+    >>> integer(0, "every", "SparsityMonitor", least=1)
+    Traceback (most recent call last):
+        ...
+    ValueError: SparsityMonitor: expected `every` to be an integer of at least 1. Received: every=0
+    """
+    expected = f"an integer{_range(least, most)}"
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
+        raise TypeError(refusal(owner, name, expected, value))
+    if not least <= value <= most:
+        raise ValueError(refusal(owner, name, expected, value))
+    return int(value)
+
+
+def number(value, name: str, owner: str, least: float = 0.0, below: float = math.inf) -> float:
+    """The value as Python's own float, finite and in [least, below); use it for every strength, share and tolerance.
+
+    Args:
+        value: what a user gave. NumPy's numbers are numbers; True, "1" and NaN are not.
+        name: of the argument.
+        owner: the class, function or layer that was given it.
+        least: the smallest number that is taken.
+        below: the number that all that are taken lie below.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is NaN, infinite or out of range.
+
+    >>> number(1, "strength", "FilterLasso")
+    1.0
+    >>> number(-1.0, "strength", "FilterLasso")
+    Traceback (most recent call last):
+        ...
+    ValueError: FilterLasso: expected `strength` to be a finite number of at least 0. Received: strength=-1.0
+    """
+    expected = f"a finite number of at least {least:g}" + ("" if below == math.inf else f" and below {below:g}")
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(refusal(owner, name, expected, value))
+    if not (least <= value < below and math.isfinite(value)):
+        raise ValueError(refusal(owner, name, expected, value))
+    return float(value)
+
+
+def positive(value, name: str, owner: str) -> float:
+    """The value as Python's own float, finite and above 0; use it where 0 has no meaning, as for a rate.
+
+    Raises:
+        TypeError: it is no number.
+        ValueError: it is NaN, infinite, 0 or less.
+
+    >>> positive(2.5, "clip", "TernGrad")
+    2.5
+    """
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(refusal(owner, name, "a finite number above 0", value))
+    if not 0 < value < math.inf:
+        raise ValueError(refusal(owner, name, "a finite number above 0", value))
+    return float(value)
+
+
+def flag(value, name: str, owner: str) -> bool:
+    """The value as Python's own Boolean; use it for every switch.
+
+    Raises:
+        TypeError: it is neither True nor False.
+
+    >>> flag(np.True_, "share_scales", "TernGrad")
+    True
+    """
+    if not isinstance(value, (bool, np.bool_)):
+        raise TypeError(refusal(owner, name, "True or False", value))
+    return bool(value)
+
+
+def one_of(value, choices, name: str, owner: str):
+    """The value, if it is one of some; use it for every argument that names a way to do something.
+
+    Raises:
+        ValueError: it is none of them.
+
+    >>> one_of("sum", ("average", "sum"), "op", "DistributedOptimizer")
+    'sum'
+    """
+    choices = tuple(choices)
+    if not any(type(value) is type(choice) and value == choice for choice in choices):
+        raise ValueError(refusal(owner, name, f"one of {', '.join(map(repr, choices))}", value))
+    return value
+
+
+def refusal(owner: str, name: str, expected: str, received, remedy: str = "") -> str:
+    """The sentence of an error: who, what was expected, what came, and what to do.
+
+    >>> refusal("compact", "round_to", "an integer of at least 1", 0, "Use 8 for most accelerators.")
+    'compact: expected `round_to` to be an integer of at least 1. Received: round_to=0. Use 8 for most accelerators.'
+    """
+    return f"{owner}: expected `{name}` to be {expected}. Received: {name}={received!r}" + (remedy and f". {remedy}")
+
 
 def expect(good, *message) -> list:
-    """Refuse what is not good.
+    """Refuse what can only be told when it runs, eagerly and in a graph, with a message that reads as one.
 
     Args:
         good: boolean scalar, a tensor.
@@ -22,6 +145,12 @@ def expect(good, *message) -> list:
     if not good:
         raise tf.errors.InvalidArgumentError(None, None, " ".join(map(_text, message)))
     return []
+
+
+def _range(least, most):
+    if most < LARGEST_INTEGER:
+        return f" from {least} to {most}"
+    return f" of at least {least}" if least > -LARGEST_INTEGER - 1 else ""
 
 
 def _text(part) -> str:

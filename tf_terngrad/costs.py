@@ -5,14 +5,14 @@ into the layer before it; biases, activations, pooling and element-wise operatio
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import keras
 from keras import tree
 
-from tf_terngrad.sparsity.graph.follow import check_model
+from tf_terngrad.keras_internals import is_graph
+from tf_terngrad.sparsity.graph.replay import check_model, replay
 from tf_terngrad.sparsity.learn.wrappers import GroupSparse, IntrinsicSparse
-from tf_terngrad.sparsity.rules import graph_of, is_graph
 from tf_terngrad.sparsity.rules.multiply_adds import cost_rule
 from tf_terngrad.sparsity.rules.recurrent import arguments
 
@@ -71,17 +71,17 @@ class _Walk:
     def run(self, model, inputs, prefix, times):
         """Follow a model that is called `times` times on these inputs."""
 
-        def follow(operation) -> Callable:
-            return lambda *args, **kwargs: self.call(operation, prefix, times, args, kwargs)
+        def follow(node, args, kwargs):
+            return self.call(node.operation, prefix, times, args, kwargs)
 
-        return graph_of(model)._run_through_graph(inputs, operation_fn=follow)
+        return replay(model, inputs, follow)
 
     def call(self, layer, prefix, times, args, kwargs, name=None):
         if isinstance(layer, (GroupSparse, IntrinsicSparse)):  # compacted, the layer takes its name
             return self.call(layer.layer, prefix, times, args, kwargs, layer.name)
         path = prefix + (name or layer.name)
         if is_graph(layer):
-            return self.run(layer, args or tuple(kwargs.values()), f"{path}/", times)
+            return self.run(layer, _tensors(args or tuple(kwargs.values())), f"{path}/", times)
         outputs = _outputs(layer, args, kwargs)
         parts = _parts(layer, args, kwargs)
         for part, part_args, repeated in parts:
@@ -96,6 +96,11 @@ class _Walk:
         count = cost_rule(layer)(layer, output, *args, **kwargs) if known else None
         cost = self.costs.setdefault(id(layer), LayerCost(path, layer, output.shape, 0))
         cost.multiply_adds = None if None in (count, cost.multiply_adds) else cost.multiply_adds + times * count
+
+
+def _tensors(arguments):
+    """The tensors that enter a nested model, without masks."""
+    return tree.flatten(arguments[0])
 
 
 def _outputs(layer, args, kwargs):

@@ -8,7 +8,8 @@ import warnings
 import keras
 import numpy as np
 
-from tf_terngrad.sparsity.graph.follow import Graph, check_model
+from tf_terngrad.sparsity.graph.follow import Graph
+from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.remove.plan import make_plan, named_units
 from tf_terngrad.sparsity.remove.rebuild import Builder
 from tf_terngrad.sparsity.structures import from_graph

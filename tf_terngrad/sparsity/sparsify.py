@@ -6,6 +6,7 @@ import fnmatch
 import keras
 from keras import ops
 
+from tf_terngrad.keras_internals import batches_seen
 from tf_terngrad.sparsity.learn import hooks, penalties
 from tf_terngrad.sparsity.learn.groups import Groups
 from tf_terngrad.sparsity.structures import KINDS, structures
@@ -263,8 +264,8 @@ class Sparsity:
         step = ops.cast(optimizer.learning_rate, "float32") * self.strength.value
         step = step / (1 - getattr(optimizer, "momentum", 0.0))  # a steady gradient moves the weights as much further
         accumulated = optimizer.gradient_accumulation_steps
-        if accumulated:  # `iterations` counts updates; only `_iterations` counts batches
-            step = step * ops.cast((optimizer._iterations.value + 1) % accumulated == 0, "float32")
+        if accumulated:  # `iterations` counts updates; `batches_seen` counts batches
+            step = step * ops.cast((batches_seen(optimizer).value + 1) % accumulated == 0, "float32")
         return step
 
     def _check_calibrated(self):

@@ -6,7 +6,8 @@ import keras
 import numpy as np
 
 from tf_terngrad.sparsity.graph.branches import find_branches
-from tf_terngrad.sparsity.graph.follow import Graph, check_model
+from tf_terngrad.sparsity.graph.follow import Graph
+from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.rules import rule_for
 
 NOUNS = {

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_terngrad.keras_internals import all_layers
 from tf_terngrad.tflite.litert import quiet
 from tf_terngrad.tflite.ports import structures_of
 
@@ -19,7 +20,7 @@ class ConversionError(RuntimeError):
 @contextlib.contextmanager
 def float32(model):
     """Lets the layers that compute in half precision compute in float32, which TFLite's operators need."""
-    halves = [layer for layer in model._flatten_layers() if layer.compute_dtype in ("float16", "bfloat16")]
+    halves = [layer for layer in all_layers(model) if layer.compute_dtype in ("float16", "bfloat16")]
     policies = [layer.dtype_policy for layer in halves]
     try:
         for layer in halves:

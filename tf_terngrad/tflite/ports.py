@@ -9,6 +9,8 @@ import re
 import keras
 import numpy as np
 
+from tf_terngrad.keras_internals import all_layers, history
+
 FREE_SIZE = 32  # stands for a free dimension other than the batch when the caller gives no data
 
 
@@ -44,7 +46,7 @@ def ports(structure):
     if isinstance(structure, dict):
         names = [str(key) for key in keras.tree.flatten({key: key for key in structure})]
     if not isinstance(structure, dict) or len(names) != len(tensors):
-        names = [tensor._keras_history.operation.name for tensor in tensors]
+        names = [history(tensor).operation.name for tensor in tensors]
     return [
         Port(name, tuple(tensor.shape), str(tensor.dtype))
         for name, tensor in zip(unique(map(identifier, names)), tensors, strict=True)
@@ -150,5 +152,5 @@ def random_arrays(inputs, examples, limit=2, seed=0):
 
 def integer_limit(model):
     """Returns one more than the largest integer that every lookup table of `model` has a row for, at least 2."""
-    tables = [layer.input_dim for layer in model._flatten_layers() if isinstance(layer, keras.layers.Embedding)]
+    tables = [layer.input_dim for layer in all_layers(model) if isinstance(layer, keras.layers.Embedding)]
     return max(2, min(tables)) if tables else 2

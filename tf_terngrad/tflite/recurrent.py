@@ -8,6 +8,8 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_terngrad.keras_internals import all_layers
+
 LARGEST_VALUE = 5e4  # of the step that clears the states; float16 ends at 65504
 
 
@@ -26,7 +28,7 @@ class Traced:
 
 def recurrent_layers(model):
     """Returns the layers of `model` with a loop over time, those inside of wrappers and nested models too."""
-    return [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.RNN)]
+    return [layer for layer in all_layers(model) if isinstance(layer, keras.layers.RNN)]
 
 
 @contextlib.contextmanager

@@ -8,9 +8,10 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_terngrad.keras_internals import graph_of, mask_of
+from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.learn.intrinsic import IntrinsicSparse
 from tf_terngrad.sparsity.learn.wrappers import GroupSparse
-from tf_terngrad.sparsity.rules import graph_of
 from tf_terngrad.tflite.check import compare_outputs, keras_outputs
 from tf_terngrad.tflite.litert import Runner
 from tf_terngrad.tflite.ports import FREE_SIZE, identifier, integer_limit, ports, random_arrays, unique
@@ -181,7 +182,7 @@ def stream_of(model, inputs, outputs, steps, batch_size):
         for port in inputs
     }
     try:
-        tensors = graph_of(model)._run_through_graph(list(data.values()), operation_fn=states.follow)
+        tensors = replay(model, list(data.values()), states.call)
     except ValueError as error:
         raise ValueError(f"Model '{model.name}' cannot take {steps} steps at a time: {error}") from error
     states.check_all_found(model)
@@ -224,6 +225,10 @@ class _States:
         self.operations = dict.fromkeys(data)
         self.inputs, self.outputs, self.found = {}, {}, []
 
+    def call(self, node, args, kwargs):
+        """What an operation gives in the new graph."""
+        return self.follow(node.operation)(*args, **kwargs)
+
     def follow(self, operation):
         """What takes the place of an operation: of a recurrent layer, a copy that hands out its states."""
         if isinstance(operation, (IntrinsicSparse, GroupSparse)):
@@ -231,8 +236,7 @@ class _States:
         if isinstance(operation, keras.layers.RNN):
             return lambda *args, **kwargs: self._call(operation, *args, **kwargs)
         if isinstance(graph_of(operation), keras.Function):
-            inner = graph_of(operation)
-            return lambda *args, **kwargs: inner._run_through_graph(args[0], operation_fn=self.follow)
+            return lambda *args, **kwargs: replay(operation, keras.tree.flatten(args[0]), self.call)
         return self._named(operation)
 
     def _named(self, operation):
@@ -249,7 +253,7 @@ class _States:
 
     def _call(self, layer, sequences, initial_state=None, mask=None, **_):
         sizes = keras.tree.flatten(layer.state_size)
-        mask = getattr(sequences, "_keras_mask", None) if mask is None else mask
+        mask = mask_of(sequences) if mask is None else mask
         repeats = mask is not None and not layer.zero_output_for_mask
         refused = {
             f"has states that are no vectors, of sizes {sizes}": not all(isinstance(s, int) and s > 0 for s in sizes),

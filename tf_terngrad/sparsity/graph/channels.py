@@ -5,6 +5,8 @@ import dataclasses
 import keras
 import numpy as np
 
+from tf_terngrad.keras_internals import history, mask_of
+
 
 @dataclasses.dataclass(frozen=True)
 class Channels:
@@ -55,9 +57,9 @@ class Edge:
     @classmethod
     def like(cls, tensor):
         """An edge with the shape and dtype of a Keras tensor, and the name of the layer that it comes from."""
-        history = getattr(tensor, "_keras_history", None)
-        edge = cls(tensor.shape, tensor.dtype, history.operation.name if history else "")
-        edge.masked = getattr(tensor, "_keras_mask", None) is not None
+        origin = history(tensor)
+        edge = cls(tensor.shape, tensor.dtype, origin.operation.name if origin else "")
+        edge.masked = mask_of(tensor) is not None
         return edge
 
     @property

@@ -11,7 +11,8 @@ from keras import tree
 
 from tf_terngrad.sparsity.graph.calls import Call
 from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
-from tf_terngrad.sparsity.rules import Rule, graph_of, is_graph, rule_for
+from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.rules import Rule, rule_for
 from tf_terngrad.sparsity.rules.selection import gathers
 
 LINK = keras.layers.Identity(name="link")
@@ -69,7 +70,7 @@ class Graph:
             outputs = [Edge.like(tensor) for tensor in tree.flatten(node.output_tensors)]
             return self.apply(node.operation, id(node), prefix, args, kwargs, outputs)
 
-        return run_nodes(model, inputs, follow)
+        return replay(model, inputs, follow)
 
     def apply(self, layer, site, prefix, args, kwargs=None, outputs=None):
         """Follow one call of a layer; returns its output edges."""
@@ -169,43 +170,6 @@ class Graph:
             for variable in getattr(call.layer, "weights", ()):
                 for units in self.weights[id(variable)].axes.values() if id(variable) in self.weights else ():
                     self.freeze(units, f"{call.path}: it shares this weight")
-
-
-def run_nodes(model, inputs, function):
-    """Evaluate a Functional graph on any kind of values: function(node, args, kwargs) gives a node's outputs."""
-    functional = graph_of(model)
-    values = {id(tensor): value for tensor, value in zip(functional.inputs, inputs, strict=True)}
-    for depth in sorted(functional._nodes_by_depth, reverse=True):
-        for node in functional._nodes_by_depth[depth]:
-            if node.is_input:
-                continue
-            args, kwargs = node.arguments.convert(
-                lambda value: values[id(value)] if isinstance(value, keras.KerasTensor) else value
-            )
-            outputs = function(node, args, kwargs)
-            values.update(zip(map(id, tree.flatten(node.output_tensors)), outputs, strict=True))
-    return [values[id(tensor)] for tensor in functional.outputs]
-
-
-def check_model(model):
-    """Refuse what is not a built graph of layers.
-
-    Raises:
-        TypeError: for anything but a Keras model.
-        ValueError: for a model that is not built, or is written as a subclass with its own `call`.
-    """
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a Keras model. Received: {model!r} (of type {type(model).__name__})")
-    if isinstance(model, keras.Sequential) and model._functional is None:
-        raise ValueError(
-            f"Model {model.name!r} is not built: its shapes are not known yet. "
-            "Start it with a keras.Input, or call model.build(input_shape) first."
-        )
-    if not is_graph(model):
-        raise ValueError(
-            f"Model {model.name!r} is a subclass ({type(model).__name__}) with a call() of its own, which cannot be "
-            "followed. Build it with keras.Sequential or keras.Model(inputs, outputs)."
-        )
 
 
 def _symbols(arguments):

@@ -7,6 +7,7 @@ import inspect
 
 from keras import ops
 
+from tf_terngrad.keras_internals import note_compute_loss
 from tf_terngrad.sparsity.learn import penalties
 
 
@@ -102,7 +103,7 @@ def set_compute_loss(model, loss):
         vars(model).pop("compute_loss", None)
     else:
         model.compute_loss = loss
-    model._compute_loss_has_training_arg = takes_training(loss)
+    note_compute_loss(model, takes_training(loss))
 
 
 def takes_training(loss):

@@ -7,11 +7,19 @@ import tempfile
 import keras
 import numpy as np
 from keras import tree
-from keras.src.saving.serialization_lib import SafeModeScope
 
+from tf_terngrad.keras_internals import (
+    SafeModeScope,
+    all_layers,
+    call_of,
+    graph_of,
+    history,
+    structures_of,
+    without_calls,
+)
 from tf_terngrad.sparsity.graph.channels import Edge
-from tf_terngrad.sparsity.graph.follow import run_nodes
-from tf_terngrad.sparsity.rules import graph_of, rule_for
+from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.selection import take
 
 
@@ -109,14 +117,15 @@ class Builder:
             call = self.call_at(id(node))
             return tree.flatten(rule_for(call.layer).rebuild(self, call, args, kwargs))
 
-        outputs = run_nodes(functional, entering, rebuild)
+        outputs = replay(functional, entering, rebuild)
+        structures = structures_of(functional)
         chain = _chain(inputs[0], outputs[0]) if isinstance(model, keras.Sequential) else None
         if chain:
             twin = keras.Sequential([inputs[0], *chain], name=name or model.name)
         else:
             twin = keras.Model(
-                tree.pack_sequence_as(functional._inputs_struct, inputs),
-                tree.pack_sequence_as(functional._outputs_struct, outputs),
+                tree.pack_sequence_as(structures[0], inputs),
+                tree.pack_sequence_as(structures[1], outputs),
                 name=name or model.name,
             )
         if not model.trainable:
@@ -124,7 +133,7 @@ class Builder:
         return twin
 
     def _model_input(self, tensor, edge, keep_shape):
-        layer, own = tensor._keras_history.operation, Edge.like(tensor)
+        layer, own = history(tensor).operation, Edge.like(tensor)
         if not keep_shape and len(edge.axes) == len(own.axes):
             own.axes = edge.axes
         return self.input(own, layer.name, sparse=tensor.sparse, optional=layer.optional)
@@ -159,7 +168,7 @@ class Builder:
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)
                 new.load_assets(folder)
-        for layer in new._flatten_layers() if isinstance(new, keras.layers.Layer) else ():
+        for layer in all_layers(new) if isinstance(new, keras.layers.Layer) else ():
             if isinstance(layer, keras.layers.Normalization):
                 layer.finalize_state()
 
@@ -185,9 +194,7 @@ class Builder:
 
 def _copy_operation(operation):
     """An operation without weights whose arguments cannot be written down: the same, in another graph."""
-    twin = copy.copy(operation)
-    twin._inbound_nodes, twin._outbound_nodes = [], []
-    return twin
+    return without_calls(copy.copy(operation))
 
 
 def _state(layer):
@@ -200,8 +207,8 @@ def _chain(first, last):
     """The layers from one tensor to another, if each takes just the one before, and its mask if it comes with one."""
     layers, tensor = [], last
     while tensor is not first:
-        layer, index, _ = tensor._keras_history
-        arguments = layer._inbound_nodes[index].arguments
+        layer, index, _ = history(tensor)
+        arguments = call_of(layer, index)
         given = [value for name, value in arguments.kwargs.items() if name not in ("training", "mask")]
         plain = len(arguments.args) == 1 and all(value is None for value in given)
         if not plain or not isinstance(layer, keras.layers.Layer) or layer in layers:

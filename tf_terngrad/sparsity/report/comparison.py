@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tf_terngrad.costs import layer_costs
-from tf_terngrad.sparsity.graph.follow import check_model
+from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.report.content import Report, Row
 from tf_terngrad.sparsity.report.pictures import weight_matrix
 from tf_terngrad.sparsity.rules import axes as layouts

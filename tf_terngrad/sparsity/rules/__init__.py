@@ -2,7 +2,7 @@
 
 from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.applications import Scale
-from tf_terngrad.sparsity.rules.base import Rule, graph_of, is_graph, register_rule, rule_for
+from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
 from tf_terngrad.sparsity.rules.cells import Cell, GatedCell, silent_units
 from tf_terngrad.sparsity.rules.compositions import NestedModel
 from tf_terngrad.sparsity.rules.contraction import Contraction
@@ -34,8 +34,6 @@ __all__ = [
     "Rule",
     "Scale",
     "Spatial",
-    "graph_of",
-    "is_graph",
     "register_rule",
     "rule_for",
     "silent_units",

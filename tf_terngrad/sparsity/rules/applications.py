@@ -1,9 +1,8 @@
 """The layers that `keras.applications` defines for itself."""
 
 import numpy as np
-from keras.src.applications.convnext import LayerScale, StochasticDepth
-from keras.src.applications.inception_resnet_v2 import CustomScaleLayer
 
+from tf_terngrad.keras_internals import CustomScaleLayer, LayerScale, StochasticDepth
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 from tf_terngrad.sparsity.rules.elementwise import Passing, Sum
 

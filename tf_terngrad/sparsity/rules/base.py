@@ -1,7 +1,8 @@
 """What a rule is, and the registry of rules by layer type."""
 
 import keras
-from keras.src.models.functional import Functional
+
+from tf_terngrad.keras_internals import Functional, is_graph
 
 _RULES = {}
 
@@ -117,15 +118,3 @@ def rule_for(layer):
     if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
         return _QUANTIZED
     return _RULES.get(type(layer), _UNKNOWN)
-
-
-def is_graph(layer):
-    """Whether a layer is a model whose computation is its graph of layers, and nothing else."""
-    if isinstance(layer, keras.Sequential):
-        return type(layer).call is keras.Sequential.call and layer._functional is not None
-    return isinstance(layer, Functional) and type(layer).call is Functional.call
-
-
-def graph_of(layer):
-    """The graph of layers that a Sequential model has inside of it; any other model or layer itself."""
-    return getattr(layer, "_functional", None) or layer

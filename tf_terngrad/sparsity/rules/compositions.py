@@ -5,8 +5,8 @@ The parts of a composition are followed at sites of their own, the same in all i
 
 import keras
 from keras import tree
-from keras.src.models.functional import Functional
 
+from tf_terngrad.keras_internals import Functional
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
 

@@ -2,8 +2,8 @@
 
 import keras
 import numpy as np
-from keras.src.ops import numpy as numpy_operations
 
+from tf_terngrad.keras_internals import operation
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
 
@@ -65,4 +65,4 @@ class Dot(Contraction):
 
 
 register_rule(keras.layers.Dot, Dot())
-register_rule(numpy_operations.Matmul, Contraction())
+register_rule(operation("Matmul"), Contraction())

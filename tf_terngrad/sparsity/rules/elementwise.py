@@ -3,10 +3,8 @@
 import keras
 import numpy as np
 from keras import tree
-from keras.src.ops import core as core_operations
-from keras.src.ops import nn as nn_operations
-from keras.src.ops import numpy as numpy_operations
 
+from tf_terngrad.keras_internals import layers, operation, operations
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
 
@@ -229,40 +227,40 @@ def _constants(call):
 
 
 _BY_NAME = [
-    (keras.layers, Elementwise(), [
+    (layers, Elementwise(), [
         "ReLU", "LeakyReLU", "ELU", "Average", "Maximum", "Minimum",
     ]),
-    (keras.layers, Passing(), [
+    (layers, Passing(), [
         "Dropout", "SpatialDropout1D", "SpatialDropout2D", "SpatialDropout3D", "AlphaDropout",
         "GaussianDropout", "GaussianNoise", "Identity", "ActivityRegularization",
     ]),
-    (numpy_operations, Elementwise(), [
+    (operations, Elementwise(), [
         "Absolute", "Abs", "Arctan", "Cbrt", "Ceil", "Clip", "Cos", "Cosh", "Divide", "DivideNoNan",
         "TrueDivide", "Exp", "Exp2", "Expm1", "Floor", "FloorDivide", "Log", "Log10", "Log1p", "Log2",
         "Logaddexp", "Maximum", "Minimum", "Mod", "Negative", "Power", "Reciprocal", "Round", "Sign", "Sin",
         "Sinh", "Square", "Sqrt", "Tan", "Tanh", "Trunc", "Where", "Equal", "NotEqual", "Greater",
         "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "LogicalXor",
     ]),
-    (nn_operations, Elementwise(), [
+    (operations, Elementwise(), [
         "Relu", "Relu6", "Sigmoid", "SparseSigmoid", "Softplus", "Softsign", "SoftShrink", "SparsePlus",
         "Silu", "Squareplus", "LogSigmoid", "LeakyRelu", "HardSigmoid", "HardSilu", "Elu", "Selu", "Gelu",
         "Celu", "TanhShrink", "HardTanh", "HardShrink", "Threshold",
     ]),
-    (core_operations, Elementwise(), [
+    (operations, Elementwise(), [
         "Cast", "StopGradient", "SaturateCast",
     ]),
 ]  # fmt: skip
 
-for _module, _rule, _names in _BY_NAME:
-    for _name in _names:
-        register_rule(getattr(_module, _name), _rule)
-for _type in (keras.layers.Multiply, numpy_operations.Multiply):
+for _those, _rule, _names in _BY_NAME:
+    for _type in _those(*_names):
+        register_rule(_type, _rule)
+for _type in (keras.layers.Multiply, operation("Multiply")):
     register_rule(_type, Product())
-for _type in (keras.layers.Add, numpy_operations.Add):
+for _type in (keras.layers.Add, operation("Add")):
     register_rule(_type, Sum())
-for _type in (keras.layers.Subtract, numpy_operations.Subtract):
+for _type in (keras.layers.Subtract, operation("Subtract")):
     register_rule(_type, Sum(first_stays=True))
-for _type in (keras.layers.Softmax, nn_operations.Softmax, nn_operations.LogSoftmax):
+for _type in (keras.layers.Softmax, operation("Softmax"), operation("LogSoftmax")):
     register_rule(_type, AcrossChannels())
 register_rule(keras.layers.Rescaling, Rescaling())
 register_rule(keras.layers.PReLU, ParametricReLU())

@@ -1,9 +1,6 @@
 """Layers whose width stays, for a reason worth telling. What no rule knows is frozen too, as unknown."""
 
-import keras
-from keras.src.ops import nn as nn_operations
-from keras.src.ops import numpy as numpy_operations
-
+from tf_terngrad.keras_internals import layers, operations
 from tf_terngrad.sparsity.rules.base import Frozen, register_rule
 
 _REASONS = {
@@ -15,9 +12,9 @@ _REASONS = {
 }
 
 for _reason, _names in _REASONS.items():
-    for _name in _names.split():
-        register_rule(getattr(keras.layers, _name), Frozen(_reason))
-for _type in (numpy_operations.ZerosLike, numpy_operations.OnesLike):
+    for _type in layers(*_names.split()):
+        register_rule(_type, Frozen(_reason))
+for _type in operations("ZerosLike", "OnesLike"):
     register_rule(_type, Frozen("a mask, or another tensor, is made in its shape"))
-for _type in (nn_operations.Glu, nn_operations.Sparsemax):
+for _type in operations("Glu", "Sparsemax"):
     register_rule(_type, Frozen("it runs across channels"))

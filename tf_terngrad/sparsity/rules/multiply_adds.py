@@ -3,13 +3,8 @@
 import math
 
 import keras
-from keras.src import ops
-from keras.src.applications.convnext import LayerScale
-from keras.src.layers.convolutional.base_conv import BaseConv
-from keras.src.layers.convolutional.base_conv_transpose import BaseConvTranspose
-from keras.src.layers.convolutional.base_depthwise_conv import BaseDepthwiseConv
-from keras.src.layers.convolutional.base_separable_conv import BaseSeparableConv
-from keras.src.layers.rnn.conv_lstm import ConvLSTM
+
+from tf_terngrad.keras_internals import LayerScale, attention_axes, attention_parts, operation
 
 layers = keras.layers
 
@@ -116,25 +111,25 @@ def einsum_dense(layer, output, inputs):
     return einsum_size(layer.equation, inputs, layer.kernel)
 
 
-@register_cost(BaseConv)
+@register_cost(layers.Conv1D, layers.Conv2D, layers.Conv3D)
 def convolution(layer, output, inputs):
     """Kernel (*taps, inputs / groups, filters)."""
     return _size(output) * math.prod(layer.kernel.shape[:-1])
 
 
-@register_cost(BaseConvTranspose)
+@register_cost(layers.Conv1DTranspose, layers.Conv2DTranspose, layers.Conv3DTranspose)
 def transposed_convolution(layer, output, inputs):
     """Kernel (*taps, filters, inputs): each input position spreads over all taps."""
     return _size(inputs) * math.prod(layer.kernel.shape[:-1])
 
 
-@register_cost(BaseDepthwiseConv)
+@register_cost(layers.DepthwiseConv1D, layers.DepthwiseConv2D)
 def depthwise_convolution(layer, output, inputs):
     """Kernel (*taps, inputs, multiplier): an output reads one channel."""
     return _size(output) * math.prod(layer.kernel.shape[:-2])
 
 
-@register_cost(BaseSeparableConv)
+@register_cost(layers.SeparableConv1D, layers.SeparableConv2D)
 def separable_convolution(layer, output, inputs):
     """A depthwise and then a pointwise convolution, at every output position."""
     kernels = (layer.depthwise_kernel, layer.pointwise_kernel)
@@ -165,7 +160,7 @@ def stacked_cells(cell, output, inputs, *args, **kwargs):
     return None if None in costs else sum(costs)
 
 
-@register_cost(ConvLSTM)
+@register_cost(layers.ConvLSTM1D, layers.ConvLSTM2D, layers.ConvLSTM3D)
 def convolutional_lstm(layer, output, sequence, *args, **kwargs):
     """Input and recurrent kernels, at every step and output position."""
     rank = layer.cell.rank
@@ -177,14 +172,12 @@ def convolutional_lstm(layer, output, sequence, *args, **kwargs):
 @register_cost(layers.MultiHeadAttention, layers.GroupQueryAttention)
 def multi_head_attention(layer, output, query, value, key=None, **kwargs):
     """Projections into and out of the heads, the scores and the weighted sum; masks count nothing."""
-    queries, values = math.prod(query.shape[:-1]), math.prod(value.shape[:-1])
-    gate = getattr(layer, "_gate_dense", None)
-    per_query = [layer._query_dense, layer._output_dense, *([gate] if gate else [])]
-    projections = queries * sum(_size(dense.kernel) for dense in per_query)
-    projections += values * (_size(layer._key_dense.kernel) + _size(layer._value_dense.kernel))
-    attended = math.prod(value.shape[axis] for axis in getattr(layer, "_attention_axes", (1,)))
-    heads, key_size = layer._query_dense.kernel.shape[-2:]
-    value_size = layer._value_dense.kernel.shape[-1]
+    queries, values, parts = math.prod(query.shape[:-1]), math.prod(value.shape[:-1]), attention_parts(layer)
+    projections = queries * sum(_size(parts[name].kernel) for name in ("query", "output", "gate") if name in parts)
+    projections += values * sum(_size(parts[name].kernel) for name in ("key", "value"))
+    attended = math.prod(value.shape[axis] for axis in attention_axes(layer))
+    heads, key_size = parts["query"].kernel.shape[-2:]
+    value_size = parts["value"].kernel.shape[-1]
     return projections + queries * attended * heads * (key_size + value_size)
 
 
@@ -202,13 +195,13 @@ def dot(layer, output, inputs):
     return _size(output) * inputs[0].shape[axis]
 
 
-@register_cost(ops.numpy.Matmul, ops.numpy.Dot, ops.numpy.Inner)
+@register_cost(operation("Matmul"), operation("Dot"), operation("Inner"))
 def matmul(layer, output, x1, x2):
     """Each output sums over the last axis of the first factor."""
     return _size(output) * x1.shape[-1]
 
 
-@register_cost(ops.numpy.Tensordot)
+@register_cost(operation("Tensordot"))
 def tensordot(layer, output, x1, x2):
     """Each output sums over the contracted axes."""
     if isinstance(layer.axes, int):
@@ -217,37 +210,37 @@ def tensordot(layer, output, x1, x2):
     return _size(output) * math.prod(x1.shape[axis] for axis in ([first] if isinstance(first, int) else first))
 
 
-@register_cost(ops.numpy.Einsum)
+@register_cost(operation("Einsum"))
 def einsum(layer, output, *tensors):
     """All letters of the subscripts."""
     return einsum_size(layer.subscripts, *tensors)
 
 
-@register_cost(ops.nn.Conv)
+@register_cost(operation("Conv"))
 def convolution_operation(layer, output, inputs, kernel):
     """Kernel (*taps, inputs / groups, filters)."""
     return _size(output) * math.prod(kernel.shape[:-1])
 
 
-@register_cost(ops.nn.DepthwiseConv)
+@register_cost(operation("DepthwiseConv"))
 def depthwise_operation(layer, output, inputs, kernel):
     """Kernel (*taps, inputs, multiplier)."""
     return _size(output) * math.prod(kernel.shape[:-2])
 
 
-@register_cost(ops.nn.SeparableConv)
+@register_cost(operation("SeparableConv"))
 def separable_operation(layer, output, inputs, depthwise_kernel, pointwise_kernel):
     """Depthwise and pointwise kernels, at every output position."""
     return _size(output) // pointwise_kernel.shape[-1] * (_size(depthwise_kernel) + _size(pointwise_kernel))
 
 
-@register_cost(ops.nn.ConvTranspose)
+@register_cost(operation("ConvTranspose"))
 def transposed_operation(layer, output, inputs, kernel):
     """Kernel (*taps, filters, inputs)."""
     return _size(inputs) * math.prod(kernel.shape[:-1])
 
 
-@register_cost(ops.nn.DotProductAttention)
+@register_cost(operation("DotProductAttention"))
 def attention_operation(layer, output, query, key, value, *args, **kwargs):
     """The scores and the weighted sum; tensors are (batch, positions, heads, size)."""
     return _size(query) * key.shape[1] + _size(output) * key.shape[1]

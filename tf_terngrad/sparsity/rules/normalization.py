@@ -3,6 +3,7 @@
 import keras
 import numpy as np
 
+from tf_terngrad.keras_internals import statistics_axes
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
 
@@ -85,17 +86,17 @@ class Normalization(Rule):
     def follow(self, call):
         layer, edge = call.layer, call.inputs[0]
         call.output.axes = [channels and channels.unknown() for channels in edge.axes]
-        for position, axis in enumerate(layer._keep_axis):
+        for position, axis in enumerate(statistics_axes(layer)):
             if edge.axes[axis] is None:
                 continue
             if layer.input_mean is None:
                 call.label(layer.adapt_mean, position, edge.axes[axis].units, "statistic")
                 call.label(layer.adapt_variance, position, edge.axes[axis].units, "statistic")
-            elif len(layer._keep_axis) > 1 and np.size(layer.input_mean) > 1:
+            elif len(statistics_axes(layer)) > 1 and np.size(layer.input_mean) > 1:
                 call.freeze_axis(edge.axes[axis], "it normalizes over several axes")
 
     def config(self, call, kept):
-        config, axes = call.layer.get_config(), call.layer._keep_axis
+        config, axes = call.layer.get_config(), statistics_axes(call.layer)
         channels = call.inputs[0].axes[axes[0]] if len(axes) == 1 else None
         for name in ("mean", "variance"):
             if config[name] is not None and channels is not None and np.size(config[name]) > 1:

@@ -1,10 +1,8 @@
 """Layers that move along space and leave the channels alone: pooling, padding, cropping, up-sampling, reductions."""
 
-import keras
 import numpy as np
-from keras.src.ops import nn as nn_operations
-from keras.src.ops import numpy as numpy_operations
 
+from tf_terngrad.keras_internals import layers, operation, operations
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
 
@@ -66,26 +64,16 @@ def _channel_axis(layer, rank):
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
-for _rank in ("1D", "2D", "3D"):
-    for _name in (
-        "MaxPooling",
-        "AveragePooling",
-        "AdaptiveMaxPooling",
-        "AdaptiveAveragePooling",
-        "UpSampling",
-        "Cropping",
-    ):
-        register_rule(getattr(keras.layers, _name + _rank), Spatial())
-    register_rule(getattr(keras.layers, "ZeroPadding" + _rank), Spatial(borders=True))
-    for _name in ("GlobalMaxPooling", "GlobalAveragePooling"):
-        register_rule(getattr(keras.layers, _name + _rank), GlobalPooling())
-for _type in (
-    nn_operations.MaxPool,
-    nn_operations.AveragePool,
-    nn_operations.AdaptiveMaxPool,
-    nn_operations.AdaptiveAveragePool,
-):
+_MOVING = ("MaxPooling", "AveragePooling", "AdaptiveMaxPooling", "AdaptiveAveragePooling", "UpSampling", "Cropping")
+_RANKS = ("1D", "2D", "3D")
+for _type in layers(*(name + rank for rank in _RANKS for name in _MOVING)):
     register_rule(_type, Spatial())
-for _name in ("Mean", "Max", "Min", "Amax", "Amin"):
-    register_rule(getattr(numpy_operations, _name), Reduction())
-register_rule(numpy_operations.Sum, Reduction(contracts=True))
+for _type in layers(*("ZeroPadding" + rank for rank in _RANKS)):
+    register_rule(_type, Spatial(borders=True))
+for _type in layers(*(name + rank for rank in _RANKS for name in ("GlobalMaxPooling", "GlobalAveragePooling"))):
+    register_rule(_type, GlobalPooling())
+for _type in operations("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool"):
+    register_rule(_type, Spatial())
+for _type in operations("Mean", "Max", "Min", "Amax", "Amin"):
+    register_rule(_type, Reduction())
+register_rule(operation("Sum"), Reduction(contracts=True))

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 from keras import tree
-from keras.src.ops import numpy as numpy_operations
 
+from tf_terngrad.keras_internals import operation
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
@@ -147,12 +147,12 @@ class Split(Rule):
 
 def take(tensor, positions, axis, name):
     """Pick positions of an axis, by an operation with a chosen name: a made-up one could be taken already."""
-    return numpy_operations.Take(axis=axis, name=name)(tensor, positions)
+    return operation("Take")(axis=axis, name=name)(tensor, positions)
 
 
 def gathers(call):
     """Whether a call picks features of a flat tensor by constant indices."""
-    return isinstance(call.layer, numpy_operations.Take) and constant_indices(call)[0] == 1
+    return isinstance(call.layer, operation("Take")) and constant_indices(call)[0] == 1
 
 
 def constant_indices(call):
@@ -185,7 +185,7 @@ def _agree(call, parts):
 
 
 register_rule(keras.layers.Concatenate, Concatenation())
-register_rule(numpy_operations.Concatenate, Concatenation())
-register_rule(numpy_operations.GetItem, Slicing())
-register_rule(numpy_operations.Take, Gathering())
-register_rule(numpy_operations.Split, Split())
+register_rule(operation("Concatenate"), Concatenation())
+register_rule(operation("GetItem"), Slicing())
+register_rule(operation("Take"), Gathering())
+register_rule(operation("Split"), Split())

@@ -2,8 +2,8 @@
 
 import keras
 import numpy as np
-from keras.src.ops import numpy as numpy_operations
 
+from tf_terngrad.keras_internals import operation
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
 
@@ -181,10 +181,10 @@ register_rule(keras.layers.Flatten, Flatten())
 register_rule(keras.layers.Reshape, Reshape())
 register_rule(keras.layers.Permute, Transposition(lambda layer, rank: (0, *layer.dims)))
 register_rule(keras.layers.RepeatVector, Insertion(lambda layer, rank: [1]))
-register_rule(numpy_operations.Reshape, Reshape())
-register_rule(numpy_operations.Flip, Flip())
-register_rule(numpy_operations.Transpose, Transposition(_transpose_order))
-register_rule(numpy_operations.Swapaxes, Transposition(_swap_order))
-register_rule(numpy_operations.Moveaxis, Transposition(_move_order))
-register_rule(numpy_operations.ExpandDims, Insertion(lambda layer, rank: np.atleast_1d(layer.axis)))
-register_rule(numpy_operations.Squeeze, Squeeze())
+register_rule(operation("Reshape"), Reshape())
+register_rule(operation("Flip"), Flip())
+register_rule(operation("Transpose"), Transposition(_transpose_order))
+register_rule(operation("Swapaxes"), Transposition(_swap_order))
+register_rule(operation("Moveaxis"), Transposition(_move_order))
+register_rule(operation("ExpandDims"), Insertion(lambda layer, rank: np.atleast_1d(layer.axis)))
+register_rule(operation("Squeeze"), Squeeze())

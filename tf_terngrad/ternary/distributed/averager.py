@@ -5,8 +5,8 @@ import itertools
 import weakref
 
 import tensorflow as tf
-from tensorflow.python.ops import control_flow_util
 
+from tf_terngrad.keras_internals import in_xla
 from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.distributed import agreement, gradients
 
@@ -40,7 +40,7 @@ class Averager:
         values, names = list(values), [name_of(variable) for variable in variables]
         if transport.alone(self.settings.process_set):
             return values
-        if control_flow_util.GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()):
+        if in_xla(tf.compat.v1.get_default_graph()):
             raise ValueError(
                 "XLA cannot compile an exchange between workers. Give jit_compile=False to model.compile or "
                 "tf.function; where there is a GPU, Keras turns XLA on unless told not to."

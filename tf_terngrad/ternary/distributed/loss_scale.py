@@ -7,6 +7,8 @@ optimizers by itself, and nothing but its class knows; so its class is told, onc
 
 import keras
 
+from tf_terngrad import keras_internals
+
 _OPTIMIZER = keras.optimizers.LossScaleOptimizer
 _KERAS_APPLY = _OPTIMIZER.apply
 _KERAS_CHECK = _OPTIMIZER.check_finite
@@ -33,7 +35,7 @@ def _apply(self, grads, trainable_variables=None):
     exchange = exchange_of(self.inner_optimizer)
     if exchange is None or exchange.accumulates:
         return _KERAS_APPLY(self, grads, trainable_variables)
-    means = exchange.average(grads, trainable_variables or self._trainable_variables)
+    means = exchange.average(grads, trainable_variables or keras_internals.trainable_variables(self))
     with exchange.done():
         return _KERAS_APPLY(self, means, trainable_variables)
 

@@ -13,6 +13,7 @@ import contextlib
 
 import keras
 
+from tf_terngrad import keras_internals
 from tf_terngrad.ternary.distributed import loss_scale
 from tf_terngrad.ternary.distributed.averager import Averager
 from tf_terngrad.ternary.distributed.settings import BUCKET_BYTES, Settings
@@ -138,7 +139,7 @@ class Exchange:
         return self._clip(gradients if self._done else self.average(gradients, self._variables))
 
     def _average_and_apply(self, gradients, trainable_variables=None):
-        variables = trainable_variables or self._optimizer._trainable_variables
+        variables = trainable_variables or keras_internals.trainable_variables(self._optimizer)
         return self._apply(gradients if self._done else self.average(gradients, variables), trainable_variables)
 
 

@@ -1,0 +1,137 @@
+"""Every private name of Keras and TensorFlow that the package touches, each with the reason why; nowhere else is one.
+
+A release that renames something is a change in this file. What an older Keras lacks is left out by name, in `SINCE`.
+"""
+
+import importlib
+
+import keras
+from keras.src.applications.convnext import LayerScale, StochasticDepth  # keras.applications shows builders only
+from keras.src.applications.inception_resnet_v2 import CustomScaleLayer  # likewise
+from keras.src.models.functional import Functional  # keras.Model(inputs, outputs) makes one, and has no public name
+from keras.src.saving.serialization_lib import SafeModeScope  # lets from_config make Lambdas, without loading a file
+from tensorflow.python.ops import control_flow_util  # whether XLA compiles what is being traced
+
+__all__ = ["CustomScaleLayer", "Functional", "LayerScale", "SafeModeScope", "StochasticDepth"]
+
+# The classes of operations, as `Absolute` of `keras.ops.absolute`: a graph's nodes are their instances.
+_OPERATIONS = [importlib.import_module(f"keras.src.ops.{name}") for name in ("numpy", "nn", "core")]
+
+SINCE = {}
+"""By name of a layer or an operation that not every supported Keras has: the release it came with."""
+
+
+def layers(*names) -> list:
+    """The classes of layers of these names that this Keras has; a name it should have, and lacks, is an error."""
+    return _present([keras.layers], names)
+
+
+def operations(*names) -> list:
+    """The classes of operations of these names that this Keras has; a name it should have, and lacks, is an error."""
+    return _present(_OPERATIONS, names)
+
+
+def operation(name) -> type:
+    """The class of one operation that every supported Keras has."""
+    (found,) = operations(name)
+    return found
+
+
+def _present(modules, names):
+    found = {name: next((vars(m)[name] for m in modules if name in vars(m)), None) for name in names}
+    absent = [name for name, value in found.items() if value is None and not _is_newer(name)]
+    if absent:
+        raise AttributeError(f"Keras {keras.__version__} has no {', '.join(absent)}. Name it in keras_internals.SINCE.")
+    return [value for value in found.values() if value is not None]
+
+
+def _is_newer(name):
+    def numbers(version):
+        return [int(part) for part in version.split(".")[:2]]
+
+    return name in SINCE and numbers(keras.__version__) < numbers(SINCE[name])
+
+
+def graph_of(layer):
+    """The graph of layers that a Sequential model has inside of it; any other model or layer itself."""
+    return getattr(layer, "_functional", None) or layer
+
+
+def is_graph(layer) -> bool:
+    """Whether a layer is a model whose computation is its graph of layers, and nothing else."""
+    if isinstance(layer, keras.Sequential):
+        return type(layer).call is keras.Sequential.call and layer._functional is not None
+    return isinstance(layer, Functional) and type(layer).call is Functional.call
+
+
+def nodes(functional) -> list:
+    """The calls of a graph in an order in which they can be computed, inputs left out; Keras shows no order."""
+    depths = functional._nodes_by_depth
+    return [node for depth in sorted(depths, reverse=True) for node in depths[depth] if not node.is_input]
+
+
+def structures_of(functional) -> tuple:
+    """The nested structures of a graph's inputs and outputs; `model.input` flattens what has one tensor."""
+    return functional._inputs_struct, functional._outputs_struct
+
+
+def history(tensor):
+    """The operation that made a symbolic tensor, the number of its call, and which output it is; None: none did."""
+    return getattr(tensor, "_keras_history", None)
+
+
+def call_of(operation, number):
+    """The arguments of one of the calls of an operation in graphs."""
+    return operation._inbound_nodes[number].arguments
+
+
+def without_calls(operation):
+    """Let an operation, a copy of another one, forget the calls of that one in graphs."""
+    operation._inbound_nodes, operation._outbound_nodes = [], []
+    return operation
+
+
+def mask_of(tensor):
+    """The mask that travels with a tensor; None: none does."""
+    return getattr(tensor, "_keras_mask", None)
+
+
+def all_layers(layer) -> list:
+    """A layer and all layers inside of it, in wrappers too; `model.layers` stops at the first level."""
+    return list(layer._flatten_layers())
+
+
+def statistics_axes(normalization) -> tuple:
+    """The axes that a `Normalization` layer has statistics for."""
+    return normalization._keep_axis
+
+
+def attention_parts(layer) -> dict:
+    """The projections of an attention layer by name ("query", "key", "value", "output", "gate" if it has one)."""
+    parts = {name: getattr(layer, f"_{name}_dense", None) for name in ("query", "key", "value", "output", "gate")}
+    return {name: part for name, part in parts.items() if part is not None}
+
+
+def attention_axes(layer) -> tuple:
+    """The axes of the values that an attention layer attends over."""
+    return getattr(layer, "_attention_axes", None) or (1,)
+
+
+def note_compute_loss(model, takes_training: bool) -> None:
+    """Tell a model whether its `compute_loss` takes `training`; Keras reads that when the model is made."""
+    model._compute_loss_has_training_arg = takes_training
+
+
+def batches_seen(optimizer):
+    """The variable that counts batches; the public `iterations` counts updates where gradients accumulate."""
+    return optimizer._iterations
+
+
+def trainable_variables(optimizer) -> list:
+    """The variables that an optimizer was built for; it shows only its own."""
+    return optimizer._trainable_variables
+
+
+def in_xla(graph) -> bool:
+    """Whether XLA compiles what is traced in this graph of TensorFlow."""
+    return control_flow_util.GraphOrParentsInXlaContext(graph)
