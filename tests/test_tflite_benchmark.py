@@ -99,10 +99,10 @@ def test_own_inputs_reach_the_file(files, monkeypatch):
 
 
 REFUSED = {
-    "threads": ({"threads": 0}, "threads.*Received: 0"),
-    "warmup": ({"warmup": -1}, "warmup.*Received: -1"),
-    "runs": ({"runs": 0}, "runs.*Received: 0"),
-    "seconds": ({"min_seconds": float("nan")}, "min_seconds.*Received: nan"),
+    "threads": ({"threads": 0}, "benchmark: expected `threads`.*of at least 1. Received: threads=0"),
+    "warmup": ({"warmup": -1}, "benchmark: expected `warmup`.*of at least 0. Received: warmup=-1"),
+    "runs": ({"runs": 0}, "benchmark: expected `runs`.*of at least 1. Received: runs=0"),
+    "seconds": ({"min_seconds": float("nan")}, "benchmark: expected `min_seconds`.*Received: min_seconds=nan"),
     "shape": ({"inputs": (np.ones((1, 5)), np.ones((1, 3), int))}, r"'pixels'.*\(n, 6\).*Received: shape \(1, 5\)"),
     "batch": ({"inputs": (np.ones((2, 6)), np.ones((2, 3), int))}, "1 examples.*Received: 2"),
 }

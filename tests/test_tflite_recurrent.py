@@ -147,7 +147,12 @@ def test_a_stateful_model_starts_from_zeros_and_keeps_its_states(tmp_path):
 
 
 REFUSED = {
-    "route": (one, {"recurrent": "gpu"}, ValueError, "recurrent: expected one of.*Received: 'gpu'"),
+    "route": (
+        one,
+        {"recurrent": "gpu"},
+        ValueError,
+        "convert: expected `recurrent` to be one of.*Received: recurrent='gpu'",
+    ),
     "fused int8": (
         one,
         {"quantize": "int8", "calibration": noise(3, 6, 3), "recurrent": "fused"},

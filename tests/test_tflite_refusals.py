@@ -47,9 +47,19 @@ REFUSED = {
     "unbuilt": (lambda: keras.Sequential([layers.Dense(2)]), {}, ValueError, "unbuilt or subclassed.*keras.Input"),
     "subclassed": (Subclassed, {}, ValueError, "unbuilt or subclassed"),
     "nan weight": (poisoned, {}, ValueError, "weight '.*dense/bias' holds NaN.*checkpoint from before"),
-    "mode": (dense, {"quantize": "int4"}, ValueError, "float16.*Received: 'int4'"),
-    "batch": (dense, {"batch_size": 0}, ValueError, "batch_size.*Received: 0"),
-    "no calibration": (dense, {"quantize": "int8"}, ValueError, "needs calibration="),
+    "mode": (
+        dense,
+        {"quantize": "int4"},
+        ValueError,
+        "convert: expected `quantize`.*float16.*Received: quantize='int4'",
+    ),
+    "batch": (dense, {"batch_size": 0}, ValueError, "convert: expected `batch_size`.*or None. Received: batch_size=0"),
+    "no calibration": (
+        dense,
+        {"quantize": "int8"},
+        ValueError,
+        "convert: expected `calibration`.*quantize='int8'.*Received: calibration=None",
+    ),
     "shape": (
         dense,
         {"calibration": np.ones((4, 5))},
@@ -94,7 +104,7 @@ REFUSED = {
         endless,
         {"quantize": "int8", "calibration": np.ones((2, 6, 3))},
         tflite.ConversionError,
-        "known number of steps",
+        "loops or branches for int8.*known number of steps.*quantize='dynamic'",
     ),
     "no range": (
         silent,
@@ -139,6 +149,6 @@ def test_unwritable_folder_is_found_before_the_conversion(tmp_path, monkeypatch)
 
 def test_another_kind_of_file_is_refused_before_the_conversion(tmp_path, monkeypatch):
     monkeypatch.setattr(candidates, "flatbuffer", None)
-    with pytest.raises(ValueError, match=r"ends in \.tflite\. Received: path=.*z\.bin"):
+    with pytest.raises(ValueError, match=r"convert: .*ends in \.tflite\. Received: path='.*z\.bin'"):
         tflite.convert(dense(), tmp_path / "z.bin")
     assert not list(tmp_path.iterdir())

@@ -220,7 +220,12 @@ REFUSED = {
     "no layer": (lambda: sequential((6, 3), layers.Dense(2)), {"streaming": 1}, ValueError, "no recurrent layer"),
     "no time": (lambda: sequential((), layers.Reshape((1,))), {"streaming": 1}, ValueError, "whose time is a multiple"),
     "part": (one, {"streaming": 4}, ValueError, r"multiple of it.*Received: input 'image' of shape \(None, 6, 3\)"),
-    "zero": (one, {"streaming": 0}, ValueError, "streaming: expected a whole number.*Received: 0"),
+    "zero": (
+        one,
+        {"streaming": 0},
+        ValueError,
+        "convert: expected `streaming` to be an integer of at least 1.*Received: streaming=0",
+    ),
     "fused stream": (one, {"streaming": 1, "recurrent": "fused"}, tflite.ConversionError, "starts from zeros"),
 }
 

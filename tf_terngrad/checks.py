@@ -12,9 +12,17 @@ import numpy as np
 import tensorflow as tf
 
 LARGEST_INTEGER = 2**63 - 1
+LONGEST = 200  # characters of what came, in an error
 
 
-def integer(value, name: str, owner: str, least: int = -LARGEST_INTEGER - 1, most: int = LARGEST_INTEGER) -> int:
+def integer(
+    value,
+    name: str,
+    owner: str,
+    least: int = -LARGEST_INTEGER - 1,
+    most: int = LARGEST_INTEGER,
+    or_none: bool = False,
+) -> int | None:
     """The value as Python's own integer; use it for every count, size and number of steps.
 
     Args:
@@ -23,6 +31,7 @@ def integer(value, name: str, owner: str, least: int = -LARGEST_INTEGER - 1, mos
         owner: the class, function or layer that was given it.
         least: the smallest that is taken.
         most: the largest.
+        or_none: None is taken too, and returned.
 
     Raises:
         TypeError: it is no integer.
@@ -35,7 +44,9 @@ def integer(value, name: str, owner: str, least: int = -LARGEST_INTEGER - 1, mos
         ...
     ValueError: SparsityMonitor: expected `every` to be an integer of at least 1. Received: every=0
     """
-    expected = f"an integer{_range(least, most)}"
+    if value is None and or_none:
+        return None
+    expected = f"an integer{_range(least, most)}" + (", or None" if or_none else "")
     if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Integral):
         raise TypeError(refusal(owner, name, expected, value))
     if not least <= value <= most:
@@ -65,11 +76,10 @@ def number(value, name: str, owner: str, least: float = 0.0, below: float = math
     ValueError: FilterLasso: expected `strength` to be a finite number of at least 0. Received: strength=-1.0
     """
     expected = f"a finite number of at least {least:g}" + ("" if below == math.inf else f" and below {below:g}")
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(refusal(owner, name, expected, value))
-    if not (least <= value < below and math.isfinite(value)):
+    result = _real(value, name, owner, expected)
+    if not least <= result < below:
         raise ValueError(refusal(owner, name, expected, value))
-    return float(value)
+    return result
 
 
 def positive(value, name: str, owner: str) -> float:
@@ -82,11 +92,11 @@ def positive(value, name: str, owner: str) -> float:
     >>> positive(2.5, "clip", "TernGrad")
     2.5
     """
-    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
-        raise TypeError(refusal(owner, name, "a finite number above 0", value))
-    if not 0 < value < math.inf:
-        raise ValueError(refusal(owner, name, "a finite number above 0", value))
-    return float(value)
+    expected = "a finite number above 0"
+    result = _real(value, name, owner, expected)
+    if result <= 0:
+        raise ValueError(refusal(owner, name, expected, value))
+    return result
 
 
 def flag(value, name: str, owner: str) -> bool:
@@ -104,7 +114,7 @@ def flag(value, name: str, owner: str) -> bool:
 
 
 def one_of(value, choices, name: str, owner: str):
-    """The value, if it is one of some; use it for every argument that names a way to do something.
+    """The one of some that equals the value; use it for every argument that names a way to do something.
 
     Raises:
         ValueError: it is none of them.
@@ -113,9 +123,12 @@ def one_of(value, choices, name: str, owner: str):
     'sum'
     """
     choices = tuple(choices)
-    if not any(type(value) is type(choice) and value == choice for choice in choices):
-        raise ValueError(refusal(owner, name, f"one of {', '.join(map(repr, choices))}", value))
-    return value
+    for choice in choices:
+        # NumPy's strings are strings; True is not 1, and an array is compared with nothing.
+        alike = type(value) is type(choice) or (isinstance(value, str) and isinstance(choice, str))
+        if alike and value == choice:
+            return choice
+    raise ValueError(refusal(owner, name, f"one of {', '.join(map(repr, choices))}", value))
 
 
 def refusal(owner: str, name: str, expected: str, received, remedy: str = "") -> str:
@@ -124,7 +137,9 @@ def refusal(owner: str, name: str, expected: str, received, remedy: str = "") ->
     >>> refusal("compact", "round_to", "an integer of at least 1", 0, "Use 8 for most accelerators.")
     'compact: expected `round_to` to be an integer of at least 1. Received: round_to=0. Use 8 for most accelerators.'
     """
-    return f"{owner}: expected `{name}` to be {expected}. Received: {name}={received!r}" + (remedy and f". {remedy}")
+    return f"{owner}: expected `{name}` to be {expected}. Received: {name}={_shown(received)}" + (
+        remedy and f". {remedy}"
+    )
 
 
 def expect(good, *message) -> list:
@@ -145,6 +160,25 @@ def expect(good, *message) -> list:
     if not good:
         raise tf.errors.InvalidArgumentError(None, None, " ".join(map(_text, message)))
     return []
+
+
+def _real(value, name, owner, expected):
+    """The value as Python's float, if it is a finite number and no larger than a float can be."""
+    if isinstance(value, (bool, np.bool_)) or not isinstance(value, numbers.Real):
+        raise TypeError(refusal(owner, name, expected, value))
+    try:
+        result = float(value)
+    except OverflowError:
+        result = math.inf
+    if not math.isfinite(result):
+        raise ValueError(refusal(owner, name, expected, value))
+    return result
+
+
+def _shown(received):
+    """The value as Python writes it, on one line, and not all of a long one: an array, a list, a page of text."""
+    text = " ".join(map(str.strip, repr(received).splitlines()))
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 4]} ..."
 
 
 def _range(least, most):

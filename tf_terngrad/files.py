@@ -12,7 +12,8 @@ _FULL = {
     for number in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 }
 _FORBIDDEN = dict.fromkeys((errno.EACCES, errno.EPERM, errno.EROFS), "Choose a folder that you may write into")
-_REMEDIES = {**_FULL, **_FORBIDDEN, errno.ENOENT: "Make its folder first"}
+_REMEDIES = {**_FULL, **_FORBIDDEN, errno.ENOENT: "Make its folder first", errno.ENOTDIR: "Choose another folder"}
+_KEPT = 60  # characters of a file's name in that of its draft: 4 bytes each at most, and 255 bytes is the limit
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def replacing(path):
         path: of the file. Its folder exists.
 
     Yields:
-        The `pathlib.Path` of the draft: a hidden name in the same folder with the same suffix.
+        The `pathlib.Path` of the draft, an empty file: a hidden name in the same folder that ends as the file's does.
 
     Raises:
         OSError: the file cannot be written, before the body runs if that can be told: no such folder, no right to
@@ -42,7 +43,7 @@ def replacing(path):
     if path.is_dir():
         raise IsADirectoryError(errno.EISDIR, f"Cannot write {path}: it is a folder. Give the name of a file")
     with _told(path):
-        number, name = tempfile.mkstemp(prefix=f".{path.stem}.", suffix=path.suffix, dir=path.absolute().parent)
+        number, name = tempfile.mkstemp(prefix=".", suffix=f".{path.name[-_KEPT:]}", dir=path.absolute().parent)
         os.close(number)
     draft = pathlib.Path(name)
     try:
@@ -55,10 +56,13 @@ def replacing(path):
             draft.replace(path)
     finally:
         draft.unlink(missing_ok=True)
+    _flush_folder(path.absolute().parent)
 
 
 def write(path, content: bytes) -> None:
     """Write a file of these bytes, whole or not at all.
+
+    Use it when the content is at hand: a page, a table, a TFLite model.
 
     Raises:
         OSError: as for `replacing`.
@@ -67,23 +71,45 @@ def write(path, content: bytes) -> None:
         draft.write_bytes(content)
 
 
+def save_model(model, path) -> None:
+    """Save a Keras model as a .keras or .h5 file, whole or not at all.
+
+    Use it in place of `model.save(path)`, which leaves half a file where the disk fills or the process is killed.
+
+    Raises:
+        OSError: as for `replacing`.
+    """
+    with replacing(path) as draft:
+        model.save(draft)
+
+
+def drafts(path) -> list[pathlib.Path]:
+    """The drafts of a file that killed processes left behind; nothing reads them, and they can be removed.
+
+    Use it to tell them from files that somebody wants.
+    """
+    path = pathlib.Path(path)
+    left = re.compile(rf"\.\w{{8}}\.{re.escape(path.name[-_KEPT:])}")
+    return sorted(file for file in path.absolute().parent.iterdir() if left.fullmatch(file.name))
+
+
 @contextlib.contextmanager
 def _told(path, only=None):
     """Let an error of the system (of these numbers only) name the file that was wanted, and not its draft."""
     try:
         yield
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # HDF5 raises the second kind where closing a file fails
         number = _number(error)
         if number is None or (only and number not in only):
             raise
         remedy = _REMEDIES.get(number, "What was there before is still whole")
-        raise type(error)(number, f"Cannot write {path}: {os.strerror(number)}. {remedy}") from error
+        raise OSError(number, f"Cannot write {path}: {os.strerror(number)}. {remedy}") from error
 
 
 def _number(error):
     """The number of an error; HDF5 has it in its text alone, as in "errno = 28"."""
     found = re.search(r"errno = (\d+)", str(error))
-    return error.errno or (int(found.group(1)) if found else None)
+    return getattr(error, "errno", None) or (int(found.group(1)) if found else None)
 
 
 def _umask() -> int:
@@ -96,3 +122,13 @@ def _flush(draft):
     """Have the disk hold the content before the name points to it."""
     with open(draft, "rb+") as file:
         os.fsync(file.fileno())
+
+
+def _flush_folder(folder):
+    """Have the disk hold the name too: behind this line a power failure cannot bring the old file back."""
+    with contextlib.suppress(OSError):  # some file systems have no folders to flush
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)

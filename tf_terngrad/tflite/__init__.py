@@ -3,6 +3,7 @@
 from tf_terngrad.tflite.conversion import convert
 from tf_terngrad.tflite.converter import ConversionError
 from tf_terngrad.tflite.latency import LatencyComparison, LatencyReport, benchmark, compare_latency
+from tf_terngrad.tflite.modes import QuantizationMode, register_mode
 from tf_terngrad.tflite.report import ConversionReport, OutputCheck
 
 __all__ = [
@@ -11,7 +12,9 @@ __all__ = [
     "LatencyComparison",
     "LatencyReport",
     "OutputCheck",
+    "QuantizationMode",
     "benchmark",
     "compare_latency",
     "convert",
+    "register_mode",
 ]

@@ -7,15 +7,15 @@ from tf_terngrad.tflite.converter import ConversionError, flatbuffer, trace
 from tf_terngrad.tflite.latency import compare_latency
 from tf_terngrad.tflite.recurrent import ROUTES, recurrent_layers, routed
 
+AUTO = "auto"  # the route that is measured to be the best
 UNROLLED_STEPS = 128  # of all layers together: beyond, the conversion takes long and the file grows
 NEAR = 1.1  # files within this ratio of the fastest are as fast; the smallest of them is taken
 MEASURED = {"warmup": 3, "runs": 20, "min_seconds": 0.1}
-TAKEN = {"fused": "fused", "unroll": "unrolled", "loop": "loop"}
 
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A file's content, its route, what its recurrent layers became, and its latency if it was measured."""
+    """A file's content, its route's name, the `Outcome` of each recurrent layer, its latency if it was measured."""
 
     route: str
     content: bytes
@@ -23,13 +23,13 @@ class Candidate:
     latency: float | None = None
 
 
-def candidates(shipped, quantize, calibration, recurrent, draft):
+def candidates(shipped, mode, calibration, recurrent, draft):
     """Converts a model by the routes that `recurrent` allows.
 
     Args:
         shipped: A `Whole` or a `Stream`.
-        quantize: A key of `QUANTIZE`.
-        calibration: A list of arrays in the order of its inputs, for int8.
+        mode: A `QuantizationMode`.
+        calibration: A list of arrays in the order of its inputs, if the mode needs them.
         recurrent: "auto" or a key of `ROUTES`.
         draft: A path beside which files may be measured.
 
@@ -37,7 +37,8 @@ def candidates(shipped, quantize, calibration, recurrent, draft):
         A list of `Candidate`, the best first.
 
     Raises:
-        ConversionError: TensorFlow Lite refuses the model by every route, or the route takes none of its layers.
+        ConversionError: TensorFlow Lite refuses the model by every route, or the one asked for takes none of its
+            layers.
     """
     model = shipped.model
 
@@ -46,22 +47,23 @@ def candidates(shipped, quantize, calibration, recurrent, draft):
             return trace(model, shipped.inputs, shipped.outputs), traced
 
     def content(function):
-        return flatbuffer(model, function, shipped.inputs, quantize, calibration)
+        return flatbuffer(model, function, shipped.inputs, mode, calibration)
 
-    if recurrent == "auto" and recurrent_layers(model) and quantize != "int8":
-        found = _by_every_route(traced_by, content)
+    if recurrent == AUTO and recurrent_layers(model):
+        found = _by_every_route([name for name in ROUTES if name in mode.routes], traced_by, content)
         return _best_first(found, draft) if len(found) > 1 else found
-    route = "unroll" if recurrent == "auto" else recurrent
+    route = mode.routes[0] if recurrent == AUTO else recurrent  # all are the same without recurrent layers
     function, traced = traced_by(route)
-    if recurrent != "auto":
+    if recurrent != AUTO:
         _check_taken(model, route, traced.became)
     return [Candidate(route, content(function), traced.became)]
 
 
-def _by_every_route(traced_by, content):
+def _by_every_route(routes, traced_by, content):
+    """The files of all routes, each kind once; a route whose file grows with the steps is left out where others do."""
     found, seen, errors, steps = [], [], [], 0
-    for route in ROUTES:  # the loop first: it counts the steps
-        if route == "unroll" and steps > UNROLLED_STEPS:
+    for route in routes:
+        if ROUTES[route].grows and steps > UNROLLED_STEPS and found:
             continue
         function, traced = traced_by(route)
         steps = max(steps, traced.steps)
@@ -78,13 +80,13 @@ def _by_every_route(traced_by, content):
 
 
 def _check_taken(model, route, became):
-    if became and TAKEN[route] not in _kinds(became).values():
+    if became and ROUTES[route].became not in _kinds(became).values():
         reasons = "; ".join(f"{name}: {what}" for name, what in became.items())
         raise ConversionError(f"recurrent='{route}' fits no layer of model '{model.name}'. {reasons}.")
 
 
 def _kinds(became):
-    return {name: what.split()[0] for name, what in became.items()}
+    return {name: outcome.kind for name, outcome in became.items()}
 
 
 def _best_first(found, draft):

@@ -1,30 +1,33 @@
 """From a Keras model to a TFLite file that gives the same outputs."""
 
 import dataclasses
+import pathlib
 import warnings
 
 import keras
 import numpy as np
 
+from tf_terngrad.checks import integer, one_of, refusal
+from tf_terngrad.files import replacing
 from tf_terngrad.tflite import check
-from tf_terngrad.tflite.candidates import candidates
-from tf_terngrad.tflite.converter import QUANTIZE, ConversionError, float32
-from tf_terngrad.tflite.draft import replacing
+from tf_terngrad.tflite.candidates import AUTO, candidates
+from tf_terngrad.tflite.converter import float32
 from tf_terngrad.tflite.litert import float_operators, operators
+from tf_terngrad.tflite.modes import mode_of, simpler_modes
 from tf_terngrad.tflite.ports import arrange, integer_limit, ports, structures_of
 from tf_terngrad.tflite.recurrent import ROUTES, stateless
 from tf_terngrad.tflite.report import ConversionReport
 from tf_terngrad.tflite.streaming import stream_of
+from tf_terngrad.tflite.trial import Trial, by_output
 from tf_terngrad.tflite.whole import Whole
-
-# The largest difference of an output, over its scale. Float32 has no excuse; the others are expected to lose something.
-TOLERANCE = {None: 1e-4, "float16": 1e-2, "dynamic": 0.25, "int8": 0.25}
 
 
 def convert(
     model, path, quantize=None, calibration=None, evaluation=None, batch_size=1, recurrent="auto", streaming=None
 ):
-    """Writes `model` as a TFLite file, runs the file with LiteRT, and reports how its outputs compare.
+    """Write a model as a TFLite file, run the file with LiteRT, and report how its outputs compare.
+
+    Use it when a model is ready to go into an application: on a phone, in a browser, on a small board.
 
     The file has the model's inputs and outputs by name, float32 where the model has float32, in every mode: it
     replaces the model without a change in the application. Its operators are the stock ones. Law, for float32:
@@ -49,78 +52,86 @@ def convert(
     they have `zero_output_for_mask`.
 
     Args:
-        model: A built Keras model with known inputs: Sequential or Functional, any number of inputs and outputs.
-        path: Of the file to write, which ends in .tflite. It appears, or replaces another, only when the file has
+        model: a built `keras.Model` with known inputs: Sequential or Functional, any number of inputs and outputs.
+        path: of the file to write, which ends in .tflite. It appears, or replaces another, only when the file has
             passed its check.
         quantize: None keeps float32. "float16" halves the file and computes in float32. "dynamic" stores weights as
             int8 and computes in int8 where LiteRT can. "int8" also stores activations as int8, with float32 at the
-            inputs and outputs; an operator without an int8 kernel stays float32, with a warning.
-        calibration: Representative inputs for "int8", a few hundred: an array of shape (n, ...), a tuple of them in
+            inputs and outputs; an operator without an int8 kernel stays float32, with a warning. Or a
+            `QuantizationMode` of your own, or the name under which you registered one.
+        calibration: representative inputs for "int8", a few hundred: an array of shape (n, ...), a tuple of them in
             the order of the inputs, or a dict by input name. In every mode the check runs on the first 32.
-        evaluation: The pair (inputs, labels); the report then gives the accuracy of the model and of the file. Labels
+        evaluation: the pair (inputs, labels); the report then gives the accuracy of the model and of the file. Labels
             are class numbers or one-hot; for several outputs, a dict of them by output name.
-        batch_size: Examples that one run of the file takes; None leaves it free. A model whose inputs have a fixed
-            batch keeps that, unless it streams.
-        recurrent: How recurrent layers run: "loop"; "fused", which leaves loops where TFLite has no fused operator;
+        batch_size: how many examples one run of the file takes, an integer of at least 1; None leaves it free. A model
+            whose inputs have a fixed batch keeps that, unless it streams.
+        recurrent: how recurrent layers run: "loop"; "fused", which leaves loops where TFLite has no fused operator;
             "unroll", where the number of steps is known; "auto" takes the fastest, or the smallest of those within 10 %
             of it; of quantized files, the first in this order whose outputs are within tolerance, else the nearest.
             For int8 it unrolls: the calibration cannot run loops.
-        streaming: Steps of time that one run takes, with states as inputs and outputs; True for 1, None or False for
-            the whole sequence. Calibration and evaluation are whole sequences all the same, cut to a multiple of it.
+        streaming: how many steps of time one run takes, an integer of at least 1, with states as inputs and outputs;
+            True for 1, None or False for the whole sequence. Calibration and evaluation are whole sequences all the
+            same, cut to a multiple of it.
 
     Returns:
         A `ConversionReport`; `print` it.
 
     Warns:
-        UserWarning: A quantized file whose outputs are far from the model's, or an int8 file that computes in float32.
+        UserWarning: a quantized file whose outputs are far from the model's, or an int8 file that computes in float32.
 
     Raises:
-        TypeError: `model` is not a Keras model, or data is a path, or has a dtype that an input cannot take.
-        ValueError: A wrong argument, a model without known inputs, weights that are not finite, data of a wrong shape,
+        TypeError: `model` is not a Keras model, or an argument is of another kind, or data is a path, or has a dtype
+            that an input cannot take.
+        ValueError: a wrong argument, a model without known inputs, weights that are not finite, data of a wrong shape,
             labels that are no classes of their output; with `streaming`, a model that cannot stream, sequences that are
             too short, or labels of a last step that the cut takes away.
-        OSError: `path` cannot be written. This is found before the conversion begins.
-        ConversionError: An operator that TFLite does not have, or a file that breaks the law.
+        OSError: `path` cannot be written. This is found before the conversion begins, except for a disk that fills.
+        ConversionError: an operator that TFLite does not have, or a file that breaks the law.
 
     Example:
-        ```python
-        report = tf_terngrad.tflite.convert(model, "digits.tflite", quantize="int8", calibration=x_train[:200])
-        print(report)
-        ```
+
+    ```python
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4, activation="softmax")])
+    examples = np.random.normal(size=(200, 8))
+    print(tt.tflite.convert(model, "digits.tflite", quantize="int8", calibration=examples))
+    ```
     """
     inputs, outputs = _checked_ports(model)
-    streaming = None if streaming is False else streaming
-    _check_arguments(quantize, calibration, batch_size, recurrent, streaming)
+    mode = _checked_mode(quantize, calibration, recurrent)
+    batch_size = integer(batch_size, "batch_size", "convert", least=1, or_none=True)
+    steps = _steps(streaming)
     inputs_of = {"calibration": calibration, "evaluation": _evaluation_inputs(evaluation)}
     data = {what: arrange(given, inputs, what) for what, given in inputs_of.items() if given is not None}
+    _check_suffix(path)
     with replacing(path) as draft, float32(model), stateless(model):
-        if streaming:
-            shipped = stream_of(model, inputs, outputs, int(streaming), batch_size)
+        if steps:
+            shipped = stream_of(model, inputs, outputs, steps, batch_size)
         else:
             shipped = Whole(model, [_batched(port, batch_size) for port in inputs], outputs)
         if evaluation is not None:
-            labels = shipped.cut_labels(_by_output(evaluation[1], outputs), data["evaluation"])
+            labels = shipped.cut_labels(by_output(evaluation[1], outputs), data["evaluation"])
         data = {what: shipped.cut(arrays, what) for what, arrays in data.items()}
         checked_on, arrays = _check_inputs(model, shipped, data)
-        ranges_by = shipped.calibration(data["calibration"]) if quantize == "int8" else None
-        found = candidates(shipped, quantize, ranges_by, recurrent, draft)
-        taken, checks = _first_lawful(found, model, shipped, draft, outputs, quantize, arrays, checked_on)
+        ranges_by = shipped.calibration(data["calibration"]) if mode.needs_calibration else None
+        found = candidates(shipped, mode, ranges_by, recurrent, draft)
+        trial = Trial(model, shipped, mode, outputs, draft)
+        taken, checks = trial.first_lawful(found, arrays, checked_on)
         if evaluation is not None:
-            checks = _with_accuracy(model, shipped, draft, outputs, checks, data["evaluation"], labels)
+            checks = trial.with_accuracy(checks, data["evaluation"], labels)
         counts, custom = operators(draft)
-        floating = float_operators(draft) if quantize == "int8" else ()
+        floating = float_operators(draft) if mode.needs_calibration else ()
         if floating:
-            warnings.warn(f"{path} is not all int8: {', '.join(floating)} compute in float32.", stacklevel=2)
+            warnings.warn(f"{path} is not all {mode}: {', '.join(floating)} compute in float32.", stacklevel=2)
         return ConversionReport(
             str(path),
-            quantize,
+            mode.name,
             draft.stat().st_size,
             counts,
             custom,
             {port.name: port.shape for port in shipped.inputs},
             checked_on,
             tuple(checks),
-            taken.became,
+            {name: str(outcome) for name, outcome in taken.became.items()},
             {one.route: (one.latency, len(one.content)) for one in found if one.latency is not None},
         )
 
@@ -129,22 +140,32 @@ def _batched(port, size):
     return dataclasses.replace(port, shape=(port.shape[0] or size, *port.shape[1:]))
 
 
-def _check_arguments(quantize, calibration, batch_size, recurrent, streaming):
-    if quantize not in QUANTIZE:
-        raise ValueError(f"quantize: expected one of {list(QUANTIZE)}. Received: {quantize!r}.")
-    if quantize == "int8" and calibration is None:
-        raise ValueError("quantize='int8' needs calibration=, representative inputs, to choose its scales by.")
-    for name, value in (("batch_size", batch_size), ("streaming", streaming)):
-        if value is not None and (not isinstance(value, int) or value < 1):
-            raise ValueError(f"{name}: expected a whole number >= 1, or None. Received: {value!r}.")
-    routes = ["auto", *ROUTES]
-    if recurrent not in routes:
-        raise ValueError(f"recurrent: expected one of {routes}. Received: {recurrent!r}.")
-    if recurrent == "fused" and quantize == "int8":
-        raise ValueError(
-            "recurrent='fused' keeps the states of the run before; what clears them is too large for int8's range."
-            " Expected recurrent='unroll', or quantize='dynamic'."
-        )
+def _checked_mode(quantize, calibration, recurrent):
+    """The `QuantizationMode`; the data and the route of recurrent layers fit it."""
+    mode = mode_of(quantize)
+    one_of(recurrent, (AUTO, *ROUTES), "recurrent", "convert")
+    if mode.needs_calibration and calibration is None:
+        expected = f"representative inputs, from which quantize='{mode}' takes the ranges of activations"
+        raise ValueError(refusal("convert", "calibration", expected, None, "A few hundred examples do"))
+    if recurrent not in (AUTO, *mode.routes):
+        expected = f"one of {', '.join(map(repr, (AUTO, *mode.routes)))} for quantize='{mode}'"
+        reason = ROUTES[recurrent].limit or "The mode leaves it out"
+        remedy = f"{reason}. Use recurrent={mode.routes[-1]!r}, or one of {simpler_modes(mode)}"
+        raise ValueError(refusal("convert", "recurrent", expected, recurrent, remedy))
+    return mode
+
+
+def _steps(streaming):
+    """How many steps a run takes, None for all: True is 1, False is None."""
+    if isinstance(streaming, (bool, np.bool_)):
+        streaming = 1 if streaming else None
+    return integer(streaming, "streaming", "convert", least=1, or_none=True)
+
+
+def _check_suffix(path):
+    path = pathlib.Path(path)
+    if path.suffix != ".tflite" and not path.is_dir():
+        raise ValueError(refusal("convert", "path", "the name of a file that ends in .tflite", str(path)))
 
 
 def _checked_ports(model):
@@ -186,86 +207,3 @@ def _check_inputs(model, shipped, data):
             return f"{len(arrays[0])} {what} inputs{shipped.note}", arrays
     arrays = shipped.random_arrays(check.RANDOM_EXAMPLES, integer_limit(model))
     return f"{len(arrays[0])} random inputs{shipped.note}", arrays
-
-
-def _first_lawful(found, model, shipped, draft, outputs, quantize, arrays, checked_on):
-    """Writes the first candidate within its tolerance, else the nearest; returns it and its checks."""
-    tried, errors = [], []
-    for candidate in found:
-        draft.write_bytes(candidate.content)
-        try:
-            checks = _checks(model, shipped, draft, outputs, arrays, checked_on)
-        except ConversionError as error:
-            errors.append(error)
-            continue
-        tried.append((max(output.relative_difference for output in checks), candidate, checks))
-        if tried[-1][0] <= TOLERANCE[quantize]:
-            break
-    if not tried:
-        raise errors[-1]
-    _, taken, checks = min(tried, key=lambda one: one[0])
-    draft.write_bytes(taken.content)
-    _judge(model, quantize, checks, checked_on)
-    return taken, checks
-
-
-def _checks(model, shipped, draft, outputs, arrays, checked_on):
-    expected = check.keras_outputs(model, arrays)
-    received = _file_outputs(model, shipped, draft, arrays)
-    for port, ours, theirs in zip(outputs, expected, received, strict=True):
-        where = f"output '{port.name}' of model '{model.name}' on {checked_on}"
-        if not np.isfinite(ours).all():
-            raise ValueError(f"NaN or infinity in {where}: give inputs of the right range, calibration=.")
-        if ours.shape != theirs.shape or not np.isfinite(theirs).all():
-            raise ConversionError(
-                f"The file breaks {where}: expected finite numbers of shape {ours.shape}. Received: shape"
-                f" {theirs.shape}, {np.count_nonzero(~np.isfinite(theirs))} of them NaN or infinity."
-            )
-    return [check.compare_outputs(*triple) for triple in zip(outputs, expected, received, strict=True)]
-
-
-def _file_outputs(model, shipped, draft, arrays):
-    try:
-        return shipped.file_outputs(draft, arrays)
-    except ValueError as error:
-        reason = str(error.__cause__ or error).strip()
-        raise ConversionError(
-            f"LiteRT cannot run the file made of model '{model.name}': {reason} For int8,"
-            " see that the calibration inputs vary, so that no activation has an empty range."
-        ) from error
-
-
-def _judge(model, quantize, checks, checked_on):
-    for output in checks:
-        if output.relative_difference > TOLERANCE[quantize]:
-            message = (
-                f"The file's output '{output.name}' differs from model '{model.name}' on {checked_on} by"
-                f" {output.max_difference:.3g}; expected at most {TOLERANCE[quantize]:g} of its scale"
-                f" {output.scale:.3g} for {quantize or 'float32'}."
-            )
-            if quantize is None:
-                raise ConversionError(message)
-            warnings.warn(f"{message} Give evaluation= to see what it costs, or try another mode.", stacklevel=4)
-
-
-def _by_output(labels, outputs):
-    names = [port.name for port in outputs]
-    if not isinstance(labels, dict):
-        if len(outputs) > 1:
-            raise ValueError(f"evaluation: expected a dict of labels by output, of {names}. Received: one array.")
-        labels = {names[0]: labels}
-    if not set(labels) <= set(names):
-        raise ValueError(f"evaluation: expected labels for outputs among {names}. Received: {list(labels)}.")
-    return labels
-
-
-def _with_accuracy(model, shipped, draft, outputs, checks, arrays, labels):
-    expected = check.keras_outputs(model, arrays)
-    received = _file_outputs(model, shipped, draft, arrays)
-    results = []
-    for port, output, ours, theirs in zip(outputs, checks, expected, received, strict=True):
-        if port.name in labels:
-            model_share, file_share = check.accuracies(port, ours, theirs, labels[port.name])
-            output = dataclasses.replace(output, keras_accuracy=model_share, file_accuracy=file_share)
-        results.append(output)
-    return results

@@ -10,6 +10,7 @@ import tensorflow as tf
 
 from tf_terngrad.keras_internals import all_layers
 from tf_terngrad.tflite.litert import quiet
+from tf_terngrad.tflite.modes import simpler_modes
 from tf_terngrad.tflite.ports import structures_of
 
 
@@ -44,15 +45,15 @@ def trace(model, inputs, outputs):
     return tf.function(serve, autograph=False).get_concrete_function(**signature)
 
 
-def flatbuffer(model, function, inputs, quantize, calibration):
+def flatbuffer(model, function, inputs, mode, calibration):
     """Converts a model.
 
     Args:
         model: A built Keras model.
         function: What `trace` gave for it.
         inputs: A list of `Port`, the batch filled in, None where it stays free.
-        quantize: A key of `QUANTIZE`.
-        calibration: A list of arrays in the order of `inputs`; only int8 reads it.
+        mode: A `QuantizationMode`.
+        calibration: A list of arrays in the order of `inputs`, if the mode needs them.
 
     Returns:
         The content of the file, bytes.
@@ -60,22 +61,25 @@ def flatbuffer(model, function, inputs, quantize, calibration):
     Raises:
         ConversionError: TensorFlow Lite refuses the model.
     """
-    if quantize == "int8" and _loops(function):
+    if mode.needs_calibration and _loops(function):
         raise ConversionError(
-            f"TensorFlow Lite cannot calibrate loops or branches for int8, and model '{model.name}' has some. Give its"
-            " inputs a known number of steps, so that recurrent layers can be unrolled, or use quantize='dynamic'."
+            f"TensorFlow Lite cannot calibrate loops or branches for {mode}, and model '{model.name}' has some. Give"
+            " its inputs a known number of steps, so that recurrent layers can be unrolled, or use one of"
+            f" {simpler_modes(mode)}."
         )
     # The converter reads the values of variables that it can reach from here; the others become empty.
     holder = tf.Module()
     holder.captured = list(function.variables)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
-    QUANTIZE[quantize](converter, inputs, calibration)
+    mode.prepare(converter)
+    if mode.needs_calibration:
+        converter.representative_dataset = lambda: _batches(inputs, calibration)
     try:
         with quiet(), warnings.catch_warnings():
             warnings.filterwarnings("ignore", message=r"\s*Warning: tf.lite.Interpreter is deprecated")
             return converter.convert()
     except Exception as error:  # the converter raises its own ConverterError, RuntimeError and ValueError
-        raise ConversionError(_reason(model, inputs, quantize, str(error))) from error
+        raise ConversionError(_reason(model, inputs, mode, str(error))) from error
 
 
 def _loops(function):
@@ -85,36 +89,15 @@ def _loops(function):
     return any(node.op in {"While", "StatelessWhile", "If", "StatelessIf"} for node in nodes)
 
 
-def _keep(converter, inputs, calibration):
-    """The converter's own default is float32."""
+def _batches(inputs, calibration):
+    """Yields of each run of the file its inputs by name; the last one is filled up with copies of the last example."""
+    size, last = inputs[0].shape[0] or 1, len(calibration[0]) - 1
+    for start in range(0, last + 1, size):
+        rows = np.minimum(np.arange(start, start + size), last)
+        yield {port.name: array[rows] for port, array in zip(inputs, calibration, strict=True)}
 
 
-def _dynamic(converter, inputs, calibration):
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-
-
-def _float16(converter, inputs, calibration):
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.target_spec.supported_types = [tf.float16]
-
-
-def _int8(converter, inputs, calibration):
-    size = inputs[0].shape[0] or 1
-
-    def representative():
-        for start in range(0, len(calibration[0]), size):
-            rows = np.minimum(np.arange(start, start + size), len(calibration[0]) - 1)
-            yield {port.name: array[rows] for port, array in zip(inputs, calibration, strict=True)}
-
-    converter.optimizations = [tf.lite.Optimize.DEFAULT]
-    converter.representative_dataset = representative
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
-
-
-QUANTIZE = {None: _keep, "float16": _float16, "dynamic": _dynamic, "int8": _int8}
-
-
-def _reason(model, inputs, quantize, message):
+def _reason(model, inputs, mode, message):
     missing = sorted(set(re.findall(r"^(?:Custom|Flex|TF Select) ops: (.*)$", message, flags=re.MULTILINE)))
     if missing:
         return (
@@ -123,5 +106,6 @@ def _reason(model, inputs, quantize, message):
         )
     line = next(iter(message.strip().splitlines()), "no reason given").split("error: ")[-1]
     remedy = "" if inputs[0].shape[0] else " Loops over time need a fixed batch: batch_size=1."
-    remedy += " Another mode may fit: quantize='dynamic', 'float16' or None." if quantize else ""
+    others = simpler_modes(mode)
+    remedy += f" Another mode may fit: {others}." if others else ""
     return f"TensorFlow Lite refuses model '{model.name}': {line}.{remedy}"

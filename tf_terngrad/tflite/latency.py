@@ -8,6 +8,7 @@ import time
 
 import numpy as np
 
+from tf_terngrad.checks import integer, number
 from tf_terngrad.tflite.litert import Runner, operators
 from tf_terngrad.tflite.ports import arrange, random_arrays
 from tf_terngrad.tflite.report import format_operators, format_table
@@ -89,64 +90,83 @@ class LatencyComparison:
 
 
 def benchmark(path, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None):
-    """Measures the latency of a TFLite file on this machine's CPU with LiteRT.
+    """Measure the latency of a TFLite file on this machine's CPU with LiteRT.
+
+    Use it when you want to know what a file costs: its time for one run, its bytes, its operators.
 
     Each run is timed alone. Runs go on until there are `runs` of them and `min_seconds` have passed, so that a file of
     microseconds gets enough of them.
 
     Args:
-        path: Of the file.
-        threads: How many LiteRT may use.
-        warmup: Runs before the first one measured.
-        runs: The fewest runs to measure.
-        min_seconds: The shortest time to measure for.
-        inputs: One batch of inputs: an array, a tuple of them in the order of the file's inputs, or a dict by name.
+        path: of the file, a string or a `pathlib.Path`.
+        threads: how many threads LiteRT may use, an integer of at least 1.
+        warmup: runs before the first one measured, an integer of at least 0.
+        runs: the fewest runs to measure, an integer of at least 1.
+        min_seconds: the shortest time to measure for, a number of at least 0.
+        inputs: one batch of inputs: an array, a tuple of them in the order of the file's inputs, or a dict by name.
             Random ones by default, which serve unless the work depends on the values.
 
     Returns:
         A `LatencyReport`; `print` it.
 
     Raises:
-        TypeError: Not a path, such as a model that is not converted.
-        FileNotFoundError: No such file.
-        ValueError: Not a whole TFLite file, a wrong argument, or inputs of a wrong shape.
+        TypeError: not a path, such as a model that is not converted; or an argument of another kind.
+        FileNotFoundError: no such file.
+        ValueError: not a whole TFLite file, an argument out of range, or inputs of a wrong shape.
 
     Example:
-        ```python
-        print(tf_terngrad.tflite.benchmark("digits.tflite", threads=1))
-        ```
+
+    ```python
+    model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(4)])
+    tt.tflite.convert(model, "digits.tflite")
+    print(tt.tflite.benchmark("digits.tflite", threads=1))
+    ```
     """
-    return compare_latency([path], threads, warmup, runs, min_seconds, inputs).reports[0]
+    return _compared("benchmark", [path], threads, warmup, runs, min_seconds, inputs).reports[0]
 
 
 def compare_latency(paths, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None):
-    """Measures several TFLite files in turns and gives their latencies as ratios to the first one's.
+    """Measure several TFLite files in turns and give their latencies as ratios to the first one's.
+
+    Use it when you want to know which of two files is faster: before and after compaction, or in two modes.
 
     In each of 20 rounds every file runs for its share of the time, in an order that changes from round to round; the
     first run of a turn, with the caches full of another file, is not counted.
 
     Args:
-        paths: Of the files.
-        threads: How many LiteRT may use.
-        warmup: Runs of each file before the first one measured.
-        runs: The fewest runs of each file to measure.
-        min_seconds: The shortest time to measure each file for.
-        inputs: One batch of inputs that fits every file, as in `benchmark`. Random ones by default.
+        paths: of the files, a list of strings or of `pathlib.Path`.
+        threads: how many threads LiteRT may use, an integer of at least 1.
+        warmup: runs of each file before the first one measured, an integer of at least 0.
+        runs: the fewest runs of each file to measure, an integer of at least 1.
+        min_seconds: the shortest time to measure each file for, a number of at least 0.
+        inputs: one batch of inputs that fits every file, as in `benchmark`. Random ones by default.
 
     Returns:
         A `LatencyComparison`; `print` it.
 
     Raises:
-        TypeError: Not a path, such as a model that is not converted.
-        FileNotFoundError: No such file.
-        ValueError: Not a whole TFLite file, a wrong argument, or inputs of a wrong shape.
+        TypeError: not a path, such as a model that is not converted; or an argument of another kind.
+        FileNotFoundError: no such file.
+        ValueError: not a whole TFLite file, an argument out of range, or inputs of a wrong shape.
 
     Example:
-        ```python
-        print(tf_terngrad.tflite.compare_latency(["dense.tflite", "compact.tflite"]))
-        ```
+
+    ```python
+    for units in (400, 40):
+        model = keras.Sequential([keras.Input((8,)), keras.layers.Dense(units), keras.layers.Dense(4)])
+        tt.tflite.convert(model, f"{units}.tflite")
+    print(tt.tflite.compare_latency(["400.tflite", "40.tflite"]))
+    ```
     """
-    _check_arguments(paths, threads, warmup, runs, min_seconds)
+    return _compared("compare_latency", paths, threads, warmup, runs, min_seconds, inputs)
+
+
+def _compared(owner, paths, threads, warmup, runs, min_seconds, inputs):
+    _check_paths(paths)
+    threads = integer(threads, "threads", owner, least=1)
+    warmup = integer(warmup, "warmup", owner, least=0)
+    runs = integer(runs, "runs", owner, least=1)
+    min_seconds = number(min_seconds, "min_seconds", owner)
     runners = [_fed_runner(path, threads, inputs) for path in paths]
     for runner in runners:
         _timed(runner, warmup, 0.0)
@@ -161,18 +181,13 @@ def compare_latency(paths, threads=1, warmup=10, runs=200, min_seconds=0.5, inpu
     return LatencyComparison(tuple(reports), tuple(map(float, np.median(medians / medians[0], axis=1))))
 
 
-def _check_arguments(paths, threads, warmup, runs, min_seconds):
+def _check_paths(paths):
     several = isinstance(paths, collections.abc.Sized) and not isinstance(paths, (str, os.PathLike))
     if not several or not len(paths):
         raise ValueError(f"paths: expected a list of at least one file. Received: {paths!r}.")
     for path in paths:
         if not isinstance(path, (str, os.PathLike)):
             raise TypeError(f"Expected the path of a .tflite file; make one with `convert`. Received: {path!r}.")
-    for name, value, least in (("threads", threads, 1), ("warmup", warmup, 0), ("runs", runs, 1)):
-        if not isinstance(value, int) or value < least:
-            raise ValueError(f"{name}: expected a whole number >= {least}. Received: {value!r}.")
-    if not 0 <= min_seconds < float("inf"):
-        raise ValueError(f"min_seconds: expected a number of seconds >= 0. Received: {min_seconds!r}.")
 
 
 def _fed_runner(path, threads, inputs):

@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Callable
 
 import keras
 import numpy as np
@@ -13,12 +14,42 @@ from tf_terngrad.keras_internals import all_layers
 LARGEST_VALUE = 5e4  # of the step that clears the states; float16 ends at 65504
 
 
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """One way for recurrent layers to run in a file; a layer that cannot take it becomes a loop.
+
+    Attributes:
+        name: What `convert(recurrent=)` calls it.
+        became: What a layer that took it is: the kind of its `Outcome`.
+        run: A function of the layer, a `Traced` that it fills, the layer's own `call`, and that call's arguments.
+        grows: Whether the file grows with the number of steps.
+        limit: Why a quantization mode may leave it out, a sentence for an error.
+    """
+
+    name: str
+    became: str
+    run: Callable
+    grows: bool = False
+    limit: str = ""
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a recurrent layer became: "fused", "unrolled" or "loop"; and the reason, if it is not what was wanted."""
+
+    kind: str
+    reason: str = ""
+
+    def __str__(self):
+        return self.kind + (self.reason and f" ({self.reason})")
+
+
 @dataclasses.dataclass
 class Traced:
     """What tracing a model found.
 
     Attributes:
-        became: Dict of a recurrent layer's name to "fused", "unrolled" or "loop", with the reason in brackets.
+        became: Dict of a recurrent layer's name to its `Outcome`.
         steps: The steps of all recurrent layers together, without those whose number is free.
     """
 
@@ -57,7 +88,7 @@ def routed(model, route):
     """
     layers, traced = recurrent_layers(model), Traced()
     for layer in layers:
-        layer.call = functools.partial(ROUTES[route], layer, traced, layer.call)
+        layer.call = functools.partial(ROUTES[route].run, layer, traced, layer.call)
     try:
         yield traced
     finally:
@@ -68,7 +99,7 @@ def routed(model, route):
 def _loop(layer, traced, call, sequences, initial_state=None, mask=None, reason="", **arguments):
     """As Keras runs it: a WHILE operator, unless the layer has unroll=True."""
     traced.steps += sequences.shape[1] or 0
-    traced.became[layer.name] = "unrolled" if layer.unroll else f"loop{reason and f' ({reason})'}"
+    traced.became[layer.name] = Outcome("unrolled") if layer.unroll else Outcome("loop", reason)
     return call(sequences, initial_state=initial_state, mask=mask, **arguments)
 
 
@@ -88,11 +119,20 @@ def _fused(layer, traced, call, sequences, initial_state=None, mask=None, **argu
     reason = _why_not_fused(layer, sequences, initial_state, mask)
     if reason:
         return _loop(layer, traced, call, sequences, initial_state, mask, reason, **arguments)
-    traced.became[layer.name] = "fused"
+    traced.became[layer.name] = Outcome("fused")
     return _fused_lstm(layer, sequences)
 
 
-ROUTES = {"loop": _loop, "fused": _fused, "unroll": _unrolled}
+_CLEARING = "The fused LSTM keeps the states of the run before; what clears them needs the range of floating point"
+# The loop comes first, for it can take every layer and counts the steps.
+ROUTES = {
+    route.name: route
+    for route in (
+        Route("loop", "loop", _loop),
+        Route("fused", "fused", _fused, limit=_CLEARING),
+        Route("unroll", "unrolled", _unrolled, grows=True),
+    )
+}
 
 
 def _why_not_fused(layer, sequences, initial_state, mask):
