@@ -32,6 +32,7 @@ from models.data import datasets
 from models.training.run_folder import CONFIG, open_run
 from models.training.tasks import LANGUAGE_MODELS, OPTIMIZERS, task_of
 from models.training.workers import COMPRESSIONS, this_worker
+from tf_terngrad.files import save_model
 
 # What defines a run; kept in its config.json.
 RUN = [
@@ -124,10 +125,11 @@ def main(argv):
         trainer = dataclasses.replace(trainer, folder=folder / "checkpoints")
     except (ValueError, OSError, ModuleNotFoundError) as error:
         sys.exit(f"train.py: {error}" if worker.leads else 1)
-    if config["strength"] is None and config["ratio"] is None:
-        dense(config, folder, task, trainer)
-    else:
-        sparse(config, folder, task, trainer)
+    train = dense if config["strength"] is None and config["ratio"] is None else sparse
+    try:
+        train(config, folder, task, trainer)
+    except OSError as error:  # such as a disk that fills
+        sys.exit(f"train.py: {error}. With --resume this run goes on after its last whole epoch.")
 
 
 def open_folder(config: dict) -> Path:
@@ -152,7 +154,7 @@ def dense(config: dict, folder: Path, task, trainer) -> None:
     if not trainer.worker.leads:
         return
     shipped = task.shipped(model)
-    shipped.save(folder / "model.keras")
+    save_model(shipped, folder / "model.keras")
     print(f"\n{tt.tflite.convert(shipped, folder / 'model.tflite')}")
     print(tt.tflite.benchmark(folder / "model.tflite"))
     print(f"{task.MEASURE} {task.score(trainer, model):.2f} {task.UNIT}")
@@ -170,7 +172,7 @@ def sparse(config: dict, folder: Path, task, trainer) -> None:
     curves = [trainer.fit(model, "model", config["epochs"], config["learning_rate"], (monitor,))]
     sparsity.release()
     if trainer.worker.leads:
-        task.shipped(model).save(folder / "model.keras")
+        save_model(task.shipped(model), folder / "model.keras")
     small = tt.compact(model, tolerance=config["tolerance"])
     if config["finetune_epochs"]:
         options = {"teacher": twin} if config["distill"] else {}
@@ -178,7 +180,7 @@ def sparse(config: dict, folder: Path, task, trainer) -> None:
         curves += [trainer.fit(small, "compact", config["finetune_epochs"], rate, **options)]
     if not trainer.worker.leads:
         return
-    task.shipped(small).save(folder / "compact.keras")
+    save_model(task.shipped(small), folder / "compact.keras")
     metrics = measure(folder, task, trainer, twin or model, small)
     remarks = notes(config, task, model, small)
     report = tt.compare(task.shipped(model), task.shipped(small), metrics=metrics, history=curves, notes=remarks)

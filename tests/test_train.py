@@ -12,7 +12,7 @@ import pytest
 
 from models.rhn import HighwayCell
 from models.training.checkpoint import EpochCheckpoint
-from models.training.run_folder import open_run, write_atomically
+from models.training.run_folder import open_run
 from models.training.trainer import Trainer, batches
 
 RANDOM = np.random.default_rng(11)
@@ -126,19 +126,6 @@ def test_error_counts_what_is_wrong(tmp_path):
     model = small_model()
     right = sum(int(model(image[None]).numpy().argmax()) == label for image, label in zip(IMAGES, LABELS, strict=True))
     assert trainer(tmp_path).test_error(model) == pytest.approx(1 - right / len(LABELS))
-
-
-def test_failed_write_leaves_the_old_file(tmp_path):
-    path = tmp_path / "file"
-    write_atomically(path, lambda stream: stream.write(b"old"))
-
-    def fail(stream):
-        stream.write(b"new, half")
-        raise Killed
-
-    with pytest.raises(Killed):
-        write_atomically(path, fail)
-    assert path.read_bytes() == b"old"
 
 
 def test_folder_keeps_the_configuration_and_resumes_only_the_same_run(tmp_path):

@@ -90,7 +90,7 @@ def drafts(path) -> list[pathlib.Path]:
     """
     path = pathlib.Path(path)
     left = re.compile(rf"\.\w{{8}}\.{re.escape(path.name[-_KEPT:])}")
-    return sorted(file for file in path.absolute().parent.iterdir() if left.fullmatch(file.name))
+    return sorted(file for file in path.parent.iterdir() if left.fullmatch(file.name))
 
 
 @contextlib.contextmanager

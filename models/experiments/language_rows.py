@@ -11,6 +11,7 @@ from models.lstm_lm import lstm_lm
 from models.rhn import rhn
 from models.training.language_trainer import LanguageTrainer, at_rest
 from tf_terngrad.costs import layer_costs
+from tf_terngrad.files import save_model
 
 STEPS = 35
 TOLERANCE = 1e-4
@@ -156,7 +157,7 @@ def train(row: Row, text: Text, folder: Path) -> keras.Model:
     trainer.fit(model, "further", len(rates), rates, teacher=teacher)
     if row.compact_strength:
         model = tt.compact(model, tolerance=TOLERANCE)
-    model.save(final)
+    save_model(model, final)
     return keras.models.load_model(final, compile=False)
 
 

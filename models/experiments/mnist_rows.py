@@ -13,6 +13,7 @@ import tf_terngrad as tt
 from models import NETWORKS
 from models.training.trainer import Trainer
 from tf_terngrad.costs import layer_costs
+from tf_terngrad.files import save_model
 from tf_terngrad.sparsity.learn.penalties import zero_small
 
 EPOCHS = {"lenet": (10, 60), "mlp": (20, 30)}
@@ -115,7 +116,7 @@ def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
     small = model if row.l1 else tt.compact(model, tolerance=TOLERANCES[row.network])
     trainer = Trainer(folder, *data, BATCH_SIZE, seed, functools.partial(_adamw, decay=row.decay))
     trainer.fit(small, "further", further, row.learning_rate, teacher=teacher)
-    small.save(final)
+    save_model(small, final)
     return small
 
 

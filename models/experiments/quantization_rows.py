@@ -15,6 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 import tf_terngrad as tt
 from models.experiments.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of, tfmot
 from models.experiments.tf_keras_twin import check_equal, taught_by, tf_keras_twin
+from tf_terngrad.files import write
 from tf_terngrad.tflite.litert import quiet
 
 CALIBRATION = 200
@@ -89,7 +90,7 @@ class Study:
     def quantization_aware(self, path: Path, unroll: bool = False, **options) -> None:
         """Trains with rounding, as `fake_quantized` has it, and writes the model that rounds."""
         twin = self.twin(unroll=True) if unroll else self.twin()
-        path.write_bytes(flatbuffer_of(self.fine_tune(fake_quantized(twin, **options))))
+        write(path, flatbuffer_of(self.fine_tune(fake_quantized(twin, **options))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -192,7 +193,7 @@ def _keeping_clusters(study, path):
     twin = clustered(study.twin(), study.clusters, study.fine_tune)
     scheme = tfmot.experimental.combine.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=False)
     rounding = study.fine_tune(fake_quantized(twin, scheme=scheme))
-    path.write_bytes(flatbuffer_of(tfmot.experimental.combine.strip_clustering_cqat(rounding)))
+    write(path, flatbuffer_of(tfmot.experimental.combine.strip_clustering_cqat(rounding)))
 
 
 def _shipped(model, quantize):

@@ -13,8 +13,8 @@ import tf_terngrad as tt
 from models import NETWORKS
 from models.data.augmentation import centre, crop
 from models.training.distillation import label_loss
-from models.training.run_folder import write_atomically
 from models.training.trainer import EVALUATION_BATCH, batches
+from tf_terngrad.files import write
 
 POINTS = 20  # of a curve
 
@@ -146,7 +146,7 @@ def train(row: Row, seed: int, data: tuple, folder: Path, iterations: int | None
         pictures = file.parent / "histograms" if seed == 0 else None
         errors = [100 * (1 - accuracy) for accuracy in _accuracies(row, recipe, seed, data, iterations, pictures)]
         lines = "".join(f"{step},{error:.4f}\n" for step, error in zip(_points(iterations), errors, strict=True))
-        write_atomically(file, lambda stream: stream.write(lines.encode()))
+        write(file, lines.encode())
     with file.open(encoding="utf-8") as stream:
         return [(int(step), float(error)) for step, error in csv.reader(stream)]
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from models.training.run_folder import write_atomically
+from tf_terngrad.files import drafts, replacing, write
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
@@ -34,6 +34,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
         """
         if not self.path.exists():
             return self.epochs, self.curves
+        for left in drafts(self.path):  # of a process that was killed; as large as the checkpoint
+            left.unlink(missing_ok=True)
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 header = json.loads(file["header"].item())
@@ -52,14 +54,20 @@ class EpochCheckpoint(keras.callbacks.Callback):
         return self.epochs, self.curves
 
     def on_epoch_end(self, epoch, logs=None):
-        """Write the curves, then the file: a kill between the two repeats this epoch, and its row with it."""
+        """Write the curves, then the file: a kill between the two repeats this epoch, and its row with it.
+
+        Raises:
+            OSError: a file cannot be written, as on a full disk; that of the epoch before is still there.
+        """
         self.epochs = epoch + 1
         for name, value in (logs or {}).items():
             self.curves.setdefault(name, []).append(float(value))
         header = np.array(json.dumps({"epochs": self.epochs, "curves": self.curves}))
         state = {f"state_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(self.model))}
-        write_atomically(self.path.with_suffix(".csv"), lambda stream: stream.write(_table(self.curves).encode()))
-        write_atomically(self.path, lambda stream: np.savez(stream, header=header, **state))
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        write(self.path.with_suffix(".csv"), _table(self.curves).encode())
+        with replacing(self.path) as draft, draft.open("wb") as stream:
+            np.savez(stream, header=header, **state)
 
 
 def _state(model: keras.Model) -> list[keras.Variable]:

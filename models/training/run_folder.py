@@ -1,11 +1,9 @@
 """One folder a training run: its configuration first, then everything the run leaves."""
 
-import contextlib
 import json
-import os
-from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+
+from tf_terngrad.files import drafts, write
 
 CONFIG = "config.json"
 
@@ -35,34 +33,14 @@ def open_run(path: str | Path, config: dict, resume: bool = False) -> Path:
         path.mkdir(parents=True, exist_ok=True)
         if (path / CONFIG).exists():
             _check_same(path, config, resume)
-        elif any(file.name != f"{CONFIG}.partial" for file in path.iterdir()):
+        elif set(path.iterdir()) - set(drafts(path / CONFIG)):
             raise ValueError(
                 f"The output folder holds files that are no run; name an empty one. Received: {str(path)!r}"
             )
-        write_atomically(path / CONFIG, lambda stream: stream.write(json.dumps(config, indent=2).encode()))
+        write(path / CONFIG, json.dumps(config, indent=2).encode())
     except OSError as error:
         raise OSError(f"The output folder cannot be written; name another one. Received: {path} ({error})") from error
     return path
-
-
-def write_atomically(path: Path, write: Callable[[BinaryIO], object]) -> None:
-    """Write a file so that whoever reads it finds the old content or the new one, even after a kill or power loss.
-
-    Args:
-        path: the file; its folder is made when missing.
-        write: called with the open file, writes the new content.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("wb") as stream:
-        write(stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    partial.replace(path)
-    with contextlib.suppress(OSError):  # some file systems have no folders to sync
-        folder = os.open(path.parent, os.O_RDONLY)
-        os.fsync(folder)
-        os.close(folder)
 
 
 def _check_same(path: Path, config: dict, resume: bool) -> None:
@@ -72,7 +50,7 @@ def _check_same(path: Path, config: dict, resume: bool) -> None:
             f"Received: {str(path)!r}"
         )
     try:
-        found = json.loads((path / CONFIG).read_text())
+        found = json.loads((path / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{path / CONFIG} is no configuration of a run; name another folder ({error})") from error
     differing = [key for key in sorted({*found, *config}) if found.get(key) != config.get(key)]
