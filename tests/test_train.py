@@ -1,6 +1,7 @@
 """Runs that start, stop, go on, and refuse."""
 
 import json
+import resource
 import subprocess
 import sys
 import time
@@ -158,10 +159,10 @@ def test_unwritable_folder_is_named(tmp_path):
         open_run(tmp_path / "file" / "run", {})
 
 
-def start(*arguments, cwd):
+def start(*arguments, cwd, **options):
     """Start train.py as a user does, from a folder of its own."""
     command = [sys.executable, str(CHECKOUT / "train.py"), *arguments]
-    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    return subprocess.Popen(command, cwd=cwd, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, **options)
 
 
 def weights(path):
@@ -193,6 +194,20 @@ def test_killed_run_goes_on_and_ends_as_an_unbroken_one(tmp_path):
     stages = {f"checkpoints/{stage}.{kind}" for stage in ("baseline", "model", "compact") for kind in ("npz", "csv")}
     files = {"config.json", "model.keras", "compact.keras", "model.tflite", "before.tflite", "report.html"}
     assert stages | files <= left
+
+
+def test_a_disk_that_fills_ends_the_run_in_one_sentence(tmp_path):
+    def small_disk():
+        resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
+
+    run = start("--model=mlp", "--epochs=1", "--strength=1e-3", "--output=run", cwd=tmp_path, preexec_fn=small_disk)
+    printed, _ = run.communicate()
+    assert run.returncode == 1 and "Traceback" not in printed
+    sentence = next(line for line in printed.splitlines() if line.startswith("train.py: "))
+    assert "Cannot write run/checkpoints/model.npz" in sentence
+    assert "Free some space" in sentence and "--resume" in sentence
+    left = {path.name for path in (tmp_path / "run").rglob("*") if path.is_file() and "tfevents" not in path.name}
+    assert left == {"config.json", "model.csv"}
 
 
 @pytest.mark.parametrize(
