@@ -82,7 +82,7 @@ def by_steps(report, name, output, sequence, steps):
 
 
 def test_stream_names_its_states_after_layer_and_state(tmp_path):
-    report = tflite.convert(words(), tmp_path / "m.tflite", streaming=True)
+    report = tflite.convert(words(), tmp_path / "m.tflite", streaming=True, recurrent="unroll")
     states = {f"{layer}_{state}": (1, 5) for layer in ("low", "high") for state in ("hidden", "cell")}
     assert report.inputs == {"text": (1, 1), **states}
     assert report.checked_on == "8 random inputs, 1 step at a time"

@@ -241,7 +241,7 @@ def test_a_weak_run_says_that_it_is_new_that_nothing_left_and_whose_errors_it_co
     printed, _ = run.communicate()
     assert run.returncode == 0, printed
     assert "--resume found no run in run: a new one begins." in printed
-    report = (tmp_path / "run/report.html").read_text()
+    report = (tmp_path / "run/report.html").read_text(encoding="utf-8")
     for sentence in ("Nothing left the model", "before is that of the sparse model as trained"):
         assert sentence in printed and sentence in report
 

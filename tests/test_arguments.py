@@ -1,0 +1,127 @@
+"""What is an integer, a number or a switch is the same for every public argument, and so is the sentence that refuses.
+
+One row of `ARGUMENTS` is one argument: who takes it, its name, and a call in which nothing else is of interest.
+"""
+
+import dataclasses
+from collections.abc import Callable
+
+import keras
+import numpy as np
+import pytest
+
+import tf_terngrad as tt
+
+
+@dataclasses.dataclass(frozen=True)
+class Argument:
+    """A public argument: values that it takes, values of a wrong kind, and values out of its range."""
+
+    owner: str
+    name: str
+    call: Callable
+    taken: tuple
+    mistyped: tuple
+    out_of_range: tuple = ()
+
+
+def integer(owner, name, call, least, flags=False, none=False):
+    """An integer; where `flags`, True and False mean something too, where `none`, None does."""
+    mistyped = (2.0, np.float32(2), "2", [2], 2j, np.ones(1, int), *(() if none else (None,)))
+    taken = (2, np.int64(2), np.uint8(2), *((np.True_,) if flags else ()))
+    return Argument(owner, name, call, taken, mistyped + (() if flags else (True, np.True_)), (least - 1, -(10**30)))
+
+
+def number(owner, name, call, good=0.5, positive=False):
+    """A finite number of at least 0, or above 0."""
+    wrong = (float("nan"), float("inf"), np.float32("-inf"), -1e-300, 10**400, *((0, 0.0) if positive else (-1,)))
+    return Argument(owner, name, call, (good, np.float32(good)), (True, np.True_, str(good), [good], 1j, None), wrong)
+
+
+def flag(owner, name, call):
+    """A switch."""
+    return Argument(owner, name, call, (True, False, np.True_), (1, 0, "yes", None, 1.0))
+
+
+def dense():
+    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
+
+
+def recurrent():
+    return keras.Sequential([keras.Input((4, 2)), keras.layers.GRU(2)])
+
+
+def convert(model=dense, **arguments):
+    tt.tflite.convert(model(), "m.tflite", **arguments)
+
+
+def mode(**arguments):
+    tt.tflite.QuantizationMode(**{"name": "mine", "prepare": print, "tolerance": 0.1, **arguments})
+
+
+def benchmark(**arguments):
+    tt.tflite.benchmark("file.tflite", **{"runs": 1, "warmup": 0, "min_seconds": 0.0, **arguments})
+
+
+def compare_latency(**arguments):
+    tt.tflite.compare_latency(["file.tflite"], **{"runs": 1, "warmup": 0, "min_seconds": 0.0, **arguments})
+
+
+TFLITE = [
+    integer("convert", "batch_size", lambda v: convert(batch_size=v), 1, none=True),
+    integer("convert", "streaming", lambda v: convert(recurrent, streaming=v), 1, flags=True, none=True),
+    integer("benchmark", "threads", lambda v: benchmark(threads=v), 1),
+    integer("benchmark", "warmup", lambda v: benchmark(warmup=v), 0),
+    integer("benchmark", "runs", lambda v: benchmark(runs=v), 1),
+    number("benchmark", "min_seconds", lambda v: benchmark(min_seconds=v), good=0.01),
+    integer("compare_latency", "threads", lambda v: compare_latency(threads=v), 1),
+    integer("compare_latency", "warmup", lambda v: compare_latency(warmup=v), 0),
+    integer("compare_latency", "runs", lambda v: compare_latency(runs=v), 1),
+    number("compare_latency", "min_seconds", lambda v: compare_latency(min_seconds=v), good=0.01),
+    number("QuantizationMode", "tolerance", lambda v: mode(tolerance=v), positive=True),
+    flag("QuantizationMode", "exact", lambda v: mode(exact=v)),
+    flag("QuantizationMode", "needs_calibration", lambda v: mode(needs_calibration=v)),
+]
+ARGUMENTS = [*TFLITE]
+
+
+@pytest.fixture(autouse=True, scope="module")
+def folder(tmp_path_factory):
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(tmp_path_factory.mktemp("arguments"))
+        tt.tflite.convert(dense(), "file.tflite")
+        yield
+
+
+every_argument = pytest.mark.parametrize(
+    "argument", ARGUMENTS, ids=lambda argument: f"{argument.owner}-{argument.name}"
+)
+
+
+@every_argument
+def test_what_it_means_is_taken_whatever_made_it(argument):
+    for value in argument.taken:
+        argument.call(value)
+
+
+@every_argument
+def test_another_kind_is_refused_in_one_sentence(argument):
+    for value in argument.mistyped:
+        with pytest.raises(TypeError) as caught:
+            argument.call(value)
+        check(argument, value, str(caught.value))
+
+
+@every_argument
+def test_another_range_is_refused_in_one_sentence(argument):
+    for value in argument.out_of_range:
+        with pytest.raises(ValueError) as caught:
+            argument.call(value)
+        check(argument, value, str(caught.value))
+
+
+def check(argument, value, sentence):
+    """Who, what was expected, what came."""
+    assert sentence.startswith(f"{argument.owner}: expected `{argument.name}` to be "), sentence
+    assert f". Received: {argument.name}={value!r}"[:100] in sentence, sentence
+    assert "\n" not in sentence
