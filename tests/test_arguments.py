@@ -32,10 +32,11 @@ def integer(owner, name, call, least, flags=False, none=False):
     return Argument(owner, name, call, taken, mistyped + (() if flags else (True, np.True_)), (least - 1, -(10**30)))
 
 
-def number(owner, name, call, good=0.5, positive=False):
-    """A finite number of at least 0, or above 0."""
+def number(owner, name, call, good=0.5, positive=False, none=False):
+    """A finite number of at least 0, or above 0; where `none`, None means something too."""
     wrong = (float("nan"), float("inf"), np.float32("-inf"), -1e-300, 10**400, *((0, 0.0) if positive else (-1,)))
-    return Argument(owner, name, call, (good, np.float32(good)), (True, np.True_, str(good), [good], 1j, None), wrong)
+    mistyped = (True, np.True_, str(good), [good], 1j, *(() if none else (None,)))
+    return Argument(owner, name, call, (good, np.float32(good)), mistyped, wrong)
 
 
 def flag(owner, name, call):
