@@ -106,17 +106,10 @@ def test_what_it_means_is_taken_whatever_made_it(argument):
 
 
 @every_argument
-def test_another_kind_is_refused_in_one_sentence(argument):
-    for value in argument.mistyped:
-        with pytest.raises(TypeError) as caught:
-            argument.call(value)
-        check(argument, value, str(caught.value))
-
-
-@every_argument
-def test_another_range_is_refused_in_one_sentence(argument):
-    for value in argument.out_of_range:
-        with pytest.raises(ValueError) as caught:
+@pytest.mark.parametrize("error, values", [(TypeError, "mistyped"), (ValueError, "out_of_range")])
+def test_what_it_is_not_is_refused_in_one_sentence(argument, error, values):
+    for value in getattr(argument, values):
+        with pytest.raises(error) as caught:
             argument.call(value)
         check(argument, value, str(caught.value))
 
