@@ -112,6 +112,7 @@ flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, 
 
 def main(argv):
     """Train, compact, convert, measure."""
+    sys.stdout.reconfigure(errors="replace")  # a terminal that can show no arrow must not end a run of hours
     if len(argv) > 1:
         raise app.UsageError(f"Expected flags only, such as --epochs=10. Received: {argv[1:]}")
     config = {flag.name: flag.value for flag in RUN}

@@ -224,7 +224,10 @@ def is_a_name_here(name):
 
 @hypothesis.settings(max_examples=30)
 @hypothesis.given(
-    name=st.text(st.characters(codec="utf-8", exclude_characters="/\0", exclude_categories=["Cc"]), min_size=1),
+    name=st.text(
+        st.characters(codec=sys.getfilesystemencoding(), exclude_characters="/\0", exclude_categories=["Cc"]),
+        min_size=1,
+    ),
     content=st.binary(max_size=100),
 )
 @hypothesis.example(name="m" * 255, content=b"as long as a name can be")
