@@ -17,8 +17,8 @@ from tf_terngrad.sparsity import callbacks, rules
 from tf_terngrad.sparsity.compact import compact
 from tf_terngrad.sparsity.learn import regularizers
 from tf_terngrad.sparsity.learn import wrappers as layers
-from tf_terngrad.sparsity.report import compare, register_cost
-from tf_terngrad.sparsity.rules import Rule, register_rule
+from tf_terngrad.sparsity.report import compare
+from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
 from tf_terngrad.sparsity.sparsify import Sparsity, sparsify
 from tf_terngrad.sparsity.structures import Structure, structures
 from tf_terngrad.ternary import distributed

@@ -12,9 +12,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import is_graph
 from tf_terngrad.sparsity.graph.replay import check_model, replay
-from tf_terngrad.sparsity.learn.wrappers import GroupSparse, IntrinsicSparse
-from tf_terngrad.sparsity.rules.multiply_adds import cost_rule
-from tf_terngrad.sparsity.rules.recurrent import arguments
+from tf_terngrad.sparsity.rules.base import cost_for, rule_for
 
 
 @dataclasses.dataclass
@@ -77,25 +75,25 @@ class _Walk:
         return replay(model, inputs, follow)
 
     def call(self, layer, prefix, times, args, kwargs, name=None):
-        if isinstance(layer, (GroupSparse, IntrinsicSparse)):  # compacted, the layer takes its name
-            return self.call(layer.layer, prefix, times, args, kwargs, layer.name)
-        path = prefix + (name or layer.name)
-        if is_graph(layer):
+        """Follow a call; one that has a cost is asked, and not opened."""
+        path, cost = prefix + (name or layer.name), cost_for(layer)
+        if cost is None and is_graph(layer):
             return self.run(layer, _tensors(args or tuple(kwargs.values())), f"{path}/", times)
         outputs = _outputs(layer, args, kwargs)
-        parts = _parts(layer, args, kwargs)
-        for part, part_args, repeated in parts:
-            self.call(part, f"{path}/", times * repeated, part_args, {})
-        if not parts:
-            self.add(layer, path, times, outputs, args, kwargs)
+        parts = rule_for(layer).parts(layer, args, kwargs) if cost is None else None
+        if parts is None:
+            self.add(layer, cost, path, times, outputs, args, kwargs)
+        for part in parts or ():
+            within, known_as = (prefix, path.removeprefix(prefix)) if part.stands_in else (f"{path}/", None)
+            self.call(part.layer, within, times * part.times, part.args, part.kwargs, known_as)
         return outputs
 
-    def add(self, layer, path, times, outputs, args, kwargs):
+    def add(self, layer, cost, path, times, outputs, args, kwargs):
         output = tree.flatten(outputs)[0]
-        known = _all_sizes_known((outputs, args, kwargs))
-        count = cost_rule(layer)(layer, output, *args, **kwargs) if known else None
-        cost = self.costs.setdefault(id(layer), LayerCost(path, layer, output.shape, 0))
-        cost.multiply_adds = None if None in (count, cost.multiply_adds) else cost.multiply_adds + times * count
+        known = cost and _all_sizes_known((outputs, args, kwargs))
+        count = cost(layer, output, *args, **kwargs) if known else None
+        row = self.costs.setdefault(id(layer), LayerCost(path, layer, output.shape, 0))
+        row.multiply_adds = None if None in (count, row.multiply_adds) else row.multiply_adds + times * count
 
 
 def _tensors(arguments):
@@ -114,18 +112,6 @@ def _outputs(layer, args, kwargs):
 
 def _all_sizes_known(tensors):
     return all(None not in tensor.shape for tensor in tree.flatten(tensors) if isinstance(tensor, keras.KerasTensor))
-
-
-def _parts(layer, args, kwargs):
-    """The layers that a wrapper calls: (layer, arguments, how many times)."""
-    if isinstance(layer, keras.layers.TimeDistributed):
-        batch, steps, *rest = args[0].shape
-        return [(layer.layer, (keras.KerasTensor((batch, *rest), args[0].dtype),), steps)]
-    if isinstance(layer, keras.layers.Bidirectional):
-        sequence, *_ = arguments(args, kwargs)
-        return [(layer.forward_layer, (sequence,), 1), (layer.backward_layer, (sequence,), 1)]
-    inner = getattr(layer, "layer", None) or getattr(layer, "branch", None)
-    return [(inner, args, 1)] if isinstance(inner, keras.Layer) else []
 
 
 def _example_shapes(model, input_shapes):

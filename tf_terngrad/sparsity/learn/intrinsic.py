@@ -5,10 +5,10 @@ from keras import ops
 
 from tf_terngrad.sparsity.learn import penalties
 from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
-from tf_terngrad.sparsity.rules import register_rule
+from tf_terngrad.sparsity.rules import register_rule, rule_for
+from tf_terngrad.sparsity.rules.cells import GatedCell, StackedCells
 from tf_terngrad.sparsity.rules.compositions import Wrapped
-
-_GATED_CELLS = (keras.layers.LSTMCell, keras.layers.GRUCell, keras.layers.SimpleRNNCell)
+from tf_terngrad.sparsity.rules.recurrent import Bidirectional, Recurrent
 
 
 @keras.saving.register_keras_serializable(package="tf_terngrad")
@@ -116,15 +116,10 @@ def recurrent_squared_sums(kernel):
 
 def _gated_cells(layer):
     """The cells inside a recurrent layer; None for each of an unknown type."""
-    if isinstance(layer, keras.layers.Bidirectional):
-        parts = [layer.forward_layer, layer.backward_layer]
-    elif isinstance(layer, keras.layers.RNN):
-        parts = [layer.cell]
-    elif isinstance(layer, keras.layers.StackedRNNCells):
-        parts = layer.cells
-    else:
-        return [layer if isinstance(layer, _GATED_CELLS) else None]
-    return [cell for part in parts for cell in _gated_cells(part)]
+    rule = rule_for(layer) if isinstance(layer, keras.Layer) else None
+    if isinstance(rule, (Bidirectional, Recurrent, StackedCells)):
+        return [cell for inner in rule.held(layer) for cell in _gated_cells(inner)]
+    return [layer if isinstance(rule, GatedCell) else None]
 
 
 register_rule(IntrinsicSparse, Wrapped())

@@ -27,7 +27,8 @@ from keras import ops
 
 from tf_terngrad.sparsity.learn import penalties
 from tf_terngrad.sparsity.learn.structured_regularizer import StructuredRegularizer, SumRegularizer
-from tf_terngrad.sparsity.rules import axes as layouts
+from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.rules.axes import PLAIN
 
 __all__ = [
     "BlockLasso",
@@ -47,7 +48,7 @@ _register = keras.saving.register_keras_serializable(package="tf_terngrad")
 class _Lasso(StructuredRegularizer):
     """A group lasso: a strength, and groups that the subclasses choose."""
 
-    _layout = layouts.PLAIN
+    _axes = PLAIN
     _place = ""
 
     def __init__(self, strength):
@@ -59,9 +60,9 @@ class _Lasso(StructuredRegularizer):
         return self.strength * ops.sum(penalties.smooth_norms(self._squared_sums(weights)))
 
     def attached(self, layer, variable):
-        """A copy that knows the layout of this weight, whose axes it has checked."""
+        """A copy that knows the axes of this weight, and has checked them."""
         regularizer = copy.copy(self)
-        regularizer._layout = (layouts.weight_layouts(layer) or {}).get(variable.name, layouts.PLAIN)
+        regularizer._axes = rule_for(layer).axes(layer).get(variable.name, PLAIN)
         regularizer._place = f" on weight '{variable.path}'"
         regularizer._check(tuple(variable.shape))
         return regularizer
@@ -105,7 +106,7 @@ class FilterLasso(_Lasso):
     """
 
     def _group_axes(self, rank):
-        return self._layout.outputs
+        return self._axes.outputs
 
 
 @_register
@@ -126,7 +127,7 @@ class ChannelLasso(_Lasso):
     """
 
     def _group_axes(self, rank):
-        return self._layout.inputs
+        return self._axes.inputs
 
 
 @_register
@@ -146,7 +147,7 @@ class ShapeLasso(_Lasso):
     """
 
     def _group_axes(self, rank):
-        return self._layout.places(rank) + self._layout.inputs
+        return self._axes.places(rank) + self._axes.inputs
 
 
 @_register
@@ -166,7 +167,7 @@ class Filter2DLasso(_Lasso):
     """
 
     def _group_axes(self, rank):
-        return tuple(sorted({axis % rank for axis in self._layout.inputs + self._layout.outputs}))
+        return tuple(sorted({axis % rank for axis in self._axes.inputs + self._axes.outputs}))
 
 
 @_register
@@ -227,12 +228,12 @@ class BlockLasso(_Lasso):
 
     def _group_axes(self, rank):
         """The lowered matrix's axes: those of its rows, then those of its columns."""
-        rows = self._layout.places(rank) + tuple(axis % rank for axis in self._layout.inputs)
+        rows = self._axes.places(rank) + tuple(axis % rank for axis in self._axes.inputs)
         return rows + tuple(axis for axis in range(rank) if axis not in rows)
 
     def _squared_sums(self, weights):
         rank = len(weights.shape)
-        height = math.prod(weights.shape[axis] for axis in self._layout.places(rank) + self._layout.inputs)
+        height = math.prod(weights.shape[axis] for axis in self._axes.places(rank) + self._axes.inputs)
         matrix = ops.reshape(ops.transpose(weights, self._group_axes(rank)), (height, -1))
         return penalties.block_squared_sums(matrix, self.block)
 

@@ -6,8 +6,7 @@ from keras import ops
 from tf_terngrad.sparsity.learn import penalties
 from tf_terngrad.sparsity.learn.intrinsic import IntrinsicSparse
 from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
-from tf_terngrad.sparsity.rules import axes as layouts
-from tf_terngrad.sparsity.rules import register_rule
+from tf_terngrad.sparsity.rules import register_rule, rule_for
 from tf_terngrad.sparsity.rules.compositions import Residual, Wrapped
 
 __all__ = ["GroupSparse", "IntrinsicSparse", "SkippableBranch"]
@@ -24,12 +23,13 @@ class GroupSparse(keras.layers.Wrapper):
     depthwise kernel belongs to no output and is left out; all regularizers that the layer has count as ever.
 
     Args:
-        layer: A `Dense`, `EinsumDense`, `Embedding` or any plain, transposed, depthwise or separable convolution.
+        layer: A `Dense`, `EinsumDense`, `Embedding` or any plain, transposed, depthwise or separable convolution;
+            or a layer whose rule gives the axes of its weights, see `tt.register_rule`.
         strength: `λ ≥ 0`, times the loss's unit.
         **kwargs: `name` and the like, as any Keras layer takes them. The type defaults to the layer's own.
 
     Raises:
-        ValueError: If `layer` is of another type, or `strength` is negative, NaN, infinite or no number;
+        ValueError: If `layer` is another one, or `strength` is negative, NaN, infinite or no number;
             at build, if the layer has a weight that belongs to no single output.
 
     >>> layer = GroupSparse(keras.layers.Dense(2, kernel_initializer="ones"), strength=0.5)
@@ -39,11 +39,11 @@ class GroupSparse(keras.layers.Wrapper):
     """
 
     def __init__(self, layer, strength, **kwargs):
-        if not isinstance(layer, keras.Layer) or layouts.weight_layouts(layer) is None:
+        if not isinstance(layer, keras.Layer) or not _makes_outputs(layer):
             raise ValueError(
-                f"GroupSparse: `layer` must be one of {', '.join(layouts.supported_layers())}. "
-                f"Received: layer={layer!r}. For a recurrent layer use `IntrinsicSparse`, for a whole block of layers "
-                "`SkippableBranch`."
+                "GroupSparse: expected `layer` to be a Dense, EinsumDense, Embedding or convolution, or a layer of "
+                f"your own whose rule names its axes. Received: layer={layer!r}. For a recurrent layer use "
+                "`IntrinsicSparse`, for a whole block of layers `SkippableBranch`."
             )
         strength = penalties.non_negative(strength, "strength", f"GroupSparse of layer '{layer.name}'")
         kwargs.setdefault("dtype", layer.dtype_policy)
@@ -57,8 +57,8 @@ class GroupSparse(keras.layers.Wrapper):
         if self.built:
             return
         super().build(input_shape)
-        self._outputs = {id(weight): layout.outputs for weight, layout in self._output_layouts()}
-        penalize_together([weight for weight, _ in self._output_layouts()], self._penalty)
+        self._outputs = {id(weight): axes.outputs for weight, axes in self._output_axes()}
+        penalize_together([weight for weight, _ in self._output_axes()], self._penalty)
 
     def call(self, inputs):
         """What the layer does."""
@@ -76,8 +76,8 @@ class GroupSparse(keras.layers.Wrapper):
         """The layer and the strength."""
         return {**super().get_config(), "strength": self.strength}
 
-    def _output_layouts(self):
-        known = layouts.weight_layouts(self.layer)
+    def _output_axes(self):
+        known = {name: axes for name, axes in rule_for(self.layer).axes(self.layer).items() if axes.outputs}
         for weight in self.layer.weights:
             if weight.name not in known:
                 raise ValueError(
@@ -173,6 +173,11 @@ class SkippableBranch(keras.layers.Layer):
 
     def _penalty(self, weights):
         return self.strength * penalties.smooth_norms(sum(penalties.squared_sums(weight, ()) for weight in weights))
+
+
+def _makes_outputs(layer):
+    """Whether a rule knows which axes of a layer's weights count its outputs."""
+    return any(axes.makes_outputs for axes in rule_for(layer).axes(layer).values())
 
 
 def _as_layer(branch):

@@ -11,7 +11,7 @@ from tf_terngrad.costs import layer_costs
 from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.report.content import Report, Row
 from tf_terngrad.sparsity.report.pictures import weight_matrix
-from tf_terngrad.sparsity.rules import axes as layouts
+from tf_terngrad.sparsity.rules import rule_for
 
 
 def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None):
@@ -109,9 +109,9 @@ def _row(before, after):
 
 def _width(cost):
     """How many units, filters or channels a layer gives."""
-    known = layouts.weight_layouts(cost.layer) or {}
+    known = rule_for(cost.layer).axes(cost.layer)
     for weight in getattr(cost.layer, "weights", ()):
-        if weight.name in known and not known[weight.name].inner:
+        if weight.name in known and known[weight.name].makes_outputs:
             return math.prod(weight.shape[axis] for axis in known[weight.name].outputs)
     axis = getattr(cost.layer, "axis", -1)
     return cost.shape[axis if isinstance(axis, int) else -1] if cost.shape else 1
@@ -132,7 +132,7 @@ def _matrices(before, after):
     for name, weight in _named(before.layer):
         if len(weight.shape) < 2 or "float" not in weight.dtype:
             continue
-        outputs = getattr((layouts.weight_layouts(before.layer) or {}).get(weight.name), "outputs", -1)
+        outputs = getattr(rule_for(before.layer).axes(before.layer).get(weight.name), "outputs", ()) or -1
         pair = [
             None if each is None else weight_matrix(keras.ops.convert_to_numpy(each), outputs).copy()
             for each in (weight, partners.get(name))

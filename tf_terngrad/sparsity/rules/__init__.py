@@ -1,15 +1,16 @@
-"""How each family of layers ties its dimensions: a registry by layer type, open through `register_rule`."""
+"""What is known of each family of layers: one class a family, in one registry, open through `register_rule`."""
 
 from tf_terngrad.sparsity.graph.channels import Channels
+from tf_terngrad.sparsity.rules import attention, frozen  # registered, and nothing more
 from tf_terngrad.sparsity.rules.applications import Scale
-from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.axes import Axes
+from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule, register_cost, register_rule, rule_for
 from tf_terngrad.sparsity.rules.cells import Cell, GatedCell, silent_units
-from tf_terngrad.sparsity.rules.compositions import NestedModel
+from tf_terngrad.sparsity.rules.compositions import NestedModel, Wrapped
 from tf_terngrad.sparsity.rules.contraction import Contraction
 from tf_terngrad.sparsity.rules.convolution import Convolution
 from tf_terngrad.sparsity.rules.dense import Dense
 from tf_terngrad.sparsity.rules.elementwise import Elementwise, Passing
-from tf_terngrad.sparsity.rules.frozen import Frozen
 from tf_terngrad.sparsity.rules.normalization import BatchNormalization
 from tf_terngrad.sparsity.rules.pooling import Spatial
 from tf_terngrad.sparsity.rules.recurrent import Recurrent
@@ -17,6 +18,7 @@ from tf_terngrad.sparsity.rules.selection import Concatenation
 from tf_terngrad.sparsity.rules.shape import Reshape
 
 __all__ = [
+    "Axes",
     "BatchNormalization",
     "Cell",
     "Channels",
@@ -28,12 +30,17 @@ __all__ = [
     "Frozen",
     "GatedCell",
     "NestedModel",
+    "Part",
     "Passing",
     "Recurrent",
     "Reshape",
     "Rule",
     "Scale",
     "Spatial",
+    "Wrapped",
+    "attention",
+    "frozen",
+    "register_cost",
     "register_rule",
     "rule_for",
     "silent_units",

@@ -3,12 +3,16 @@
 import numpy as np
 
 from tf_terngrad.keras_internals import CustomScaleLayer, LayerScale, StochasticDepth
+from tf_terngrad.sparsity.rules.axes import EACH
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 from tf_terngrad.sparsity.rules.elementwise import Passing, Sum
 
 
 class Scale(Rule):
     """y = gamma * x, with a learnt number for each channel."""
+
+    def axes(self, layer):
+        return {"gamma": EACH}
 
     def follow(self, call):
         gamma, edge = call.layer.gamma, call.inputs[0]
@@ -25,6 +29,9 @@ class Scale(Rule):
     def config(self, call, kept):
         config, channels = call.layer.get_config(), call.output.axes[-1]
         return config if channels is None else {**config, "projection_dim": kept.width(channels)}
+
+    def multiply_adds(self, layer, output, inputs):
+        return 0
 
 
 register_rule(LayerScale, Scale())

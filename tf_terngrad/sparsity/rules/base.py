@@ -1,27 +1,58 @@
-"""What a rule is, and the registry of rules by layer type."""
+"""What a rule is, and the one registry of rules by layer type."""
+
+import dataclasses
 
 import keras
 
 from tf_terngrad.keras_internals import Functional, is_graph
+from tf_terngrad.sparsity.rules import subclasses
 
-_RULES = {}
+
+@dataclasses.dataclass(frozen=True)
+class Part:
+    """A layer inside another one, and how that one calls it.
+
+    Args:
+        layer: the inner layer.
+        args, kwargs: of one call, with symbolic tensors.
+        times: how many such calls one call of the outer layer makes.
+        stands_in: whether it is all there is to the outer layer, and goes by that one's name.
+    """
+
+    layer: keras.Layer
+    args: tuple
+    kwargs: dict = dataclasses.field(default_factory=dict)
+    times: int = 1
+    stands_in: bool = False
 
 
 class Rule:
-    """How one family of layers ties its dimensions.
+    """All that is known of one family of layers: the axes of its weights, how it is followed, what it costs.
 
-    `follow(call)` sets `call.output.axes[i]`, the channels of each output axis that can shrink, from
-    `call.inputs[k].axes[j]`; it labels the layer's weights with the units along their axes and says where channels are
-    read. `config(call, kept)` is the configuration of the layer when only the kept units remain.
+    Use it when you want the package to know a layer of your own: write one subclass, and register it.
+
+    - `axes(layer)` names the axes of its weights that count its outputs and inputs. Regularizers, `GroupSparse` and
+      reports use it.
+    - `follow(call)` sets `call.output.axes[i]`, the channels of each output axis that can shrink, from
+      `call.inputs[k].axes[j]`; it labels the layer's weights with the units along their axes and says where channels
+      are read.
+    - `config(call, kept)` is the configuration of the layer when only the kept units remain.
+    - `multiply_adds(layer, output, *args, **kwargs)` is what one call costs.
 
     Example, a layer that scales each channel by a weight of its own::
 
         class ScaleRule(tt.Rule):
+            def axes(self, layer):
+                return {"scale": tt.rules.Axes(outputs=(-1,), inputs=(-1,))}
+
             def follow(self, call):
                 channels = call.inputs[0].axes[-1]
                 if channels is not None:
                     call.label(call.layer.scale, 0, channels.units, "scale")
                     call.output.axes[-1] = channels.unknown()
+
+            def multiply_adds(self, layer, output, inputs):
+                return 0  # no product of matrices
 
         tt.register_rule(Scale, ScaleRule())
     """
@@ -31,6 +62,10 @@ class Rule:
 
     expands = False
     """Whether the layer is a composition: `expand(call)` follows its parts and returns the output edges."""
+
+    def axes(self, layer):
+        """The `Axes` of the layer's weights, by name of the weight; what is not named is not known."""
+        return {}
 
     def follow(self, call):
         """Tie, label, read or freeze; set the channels of the outputs."""
@@ -43,6 +78,25 @@ class Rule:
     def config(self, call, kept):
         """The configuration of the smaller layer. `kept.width(channels)` counts what stays."""
         return call.layer.get_config()
+
+    def multiply_adds(self, layer, output, *args, **kwargs):
+        """The multiply-adds of one call, an integer; None: nobody knows. Without weights there are none.
+
+        Args:
+            layer: the layer.
+            output: its first output, a symbolic tensor; its shape begins with a batch of one.
+            *args: what the layer is called with, symbolic tensors too.
+            **kwargs: likewise.
+        """
+        return None if getattr(layer, "weights", ()) else 0
+
+    def parts(self, layer, args, kwargs):
+        """The `Part`s that one call of a composition calls; None: the layer is none, or nobody knows them."""
+        return None
+
+    def held(self, layer):
+        """The layers inside of this one whose weights have rules of their own."""
+        return ()
 
     def skippable(self, call, kept):
         """Positions in `call.inputs` that the output does not depend on."""
@@ -78,16 +132,45 @@ class Frozen(Rule):
         return f"{self.reason} ({type(layer).__name__})"
 
 
-_UNKNOWN = Frozen("no rule knows this layer")
-_QUANTIZED = Frozen("quantized and LoRA layers are left as they are")
+class Unknown(Frozen):
+    """A layer that nobody has told anything of; one of Keras's own without weights multiplies no matrices."""
+
+    def __init__(self, reason="no rule knows this layer"):
+        super().__init__(reason)
+
+    def multiply_adds(self, layer, output, *args, **kwargs):
+        return super().multiply_adds(layer, output) if type(layer).__module__.startswith("keras.") else None
+
+
+class Quantized(Frozen):
+    """A quantized or LoRA layer: frozen, with the axes that it had before."""
+
+    def __init__(self, rule):
+        super().__init__("quantized and LoRA layers are left as they are")
+        self.axes = rule.axes
+
+
+@dataclasses.dataclass
+class _Entry:
+    """What was registered for one layer type: its rule, and a cost in place of the rule's."""
+
+    rule: Rule | None = None
+    cost: object = None
+
+
+_REGISTRY = {}
 
 
 def register_rule(layer_type, rule):
-    """Teach the package how a layer type ties its dimensions.
+    """Teach the package all that a `Rule` says of a layer type.
+
+    Use it when `tt.structures` reports that no rule knows a layer of yours.
+
+    A subclass is known as its parent as long as it has nothing of its own that the parent computes with: a method
+    such as `call` or `build`, a property, a weight. Otherwise it is unknown, and keeps its width.
 
     Args:
-        layer_type: a `keras.layers.Layer` or `keras.Operation` class; its subclasses are *not* covered, for they may
-            compute anything.
+        layer_type: a `keras.layers.Layer` or `keras.Operation` class.
         rule: an instance of `Rule`; ready-made ones are in `tf_terngrad.sparsity.rules`, such as `Elementwise()`.
 
     Raises:
@@ -104,17 +187,109 @@ def register_rule(layer_type, rule):
     tt.register_rule(Swish6, tt.rules.Elementwise())
     ```
     """
-    if not (isinstance(layer_type, type) and issubclass(layer_type, keras.Operation)):
-        raise TypeError(f"Expected a class of Keras layers or operations. Received: layer_type={layer_type!r}")
+    _check_type("register_rule", layer_type)
     if not isinstance(rule, Rule):
-        raise TypeError(f"Expected an instance of Rule for {layer_type.__name__}. Received: rule={rule!r}")
-    _RULES[layer_type] = rule
+        raise TypeError(
+            f"register_rule: expected an instance of tt.Rule for {layer_type.__name__}, such as "
+            f"tt.rules.Elementwise(). Received: rule={rule!r}"
+        )
+    _REGISTRY.setdefault(layer_type, _Entry()).rule = rule
+
+
+def register_cost(*layer_types):
+    """Teach the package what layer types cost, and nothing else of them.
+
+    Use it when a report notes layers that nobody can count. It takes the place of the cost of the type's rule and of
+    its subclasses, as `register_rule` says; a type without a rule keeps its width as before.
+
+    The function is (layer, output, *the call's arguments) -> multiply-adds; output and arguments are symbolic tensors
+    whose shapes begin with a batch of one.
+
+    Args:
+        *layer_types: `keras.layers.Layer` or `keras.Operation` classes.
+
+    Raises:
+        TypeError: for anything else.
+
+    Example:
+
+    ```python
+    @tt.register_cost(Gate)
+    def gate(layer, output, inputs):
+        return math.prod(output.shape) * inputs.shape[-1]
+    ```
+    """
+    for layer_type in layer_types:
+        _check_type("register_cost", layer_type)
+
+    def register(cost):
+        for layer_type in layer_types:
+            _REGISTRY.setdefault(layer_type, _Entry()).cost = cost
+        return cost
+
+    return register
 
 
 def rule_for(layer):
     """The rule of a layer or operation."""
-    if is_graph(layer):
-        return _RULES[Functional]
-    if getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False):
-        return _QUANTIZED
-    return _RULES.get(type(layer), _UNKNOWN)
+    rule, _ = _look_up(layer)
+    quantized = getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False)
+    return Quantized(rule) if quantized and not is_graph(layer) else rule
+
+
+def cost_for(layer):
+    """The function that counts a layer's multiply-adds; None: those of its parts count, if it has any."""
+    rule, cost = _look_up(layer)
+    composed = rule.expands or type(rule).parts is not Rule.parts
+    counts = type(rule).multiply_adds is not Rule.multiply_adds or not composed
+    return cost or (rule.multiply_adds if counts else None)
+
+
+def multiply_adds(layer, output, *args, **kwargs):
+    """What one call of a layer without parts costs: an integer, or None where nobody knows."""
+    cost = cost_for(layer)
+    return None if cost is None else cost(layer, output, *args, **kwargs)
+
+
+def _look_up(layer):
+    """The rule of a layer, and the cost that was registered in place of the rule's (or None)."""
+    graph, cost = is_graph(layer), None
+    for parent in type(layer).__mro__:
+        entry = _REGISTRY.get(parent)
+        if entry is None:
+            continue
+        reason = None if graph else _why_another(layer, parent, entry.rule)
+        if reason:
+            return Unknown(reason), cost
+        cost = cost or entry.cost
+        if entry.rule is not None:
+            return entry.rule, cost
+    return _REGISTRY[Functional].rule if graph else Unknown(), cost
+
+
+def _why_another(layer, parent, rule):
+    """Why a layer is not known as one of its ancestors; None: it computes what that one computes."""
+    own = subclasses.differences(layer, parent)
+    if own:
+        return f"unlike {parent.__name__}, it has its own {', '.join(own)}"
+    if parent is type(layer) or rule is None:
+        return None
+    strange = _strange_weights(layer, rule)
+    if strange:
+        return f"it has weights that {parent.__name__} does not have, {', '.join(strange)}"
+    if not subclasses.makes_itself_again(layer, parent):
+        return f"from_config(get_config()) does not make it again as a {parent.__name__}"
+    return None
+
+
+def _strange_weights(layer, rule):
+    """The names of the weights that neither the rule knows nor the rules of the layers inside."""
+    weights = getattr(layer, "weights", ())
+    known = {id(weight) for inner in rule.held(layer) for weight in inner.weights} if weights else ()
+    named = rule.axes(layer) if weights else ()
+    return [weight.name for weight in weights if weight.name not in named and id(weight) not in known]
+
+
+def _check_type(who, layer_type):
+    if not (isinstance(layer_type, type) and issubclass(layer_type, keras.Operation)):
+        raise TypeError(f"{who}: expected classes of Keras layers or operations. Received: {layer_type!r}")

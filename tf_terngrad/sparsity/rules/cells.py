@@ -6,12 +6,14 @@ or a GRU's runs through numbers of its own, c' = f c + i g or h' = z h + (1 - z)
 """
 
 import dataclasses
+import math
 
 import keras
 import numpy as np
 
 from tf_terngrad.sparsity.graph.channels import Channels
-from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.axes import BIAS, PLAIN, inside
+from tf_terngrad.sparsity.rules.base import Rule, multiply_adds, register_rule, rule_for
 from tf_terngrad.sparsity.rules.elementwise import apply_activation, why_not_elementwise
 
 
@@ -76,6 +78,10 @@ class GatedCell(Cell):
     def __init__(self, gates, candidate, states):
         self.gates, self.candidate, self.states = gates, candidate, states
 
+    def axes(self, layer):
+        gates = inside(PLAIN)  # a column is one gate of a unit
+        return {"kernel": gates, "recurrent_kernel": gates, "bias": inside(BIAS)}
+
     def step(self, call, cell, entering, at_rest):
         units = call.graph.born(cell.recurrent_kernel, 0, cell.units)
         columns = np.tile(units, self.gates)
@@ -116,6 +122,9 @@ class GatedCell(Cell):
     def cell_config(self, call, cell, kept):
         return {**cell.get_config(), "units": call.width(cell.recurrent_kernel, 0, kept)}
 
+    def multiply_adds(self, cell, output, inputs, *args, **kwargs):
+        return inputs.shape[0] * (math.prod(cell.kernel.shape) + math.prod(cell.recurrent_kernel.shape))
+
 
 class SimpleCell(GatedCell):
     """h' = f(x W + h U + b): with W and U zero, f(b) from the first step on, which readers can fold.
@@ -129,6 +138,9 @@ class SimpleCell(GatedCell):
 
 class StackedCells(Cell):
     """Cells one after the other; the states of all of them."""
+
+    def held(self, cell):
+        return cell.cells
 
     def step(self, call, cell, entering, at_rest):
         states = []
@@ -145,6 +157,13 @@ class StackedCells(Cell):
         configs = [rule_for(inner).cell_config(call, inner, kept) for inner in cell.cells]
         pairs = zip(config["cells"], configs, strict=True)
         return {**config, "cells": [with_config(serialized, inner) for serialized, inner in pairs]}
+
+    def multiply_adds(self, cell, output, inputs, *args, **kwargs):
+        counts = []
+        for inner in cell.cells:
+            counts.append(step_cost(inner, inputs))
+            inputs = _step_output(inner, inputs)
+        return None if None in counts else sum(counts)
 
 
 def silent_units(still, heard):
@@ -168,6 +187,16 @@ def silent_units(still, heard):
 def with_config(serialized, config):
     """A serialized object with another configuration, which is not built for its old shapes."""
     return {key: value for key, value in serialized.items() if key != "build_config"} | {"config": config}
+
+
+def step_cost(cell, inputs):
+    """The multiply-adds of one step of a cell; None where nobody knows."""
+    return multiply_adds(cell, _step_output(cell, inputs), inputs)
+
+
+def _step_output(cell, inputs):
+    size = getattr(cell, "output_size", None) or keras.tree.flatten(cell.state_size)[0]
+    return keras.KerasTensor((inputs.shape[0], size), inputs.dtype)
 
 
 def unknown_cell(cell):

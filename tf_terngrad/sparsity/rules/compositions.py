@@ -8,7 +8,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import Functional
 from tf_terngrad.sparsity.graph.channels import Edge
-from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule, register_rule, rule_for
 
 
 class NestedModel(Rule):
@@ -42,6 +42,14 @@ class TimeDistributed(Rule):
 
     expands = True
 
+    def held(self, layer):
+        return (layer.layer,)
+
+    def parts(self, layer, args, kwargs):
+        (sequence,) = (*args, *kwargs.values())[:1]
+        batch, steps, *rest = sequence.shape
+        return [Part(layer.layer, (keras.KerasTensor((batch, *rest), sequence.dtype),), times=steps)]
+
     def expand(self, call):
         graph, edge, inner = call.graph, call.inputs[0], call.layer.layer
         step = Edge((edge.shape[0], *edge.shape[2:]), edge.dtype, edge.name)
@@ -63,9 +71,20 @@ class TimeDistributed(Rule):
 
 
 class Wrapped(Rule):
-    """A wrapper that only watches its layer: the layer alone is what stays, under the wrapper's name."""
+    """A wrapper that only watches its layer: the layer alone is what stays, under the wrapper's name.
+
+    Example, a wrapper of one's own that computes nothing but its layer::
+
+        tt.register_rule(Watcher, tt.rules.Wrapped())
+    """
 
     expands = True
+
+    def held(self, layer):
+        return (layer.layer,)
+
+    def parts(self, layer, args, kwargs):
+        return [Part(layer.layer, args, kwargs, stands_in=True)]
 
     def expand(self, call):
         return call.graph.apply(call.layer.layer, (id(call.layer), "layer"), f"{call.path}/", call.args, call.kwargs)
@@ -83,6 +102,12 @@ class Residual(Rule):
     """x + branch(x): a model of the branch and a sum, or nothing where the branch gives zero."""
 
     expands = True
+
+    def held(self, layer):
+        return (layer.branch,)
+
+    def parts(self, layer, args, kwargs):
+        return [Part(layer.branch, args, kwargs)]
 
     def expand(self, call):
         graph, layer, edge = call.graph, call.layer, call.inputs[0]
@@ -108,5 +133,13 @@ class Residual(Rule):
         return (id(call.layer), "branch") in builder.sites
 
 
+class SpectralNormalization(Frozen):
+    """A layer whose kernel is divided by its norm: not followed. The layer itself is nearly all that it costs."""
+
+    def parts(self, layer, args, kwargs):
+        return [Part(layer.layer, args, kwargs)]
+
+
 register_rule(Functional, NestedModel())
 register_rule(keras.layers.TimeDistributed, TimeDistributed())
+register_rule(keras.layers.SpectralNormalization, SpectralNormalization("its norm runs across channels"))

@@ -1,10 +1,13 @@
 """Sums over products of two tensors: Dot and matrix products."""
 
+import math
+
 import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import operation
-from tf_terngrad.sparsity.rules.base import Rule, register_rule
+from tf_terngrad.sparsity.rules.base import Rule, Unknown, register_rule
+from tf_terngrad.sparsity.rules.equation import Equation
 
 
 class Contraction(Rule):
@@ -14,7 +17,7 @@ class Contraction(Rule):
         if len(call.inputs) < 2 or min(len(edge.shape) for edge in call.inputs) < 2:
             call.freeze(call.inputs, "multiplied with a constant array, or with a vector")
             return
-        summed = [axis % len(edge.shape) for axis, edge in zip(self.axes(call.layer), call.inputs, strict=True)]
+        summed = [axis % len(edge.shape) for axis, edge in zip(self.summed(call.layer), call.inputs, strict=True)]
         a, b = (edge.axes[axis] for edge, axis in zip(call.inputs, summed, strict=True))
         if a is not None and b is not None:
             call.graph.units.tie(a.units, b.units)
@@ -25,7 +28,7 @@ class Contraction(Rule):
         for axis, channels in self.remaining(call, summed):
             call.output.axes[axis] = channels and channels.unknown()
 
-    def axes(self, layer):
+    def summed(self, layer):
         """The axis of each input that is summed."""
         return -1, -2
 
@@ -42,11 +45,14 @@ class Contraction(Rule):
         rank = len(call.output.shape)
         return (rank - 2, first.axes[-2]), (rank - 1, second.axes[-1])
 
+    def multiply_adds(self, layer, output, x1, x2):
+        return math.prod(output.shape) * x1.shape[-1]
+
 
 class Dot(Contraction):
     """The Dot layer: any axes, and cosine similarity, whose norms a channel only leaves alone if it is zero in both."""
 
-    def axes(self, layer):
+    def summed(self, layer):
         return (layer.axes, layer.axes) if isinstance(layer.axes, int) else layer.axes
 
     def product(self, layer, first, second):
@@ -63,6 +69,37 @@ class Dot(Contraction):
         ]
         return enumerate(rest, 1)
 
+    def multiply_adds(self, layer, output, inputs):
+        return math.prod(output.shape) * inputs[0].shape[self.summed(layer)[0]]
+
+
+class InnerProduct(Unknown):
+    """A sum over the last axis of the first tensor; not followed."""
+
+    def multiply_adds(self, layer, output, x1, x2):
+        return math.prod(output.shape) * x1.shape[-1]
+
+
+class Tensordot(Unknown):
+    """A sum over axes that its argument names; not followed."""
+
+    def multiply_adds(self, layer, output, x1, x2):
+        if isinstance(layer.axes, int):
+            return math.prod(output.shape) * math.prod(x1.shape[len(x1.shape) - layer.axes :])
+        summed = np.atleast_1d(layer.axes[0])
+        return math.prod(output.shape) * math.prod(x1.shape[axis] for axis in summed)
+
+
+class Einsum(Unknown):
+    """Any equation between tensors; not followed."""
+
+    def multiply_adds(self, layer, output, *tensors):
+        return Equation.parse(layer.subscripts).size(*(tensor.shape for tensor in tensors))
+
 
 register_rule(keras.layers.Dot, Dot())
 register_rule(operation("Matmul"), Contraction())
+for _type in (operation("Dot"), operation("Inner")):
+    register_rule(_type, InnerProduct())
+register_rule(operation("Tensordot"), Tensordot())
+register_rule(operation("Einsum"), Einsum())

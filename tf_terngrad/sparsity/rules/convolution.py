@@ -1,10 +1,14 @@
 """Convolutions: plain, grouped, transposed, depthwise and separable, in one, two and three dimensions."""
 
+import math
+
 import keras
 import numpy as np
 
+from tf_terngrad.keras_internals import operation
 from tf_terngrad.sparsity.graph.channels import Channels
-from tf_terngrad.sparsity.rules.base import Rule, register_rule
+from tf_terngrad.sparsity.rules.axes import BIAS, DEPTHWISE, PLAIN, TRANSPOSED, inside
+from tf_terngrad.sparsity.rules.base import Rule, Unknown, register_rule
 from tf_terngrad.sparsity.rules.elementwise import activate
 
 
@@ -12,6 +16,9 @@ class Convolution(Rule):
     """Kernel (*taps, in / groups, filters). Only without padding does a constant channel stay constant."""
 
     kind = "filter"
+
+    def axes(self, layer):
+        return {"kernel": PLAIN, "bias": BIAS}
 
     def follow(self, call):
         layer, graph = call.layer, call.graph
@@ -56,11 +63,17 @@ class Convolution(Rule):
                 config["groups"] = kept.width(call.inputs[0].axes[axis])
         return config
 
+    def multiply_adds(self, layer, output, inputs):
+        return plain_cost(output, inputs, layer.kernel)
+
 
 class TransposedConvolution(Rule):
     """Kernel (*taps, filters, in). The borders see fewer taps, so only zero is a constant that passes."""
 
     kind = "filter"
+
+    def axes(self, layer):
+        return {"kernel": TRANSPOSED, "bias": BIAS}
 
     def follow(self, call):
         layer, graph = call.layer, call.graph
@@ -82,20 +95,32 @@ class TransposedConvolution(Rule):
     def config(self, call, kept):
         return {**call.layer.get_config(), "filters": kept.width(call.output.axes[channel_axis(call.layer)])}
 
+    def multiply_adds(self, layer, output, inputs):
+        return transposed_cost(output, inputs, layer.kernel)
+
 
 class DepthwiseConvolution(Rule):
     """Kernel (*taps, in, multiplier): every input channel leaves with its own outputs."""
 
     kind = "filter"
 
+    def axes(self, layer):
+        return {"kernel": DEPTHWISE, "bias": BIAS}
+
     def follow(self, call):
         follow_depthwise(call, enter(call), call.layer.kernel, call.layer.depth_multiplier)
+
+    def multiply_adds(self, layer, output, inputs):
+        return depthwise_cost(output, inputs, layer.kernel)
 
 
 class SeparableConvolution(Rule):
     """A depthwise kernel (*taps, in, multiplier), then a pointwise one (*1, in * multiplier, filters)."""
 
     kind = "filter"
+
+    def axes(self, layer):
+        return {"depthwise_kernel": inside(DEPTHWISE), "pointwise_kernel": PLAIN, "bias": BIAS}
 
     def follow(self, call):
         layer, graph = call.layer, call.graph
@@ -117,6 +142,9 @@ class SeparableConvolution(Rule):
 
     def config(self, call, kept):
         return {**call.layer.get_config(), "filters": kept.width(call.output.axes[channel_axis(call.layer)])}
+
+    def multiply_adds(self, layer, output, inputs):
+        return separable_cost(output, inputs, layer.depthwise_kernel, layer.pointwise_kernel)
 
 
 def channel_axis(layer):
@@ -174,9 +202,48 @@ def _tie_groups(graph, units):
         graph.units.tie(units[0], group)
 
 
+def plain_cost(output, inputs, kernel):
+    """Kernel (*taps, inputs / groups, filters): each output reads all but its last axis."""
+    return math.prod(output.shape) * math.prod(kernel.shape[:-1])
+
+
+def transposed_cost(output, inputs, kernel):
+    """Kernel (*taps, filters, inputs): each input position spreads over all taps."""
+    return math.prod(inputs.shape) * math.prod(kernel.shape[:-1])
+
+
+def depthwise_cost(output, inputs, kernel):
+    """Kernel (*taps, inputs, multiplier): an output reads one channel."""
+    return math.prod(output.shape) * math.prod(kernel.shape[:-2])
+
+
+def separable_cost(output, inputs, depthwise_kernel, pointwise_kernel):
+    """Both kernels, at every output position."""
+    positions = math.prod(output.shape) // pointwise_kernel.shape[-1]
+    return positions * (math.prod(depthwise_kernel.shape) + math.prod(pointwise_kernel.shape))
+
+
+class ConvolutionOperation(Unknown):
+    """A convolution whose kernel is a tensor: not followed. `cost` is a function (output, inputs, *kernels)."""
+
+    def __init__(self, cost):
+        super().__init__()
+        self.cost = cost
+
+    def multiply_adds(self, layer, output, inputs, *kernels):
+        return self.cost(output, inputs, *kernels)
+
+
 for _rank in ("1D", "2D", "3D"):
     register_rule(getattr(keras.layers, f"Conv{_rank}"), Convolution())
     register_rule(getattr(keras.layers, f"Conv{_rank}Transpose"), TransposedConvolution())
 for _rank in ("1D", "2D"):
     register_rule(getattr(keras.layers, f"DepthwiseConv{_rank}"), DepthwiseConvolution())
     register_rule(getattr(keras.layers, f"SeparableConv{_rank}"), SeparableConvolution())
+for _operation, _cost in (
+    ("Conv", plain_cost),
+    ("ConvTranspose", transposed_cost),
+    ("DepthwiseConv", depthwise_cost),
+    ("SeparableConv", separable_cost),
+):
+    register_rule(operation(_operation), ConvolutionOperation(_cost))

@@ -1,15 +1,22 @@
 """Dense, EinsumDense, Embedding and its reverse: matrices between the last axes."""
 
+import math
+
 import keras
 import numpy as np
 
 from tf_terngrad.sparsity.graph.channels import Channels
+from tf_terngrad.sparsity.rules.axes import BIAS, PLAIN, Axes
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 from tf_terngrad.sparsity.rules.elementwise import activate
+from tf_terngrad.sparsity.rules.equation import Equation
 
 
 class Dense(Rule):
     """y[..., o] = f(sum_i x[..., i] * kernel[i, o] + bias[o])."""
+
+    def axes(self, layer):
+        return {"kernel": PLAIN, "bias": BIAS}
 
     def follow(self, call):
         layer, edge, graph = call.layer, call.inputs[0], call.graph
@@ -24,9 +31,15 @@ class Dense(Rule):
     def config(self, call, kept):
         return {**call.layer.get_config(), "units": kept.width(call.output.axes[-1])}
 
+    def multiply_adds(self, layer, output, inputs):
+        return math.prod(output.shape) * inputs.shape[-1]
+
 
 class Embedding(Rule):
     """y[..., o] = embeddings[token, o]: the dimensions can leave, the vocabulary stays."""
+
+    def axes(self, layer):
+        return {"embeddings": PLAIN}
 
     def follow(self, call):
         layer, graph = call.layer, call.graph
@@ -40,9 +53,15 @@ class Embedding(Rule):
     def config(self, call, kept):
         return {**call.layer.get_config(), "output_dim": call.width(call.layer.embeddings, -1, kept)}
 
+    def multiply_adds(self, layer, output, inputs, **kwargs):
+        return 0
+
 
 class ReversibleEmbedding(Embedding):
     """An embedding, and in reverse y[..., token] = sum_o x[..., o] * embeddings[token, o], or another matrix's."""
+
+    def axes(self, layer):
+        return {"embeddings": PLAIN, "reverse_embeddings": Axes(inputs=(-2,))}  # its outputs are words
 
     def follow(self, call):
         if not call.kwargs.get("reverse", False):
@@ -61,9 +80,23 @@ class ReversibleEmbedding(Embedding):
         call.read(matrix, axis, entering, kernel, (words.units,), False, None)
         call.output.axes = [c and c.unknown() for c in call.inputs[0].axes[:-1]] + [words]
 
+    def multiply_adds(self, layer, output, inputs, reverse=False):
+        return math.prod(output.shape) * inputs.shape[-1] if reverse else 0
+
 
 class EinsumDense(Rule):
     """An equation between the input's, the kernel's and the output's letters; each letter is an axis."""
+
+    def axes(self, layer):
+        equation = Equation.parse(layer.equation).named
+        (inputs, kernel), result = equation.operands, equation.result
+        emitted = [letter for letter in result if letter in kernel]
+        read = tuple(axis for axis, letter in enumerate(kernel) if letter in inputs)
+        axes = {"kernel": Axes(tuple(map(kernel.index, emitted)), read), "bias": Axes()}
+        if layer.bias_axes and set(emitted) <= set(layer.bias_axes):
+            first = min(map(result.index, layer.bias_axes))
+            axes["bias"] = Axes(tuple(result.index(letter) - first for letter in emitted))
+        return axes
 
     def follow(self, call):
         source, letters, target = _equation(call)
@@ -140,19 +173,16 @@ class EinsumDense(Rule):
     def with_bias(self, call, config):
         return {**config, "bias_axes": self._plain_letter(call)}
 
+    def multiply_adds(self, layer, output, inputs):
+        return Equation.parse(layer.equation).size(inputs.shape, layer.kernel.shape)
+
 
 def _equation(call):
-    """The letters of the input, the kernel and the output; an ellipsis spelt out in Greek from the right."""
-    inputs, target = call.layer.equation.replace(" ", "").split("->")
-    source, kernel = inputs.split(",")
-    input_rank, output_rank = len(call.inputs[0].shape), len(call.output.shape)
-    hidden = [chr(0x3B1 + i) for i in range(max(input_rank, output_rank))]
-
-    def spell(letters, rank):
-        missing = rank - len(letters.replace("...", ""))
-        return letters.replace("...", "".join(hidden[len(hidden) - missing :]) if missing else "")
-
-    return spell(source, input_rank), kernel, spell(target, output_rank)
+    """The letters of the input, the kernel and the output, one for each axis."""
+    equation = Equation.parse(call.layer.equation)
+    ranks = len(call.inputs[0].shape), len(call.layer.kernel.shape)
+    spelled = equation.spelled(ranks, len(call.output.shape))
+    return *spelled.operands, spelled.result
 
 
 register_rule(keras.layers.Dense, Dense())

@@ -6,6 +6,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import layers, operation, operations
 from tf_terngrad.sparsity.graph.channels import Edge
+from tf_terngrad.sparsity.rules.axes import EACH
 from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
 
 _ACROSS_CHANNELS = ("softmax", "log_softmax", "sparsemax", "glu")
@@ -141,6 +142,12 @@ class Rescaling(Rule):
 
 class ParametricReLU(Rule):
     """f(x) = x where x > 0, alpha * x elsewhere, with a learnt alpha for each element or channel."""
+
+    def axes(self, layer):
+        return {"alpha": EACH}
+
+    def multiply_adds(self, layer, output, inputs):
+        return 0
 
     def follow(self, call):
         alpha = call.layer.alpha

@@ -1,19 +1,20 @@
 """Layers whose width stays, for a reason worth telling. What no rule knows is frozen too, as unknown."""
 
-from tf_terngrad.keras_internals import layers, operations
+import keras
+
+from tf_terngrad.keras_internals import operations
 from tf_terngrad.sparsity.rules.base import Frozen, register_rule
 
-_REASONS = {
-    "convolutional recurrent layers keep their widths": "ConvLSTM1D ConvLSTM2D ConvLSTM3D",
-    "attention layers keep their widths": "Attention AdditiveAttention MultiHeadAttention GroupQueryAttention",
-    "its norm runs across channels": "SpectralNormalization",
-    "any feature may mask a step": "Masking",
-    "it runs Python code that cannot be followed": "Lambda",
-}
 
-for _reason, _names in _REASONS.items():
-    for _type in layers(*_names.split()):
-        register_rule(_type, Frozen(_reason))
+class Lambda(Frozen):
+    """A function of the user's, which may compute anything."""
+
+    def multiply_adds(self, layer, output, *args, **kwargs):
+        return None
+
+
+register_rule(keras.layers.Lambda, Lambda("it runs Python code that cannot be followed"))
+register_rule(keras.layers.Masking, Frozen("any feature may mask a step"))
 for _type in operations("ZerosLike", "OnesLike"):
     register_rule(_type, Frozen("a mask, or another tensor, is made in its shape"))
 for _type in operations("Glu", "Sparsemax"):

@@ -4,11 +4,26 @@ import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import statistics_axes
+from tf_terngrad.sparsity.rules.axes import EACH, Axes
 from tf_terngrad.sparsity.rules.base import Rule, register_rule
 
 
-class BatchNormalization(Rule):
+class Normalizing(Rule):
+    """What all normalizations share: a number for each channel in every weight, and no product of matrices."""
+
+    weights = ("gamma", "beta")
+
+    def axes(self, layer):
+        return dict.fromkeys(self.weights, EACH)
+
+    def multiply_adds(self, layer, output, *args, **kwargs):
+        return 0  # it folds into the layer before it
+
+
+class BatchNormalization(Normalizing):
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, for each index of one axis."""
+
+    weights = ("gamma", "beta", "moving_mean", "moving_variance")
 
     def follow(self, call):
         layer, edge = call.layer, call.inputs[0]
@@ -29,7 +44,7 @@ class BatchNormalization(Rule):
         return np.where(np.abs(gamma) <= graph.tolerance, beta, gamma * normalized + beta)
 
 
-class GroupNormalization(Rule):
+class GroupNormalization(Normalizing):
     """Statistics run over a whole group, so a group leaves as one and the groups that stay keep their size."""
 
     def follow(self, call):
@@ -68,8 +83,10 @@ class GroupNormalization(Rule):
         return {**layer.get_config(), "groups": kept.width(channels) * layer.groups // len(channels)}
 
 
-class AcrossChannels(Rule):
+class AcrossChannels(Normalizing):
     """Layer, unit and root-mean-square normalization: statistics run along the layer's axes."""
+
+    weights = ("gamma", "beta", "scale")
 
     def follow(self, call):
         edge = call.inputs[0]
@@ -80,8 +97,11 @@ class AcrossChannels(Rule):
         call.output.axes = [channels and channels.unknown() for channels in edge.axes]
 
 
-class Normalization(Rule):
+class Normalization(Normalizing):
     """(x - mean) / sqrt(variance), learnt by adapt() or given: a feature can leave with its statistics."""
+
+    def axes(self, layer):
+        return {"mean": EACH, "variance": EACH, "count": Axes()}
 
     def follow(self, call):
         layer, edge = call.layer, call.inputs[0]

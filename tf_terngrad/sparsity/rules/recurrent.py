@@ -1,18 +1,24 @@
 """Recurrent layers: a cell at every step, and two of them from both ends."""
 
+import math
+
 import keras
 import numpy as np
 from keras import tree
 
+from tf_terngrad.keras_internals import layers
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
-from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
-from tf_terngrad.sparsity.rules.cells import unknown_cell, with_config
+from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.cells import step_cost, unknown_cell, with_config
 
 
 class Recurrent(Rule):
     """A cell at every step of an axis, from states that are zero or given."""
 
     kind = "hidden"
+
+    def held(self, layer):
+        return (layer.cell,)
 
     def why_frozen(self, layer):
         unknown = unknown_cell(layer.cell)
@@ -82,6 +88,11 @@ class Recurrent(Rule):
             twin.use_cudnn = call.layer.use_cudnn  # its configuration does not tell
         return twin
 
+    def multiply_adds(self, layer, output, sequences, *args, **kwargs):
+        batch, steps, *rest = sequences.shape
+        once = step_cost(layer.cell, keras.KerasTensor((batch, *rest), sequences.dtype))
+        return None if once is None else steps * once
+
 
 class Bidirectional(Rule):
     """Two recurrent layers, one from the front and one from the back, and what joins their outputs.
@@ -91,6 +102,13 @@ class Bidirectional(Rule):
     """
 
     expands = True
+
+    def held(self, layer):
+        return layer.forward_layer, layer.backward_layer
+
+    def parts(self, layer, args, kwargs):
+        sequence, *_ = arguments(args, kwargs)
+        return [Part(inner, (sequence,)) for inner in self.held(layer)]
 
     def expand(self, call):
         graph, layer = call.graph, call.layer
@@ -182,6 +200,19 @@ class Bidirectional(Rule):
         return twin([sequence, *given] if given else sequence)
 
 
+class ConvolutionalLSTM(Frozen):
+    """Convolutions of the input and of the state at every step; not followed."""
+
+    def held(self, layer):
+        return (layer.cell,)
+
+    def multiply_adds(self, layer, output, sequence, *args, **kwargs):
+        cell, rank = layer.cell, layer.cell.rank
+        positions = output.shape[-rank:] if layer.data_format == "channels_first" else output.shape[-rank - 1 : -1]
+        kernels = math.prod(cell.kernel.shape) + math.prod(cell.recurrent_kernel.shape)
+        return math.prod(sequence.shape[:2]) * math.prod(positions) * kernels
+
+
 def arguments(args, kwargs):
     """The sequence, the list of initial states (empty: none are given) and the mask (or None) of a call."""
     named = dict(zip(("sequences", "initial_state", "mask"), args, strict=False)) | kwargs
@@ -201,3 +232,5 @@ def _equally_wide(kept, *calls):
 for _type in (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN):
     register_rule(_type, Recurrent())
 register_rule(keras.layers.Bidirectional, Bidirectional())
+for _type in layers("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"):
+    register_rule(_type, ConvolutionalLSTM("convolutional recurrent layers keep their widths"))

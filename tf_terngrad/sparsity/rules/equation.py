@@ -1,0 +1,61 @@
+"""The equation of an einsum, as in `"abc,cde->abde"`: each letter is an axis."""
+
+import dataclasses
+import math
+
+
+@dataclasses.dataclass(frozen=True)
+class Equation:
+    """The letters of the operands and of the result; an ellipsis stands for any axes.
+
+    >>> Equation.parse("...x, xy -> ...y")
+    Equation(operands=('...x', 'xy'), result='...y')
+    """
+
+    operands: tuple
+    result: str
+
+    @classmethod
+    def parse(cls, text):
+        """Read an equation; without an arrow, its result is not known (empty)."""
+        operands, _, result = text.replace(" ", "").partition("->")
+        return cls(tuple(operands.split(",")), result)
+
+    @property
+    def named(self):
+        """The equation without its ellipses: the axes that have letters."""
+        return Equation(*_map(self, lambda term: term.replace("...", "")))
+
+    def spelled(self, ranks, result_rank=0):
+        """The equation with Greek letters for each ellipsis, the same from the right in every term.
+
+        Args:
+            ranks: how many axes each operand has.
+            result_rank: how many axes the result has.
+
+        >>> Equation.parse("...x,xy->...y").spelled((3, 2), 3)
+        Equation(operands=('βαx', 'xy'), result='βαy')
+        """
+        operands = map(_spell, self.operands, ranks)
+        return Equation(tuple(operands), _spell(self.result, result_rank))
+
+    def size(self, *shapes):
+        """The product of the sizes of all letters: the multiply-adds.
+
+        >>> Equation.parse("ab,bc->ac").size((2, 3), (3, 5))
+        30
+        """
+        sizes = {}
+        for term, shape in zip(self.spelled(map(len, shapes)).operands, shapes, strict=True):
+            for letter, size in zip(term, shape, strict=True):
+                sizes[letter] = max(size, sizes.get(letter, 1))  # an axis of size one is broadcast
+        return math.prod(sizes.values())
+
+
+def _map(equation, function):
+    return tuple(map(function, equation.operands)), function(equation.result)
+
+
+def _spell(term, rank):
+    hidden = [chr(0x3B1 + i) for i in range(rank - len(term.replace("...", "")))]  # 0x3B1: alpha
+    return term.replace("...", "".join(reversed(hidden)))
