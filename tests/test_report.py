@@ -124,14 +124,10 @@ def test_layers_may_leave_and_come():
     assert re.search(r"gone .* removed", str(report))
 
 
-def test_a_layer_is_found_where_its_wrapper_was(tmp_path):
-    class Watcher(layers.Wrapper):
-        def call(self, inputs):
-            return self.layer(inputs)
-
-    watched = chain(Watcher(layers.Dense(5, name="hidden"), name="watcher"))
-    report = compare(watched, chain(layers.Dense(2, name="hidden")))
-    assert by_name(report)["watcher/hidden"].width == (5, 2)
+def test_a_layer_is_found_where_the_model_around_it_was():
+    nested = chain(keras.Sequential([keras.Input((4,)), layers.Dense(5, name="hidden")], name="tower"))
+    report = compare(nested, chain(layers.Dense(2, name="hidden")))
+    assert by_name(report)["tower/hidden"].width == (5, 2)
 
 
 def test_a_layer_is_found_under_the_name_of_the_wrapper_that_left():

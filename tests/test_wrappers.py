@@ -115,11 +115,18 @@ def test_group_sparse_computes_in_the_layers_type():
 
 @pytest.mark.parametrize(
     "layer",
-    [keras.layers.LSTM(3), keras.layers.ReLU(), keras.Sequential([keras.layers.Dense(2)]), "Dense", None],
-    ids=["LSTM", "ReLU", "model", "text", "None"],
+    [
+        keras.layers.LSTM(3),
+        keras.layers.BatchNormalization(),
+        keras.layers.ReLU(),
+        keras.Sequential([keras.layers.Dense(2)]),
+        "Dense",
+        None,
+    ],
+    ids=["LSTM", "normalization", "ReLU", "model", "text", "None"],
 )
 def test_group_sparse_says_which_layers_it_takes(layer):
-    with pytest.raises(ValueError, match=r"GroupSparse: `layer` must be one of Conv1D, .* Received: layer="):
+    with pytest.raises(ValueError, match=r"GroupSparse: expected `layer` to be a Dense, .* Received: layer="):
         wrappers.GroupSparse(layer, 0.1)
 
 

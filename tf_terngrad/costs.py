@@ -80,6 +80,7 @@ class _Walk:
         if cost is None and is_graph(layer):
             return self.run(layer, _tensors(args or tuple(kwargs.values())), f"{path}/", times)
         outputs = _outputs(layer, args, kwargs)
+        kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
         parts = rule_for(layer).parts(layer, args, kwargs) if cost is None else None
         if parts is None:
             self.add(layer, cost, path, times, outputs, args, kwargs)

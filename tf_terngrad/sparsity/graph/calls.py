@@ -1,6 +1,7 @@
 """One use of a layer in a model: what the rules see and speak to."""
 
 import dataclasses
+import functools
 
 import keras
 import numpy as np
@@ -35,6 +36,11 @@ class Call:
     dropped: list = dataclasses.field(default_factory=list)
     inside: list = dataclasses.field(default_factory=list)
 
+    @functools.cached_property
+    def rule(self):
+        """What is known of the layer."""
+        return rule_for(self.layer)
+
     @property
     def output(self):
         """The first output: the only one, for most layers."""
@@ -66,8 +72,7 @@ class Call:
         """
         if variable is None or units is None:
             return
-        kind = rule_for(self.layer).kind
-        weight = self.graph.weights.setdefault(id(variable), Weight(variable, self.path, kind, role))
+        weight = self.graph.weights.setdefault(id(variable), Weight(variable, self.path, self.rule.kind, role))
         axis %= len(variable.shape)
         if axis in weight.axes:
             self.graph.units.tie(weight.axes[axis], units)

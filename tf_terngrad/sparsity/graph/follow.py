@@ -12,7 +12,7 @@ from keras import tree
 from tf_terngrad.sparsity.graph.calls import Call
 from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
 from tf_terngrad.sparsity.graph.replay import replay
-from tf_terngrad.sparsity.rules import Rule, rule_for
+from tf_terngrad.sparsity.rules import Rule
 from tf_terngrad.sparsity.rules.selection import gathers
 
 LINK = keras.layers.Identity(name="link")
@@ -61,7 +61,7 @@ class Graph:
     @property
     def opaque(self):
         """The calls of layers whose inside is not known."""
-        return [call for call in self.calls if rule_for(call.layer).why_frozen(call.layer)]
+        return [call for call in self.calls if call.rule.why_frozen(call.layer)]
 
     def run(self, model, inputs, prefix):
         """Follow the inner graph of a Functional or Sequential model; returns its output edges."""
@@ -78,7 +78,7 @@ class Graph:
         inputs = [value for value in tree.flatten((args, kwargs)) if isinstance(value, Edge)]
         call = Call(self, layer, prefix + layer.name, site, args, kwargs, inputs, outputs)
         self.sites.setdefault(site, call)
-        rule = rule_for(layer)
+        rule = call.rule
         if rule.expands:
             outputs = rule.expand(call)
             self.joined.append((site, inputs, outputs))

@@ -68,6 +68,10 @@ class GroupSparse(keras.layers.Wrapper):
         """The layer's output shape."""
         return self.layer.compute_output_shape(input_shape)
 
+    def compute_output_spec(self, inputs):
+        """The layer's output: a layer of one's own need not say its shape."""
+        return self.layer.compute_output_spec(inputs)
+
     def compute_mask(self, inputs, previous_mask=None):
         """The layer's mask."""
         return self.layer.compute_mask(inputs, previous_mask)

@@ -37,9 +37,8 @@ def differences(layer, parent):
     ['call']
     """
     own = _methods(parent).intersection(vars(layer))
-    for each in type(layer).__mro__:
-        if each not in parent.__mro__:
-            own |= {name for name in vars(each) if name not in _HARMLESS and _matters(name, parent)}
+    for each in _between(type(layer), parent):
+        own |= {name for name in vars(each) if name not in _HARMLESS and _matters(name, parent)}
     return sorted(own)
 
 
@@ -51,6 +50,11 @@ def makes_itself_again(layer, parent):
     if layer not in _REMADE:
         _REMADE[layer] = _is_made_again(layer, parent)
     return _REMADE[layer]
+
+
+def _between(kind, parent):
+    """The classes that a class has and its parent has not, mixins among them."""
+    return () if kind is parent else [each for each in kind.__mro__ if each not in parent.__mro__]
 
 
 def _is_made_again(layer, parent):

@@ -1,0 +1,320 @@
+"""A user's subclass of a known layer is its parent where it computes the same, and unknown to everything elsewhere."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers, ops
+from laws import check_laws, random_members, randomize, zero_members
+
+import tf_terngrad as tt
+from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.rules import rule_for
+
+register = keras.saving.register_keras_serializable("subclasses")
+
+# Known as their parents
+
+
+@register
+class Plain(layers.Dense):
+    """Nothing but a name of its own."""
+
+
+@register
+class Documented(Plain):
+    """A subclass of a subclass, with an attribute, a method and a property that Dense has no use for."""
+
+    team: str = "vision"
+
+    def describe(self):
+        return f"{self.title} {self.units}"
+
+    @property
+    def title(self):
+        return self.team.title()
+
+
+@register
+class Tagged(layers.Conv2D):
+    """An argument more, written down."""
+
+    def __init__(self, filters, kernel_size, tag="a", **kwargs):
+        super().__init__(filters, kernel_size, **kwargs)
+        self.tag = tag
+
+    def get_config(self):
+        return {**super().get_config(), "tag": self.tag}
+
+
+@register
+class Square(layers.Conv2D):
+    """Other defaults, by name."""
+
+    def __init__(self, filters, kernel_size=3, padding="same", **kwargs):
+        super().__init__(filters, kernel_size, padding=padding, **kwargs)
+
+
+@register
+class Transposed(layers.Conv2DTranspose):
+    pass
+
+
+@register
+class Norm(layers.BatchNormalization):
+    pass
+
+
+@register
+class Encoder(layers.LSTM):
+    pass
+
+
+@register
+class Both(layers.Bidirectional):
+    pass
+
+
+@register
+class Steps(layers.TimeDistributed):
+    pass
+
+
+@register
+class Cell(layers.GRUCell):
+    pass
+
+
+class Mixin:
+    """Only what is called by name."""
+
+    def freeze(self):
+        self.trainable = False
+
+
+@register
+class Mixed(Mixin, layers.Dense):
+    pass
+
+
+SAME = {
+    "Plain": (lambda: Plain(8, "relu"), (6,)),
+    "Documented": (lambda: Documented(8, "relu"), (6,)),
+    "Mixed": (lambda: Mixed(8), (6,)),
+    "Tagged": (lambda: Tagged(8, 3, tag="b"), (6, 6, 3)),
+    "Square": (lambda: Square(8), (6, 6, 3)),
+    "Transposed": (lambda: Transposed(8, 3), (6, 6, 3)),
+    "Norm": (lambda: Norm(), (6,)),
+    "Encoder": (lambda: Encoder(8), (5, 6)),
+    "Both": (lambda: Both(Encoder(8)), (5, 6)),
+    "Steps": (lambda: Steps(Plain(8)), (5, 6)),
+    "RNN": (lambda: layers.RNN([Cell(8), layers.LSTMCell(6)]), (5, 6)),
+}
+
+
+def around(layer, shape):
+    """A model in which what enters and what leaves the layer can shrink."""
+    inputs = keras.Input(shape)
+    x = layer(layers.Dense(shape[-1], "relu", name="front")(inputs))
+    x = layers.Flatten()(x) if len(x.shape) > 2 else x
+    return randomize(keras.Model(inputs, layers.Dense(3, name="reader")(x)))
+
+
+@pytest.mark.parametrize("name", SAME)
+def test_a_subclass_that_changes_nothing_is_its_parent(name):
+    make, shape = SAME[name]
+    model = around(make(), shape)
+    assert [entry.name for entry in tt.structures(model).frozen] == ["reader"]
+    zero_members(model, random_members(1))
+    small = check_laws(model)
+    assert small.count_params() < model.count_params()
+    assert None not in [cost.multiply_adds for cost in layer_costs(model)]
+
+
+def test_the_smaller_layer_is_of_the_subclass_with_its_own_arguments():
+    model = around(Tagged(8, 3, tag="b"), (6, 6, 3))
+    zero_members(model, random_members(1))
+    small = tt.compact(model).get_layer("tagged")
+    assert (type(small), small.tag, small.filters) == (Tagged, "b", 6)
+
+
+def test_a_regularizer_and_a_wrapper_take_a_subclass_for_its_parent():
+    layer = tt.layers.GroupSparse(Transposed(5, 2, use_bias=False), 1.0)
+    layer.build((None, 4, 4, 3))
+    layer.layer.kernel.assign(np.ones((2, 2, 5, 3)))
+    assert float(sum(layer.losses)) == pytest.approx(5 * np.sqrt(12), rel=1e-5)
+    assert tt.layers.IntrinsicSparse(Encoder(3), 1e-3)
+
+
+# Unknown
+
+
+class Called(layers.Conv2D):
+    def call(self, inputs):
+        return ops.tanh(super().call(inputs))
+
+
+class CalledAgain(Called):
+    """The `call` is in a class between."""
+
+
+class Standardized(layers.Conv2D):
+    """Weight standardization, as it is often written for Keras 3."""
+
+    def convolution_op(self, inputs, kernel):
+        mean, variance = ops.moments(kernel, axes=[0, 1, 2], keepdims=True)
+        return super().convolution_op(inputs, (kernel - mean) / ops.sqrt(variance + 1e-5))
+
+
+class ScaledKernel(layers.Conv2D):
+    """Equalized learning rate: the kernel that computes is not the one that is stored."""
+
+    @property
+    def kernel(self):
+        return self._kernel * 2.0
+
+
+class Reparametrized(layers.DepthwiseConv2D):
+    """A property in place of what the parent sets on itself."""
+
+    @property
+    def kernel(self):
+        return self.raw / ops.max(ops.abs(self.raw))
+
+    @kernel.setter
+    def kernel(self, value):
+        self.raw = value
+
+
+class Gained(layers.Conv2D):
+    """A weight more, made in build."""
+
+    def build(self, input_shape):
+        super().build(input_shape)
+        self.gain = self.add_weight(name="gain", shape=(self.filters,), initializer="ones")
+
+
+class GainedEarly(layers.Conv2D):
+    """A weight more, made in __init__, that an activation reads."""
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(filters, kernel_size, **kwargs)
+        self.gain = self.add_weight(name="gain", shape=(filters,), initializer="ones")
+
+
+class Shaped(layers.Conv2D):
+    """A shape that its width is written into."""
+
+    def compute_output_shape(self, input_shape):
+        return (*super().compute_output_shape(input_shape)[:-1], 8)
+
+    def compute_output_spec(self, inputs):
+        return keras.KerasTensor(self.compute_output_shape(inputs.shape), self.compute_dtype)
+
+
+class Logging:
+    """A mixin that steps in where Keras calls a layer."""
+
+    def __call__(self, *args, **kwargs):
+        return ops.abs(super().__call__(*args, **kwargs))
+
+
+class Logged(Logging, layers.Conv2D):
+    pass
+
+
+class LoggedBehind(layers.Conv2D, Logging):
+    """The mixin stands behind the layer, whose own parent `Operation` has the method that it overrides."""
+
+
+class Secret(layers.Conv2D):
+    def __getattribute__(self, name):
+        return super().__getattribute__(name)
+
+
+class Renamed(layers.Conv2D):
+    """Arguments with other names: the configuration with a smaller `filters` would not make it."""
+
+    def __init__(self, width, size, **kwargs):
+        super().__init__(width, size, **kwargs)
+
+    def get_config(self):
+        config = super().get_config()
+        return {"width": config.pop("filters"), "size": config.pop("kernel_size"), **config}
+
+
+class Doubled(layers.Conv2D):
+    """What it is given is not what it writes down."""
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(2 * filters, kernel_size, **kwargs)
+
+
+OTHER = {
+    Called: "unlike Conv2D, it has its own call",
+    CalledAgain: "unlike Conv2D, it has its own call",
+    Standardized: "unlike Conv2D, it has its own convolution_op",
+    ScaledKernel: "unlike Conv2D, it has its own kernel",
+    Reparametrized: "unlike DepthwiseConv2D, it has its own kernel",
+    Gained: "unlike Conv2D, it has its own build",
+    GainedEarly: "it has weights that Conv2D does not have, gain",
+    Shaped: "unlike Conv2D, it has its own compute_output_shape, compute_output_spec",
+    Logged: "unlike Conv2D, it has its own __call__",
+    LoggedBehind: "unlike Conv2D, it has its own __call__",
+    Secret: "unlike Conv2D, it has its own __getattribute__",
+    Renamed: "from_config(get_config()) does not make it again as a Conv2D",
+    Doubled: "from_config(get_config()) does not make it again as a Conv2D",
+}
+
+
+@pytest.mark.parametrize("kind", OTHER, ids=lambda kind: kind.__name__)
+def test_a_subclass_that_may_compute_another_thing_is_unknown_to_all(kind):
+    layer = kind(3) if kind is Reparametrized else kind(4, 3)
+    model = around(layer, (6, 6, 3))
+    layer.name = "own"
+    reason = f"{OTHER[kind]} ({kind.__name__})"
+    assert any(reason in why for entry in tt.structures(model).frozen for why in entry.reasons)
+    assert not [found.name for found in tt.structures(model) if found.kind != "input"]
+    assert next(cost for cost in layer_costs(model) if cost.layer is layer).multiply_adds is None
+    with pytest.raises(ValueError, match="GroupSparse: expected `layer`"):
+        tt.layers.GroupSparse(layer, 1e-3)
+
+
+@pytest.mark.parametrize("kind", [Called, Standardized, ScaledKernel, Reparametrized, Gained, Logged, LoggedBehind])
+def test_the_outputs_of_what_is_unknown_stay(kind):
+    model = around(kind(3) if kind is Reparametrized else kind(4, 3), (6, 6, 3))
+    for name in ("front", "reader"):
+        weight = model.get_layer(name).kernel
+        weight.assign(np.where(np.arange(weight.shape[-1]) == 1, 0, weight.numpy()))
+    check_laws(model)
+
+
+def test_a_method_that_is_put_on_a_layer_makes_it_unknown():
+    layer = layers.Dense(8, name="own")
+    model = around(layer, (6,))
+    layer.call = lambda inputs: ops.abs(layers.Dense.call(layer, inputs))
+    assert "unlike Dense, it has its own call (Dense)" in str(tt.structures(model))
+
+
+def test_a_cell_with_a_call_of_its_own_is_unknown():
+    class Leaky(layers.GRUCell):
+        def call(self, *args, **kwargs):
+            return super().call(*args, **kwargs)
+
+    model = around(layers.RNN(Leaky(8), name="rnn"), (5, 6))
+    assert "no rule knows its cell (Leaky)" in str(tt.structures(model))
+    assert next(cost for cost in layer_costs(model) if cost.path == "rnn").multiply_adds is None
+    with pytest.raises(ValueError, match="IntrinsicSparse: `layer` must be"):
+        tt.layers.IntrinsicSparse(layers.RNN(Leaky(8)), 1e-3)
+
+
+def test_a_layer_on_its_way_up_is_known_by_the_nearest_type_that_is_registered():
+    class Own(Called):
+        pass
+
+    class Below(Own):
+        pass
+
+    layer = Below(4, 3)
+    assert "Conv2D" in rule_for(layer).why_frozen(layer)
+    tt.register_rule(Own, tt.rules.Convolution())
+    assert rule_for(layer).why_frozen(layer) is None
