@@ -94,14 +94,12 @@ class HighwayCellRule(tt.rules.Cell):
         """As many units as are kept."""
         return cell.get_config() | {"units": call.width(cell.recurrent_kernels[0], 0, kept)}
 
+    def multiply_adds(self, cell, output, inputs, *args, **kwargs):
+        """Each weight of the kernels, once for each text."""
+        return inputs.shape[0] * sum(math.prod(kernel.shape) for kernel in (cell.kernel, *cell.recurrent_kernels))
+
 
 tt.register_rule(HighwayCell, HighwayCellRule())
-
-
-@tt.register_cost(HighwayCell)
-def highway_cell_cost(cell, output, inputs, *args, **kwargs):
-    """Each weight of the kernels, once for each text."""
-    return inputs.shape[0] * sum(math.prod(kernel.shape) for kernel in (cell.kernel, *cell.recurrent_kernels))
 
 
 def rhn(

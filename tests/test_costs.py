@@ -278,6 +278,10 @@ def test_a_user_teaches_what_a_layer_costs():
     assert total(of_layer(Taught(3), (4,))) == 24
     with pytest.raises(TypeError, match=r"register_cost: .* Received: 'Twice'"):
         tt.register_cost("Twice")
+    with pytest.raises(TypeError, match="register_cost: expected at least one class"):
+        tt.register_cost()
+    with pytest.raises(TypeError, match=r"register_cost: expected a function .* Received: 24"):
+        tt.register_cost(Taught)(24)
 
 
 class Holder(layers.Layer):

@@ -242,6 +242,29 @@ class Renamed(layers.Conv2D):
         return {"width": config.pop("filters"), "size": config.pop("kernel_size"), **config}
 
 
+class RenamedToo(Renamed):
+    """It writes both names down, and reads one."""
+
+    def get_config(self):
+        return {**super().get_config(), "filters": self.filters, "kernel_size": self.kernel_size}
+
+    @classmethod
+    def from_config(cls, config):
+        return cls(**{name: value for name, value in config.items() if name not in ("filters", "kernel_size")})
+
+
+class Fixed(layers.Conv2D):
+    """A width that only looks like an argument."""
+
+    def __init__(self, filters, kernel_size, **kwargs):
+        super().__init__(4, kernel_size, **kwargs)
+
+
+class Broken(layers.Conv2D):
+    def get_config(self):
+        raise NotImplementedError("later")
+
+
 class Doubled(layers.Conv2D):
     """What it is given is not what it writes down."""
 
@@ -262,6 +285,9 @@ OTHER = {
     LoggedBehind: "unlike Conv2D, it has its own __call__",
     Secret: "unlike Conv2D, it has its own __getattribute__",
     Renamed: "from_config(get_config()) does not make it again as a Conv2D",
+    RenamedToo: "from_config(get_config()) does not make it again as a Conv2D",
+    Fixed: "from_config(get_config()) does not make it again as a Conv2D",
+    Broken: "from_config(get_config()) does not make it again as a Conv2D",
     Doubled: "from_config(get_config()) does not make it again as a Conv2D",
 }
 

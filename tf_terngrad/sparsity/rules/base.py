@@ -219,10 +219,14 @@ def register_cost(*layer_types):
         return math.prod(output.shape) * inputs.shape[-1]
     ```
     """
+    if not layer_types:
+        raise TypeError("register_cost: expected at least one class of Keras layers or operations. Received: none")
     for layer_type in layer_types:
         _check_type("register_cost", layer_type)
 
     def register(cost):
+        if not callable(cost):
+            raise TypeError(f"register_cost: expected a function (layer, output, *arguments). Received: {cost!r}")
         for layer_type in layer_types:
             _REGISTRY.setdefault(layer_type, _Entry()).cost = cost
         return cost

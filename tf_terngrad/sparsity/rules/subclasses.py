@@ -58,13 +58,26 @@ def _between(kind, parent):
 
 
 def _is_made_again(layer, parent):
+    config = _attempt(layer.get_config)
+    said = parent.get_config(layer)
+    same = config is not None and said.keys() <= config.keys() and _comes_back(type(layer), config, said)
+    numbers = [name for name, value in said.items() if type(value) is int]
+    return same and all(_comes_back(type(layer), {**config, name: said[name] + 1}, [name], True) for name in numbers)
+
+
+def _comes_back(kind, config, names, may_fail=False):
+    """Whether a layer that is made from a configuration says the same; `may_fail`: another number may not fit."""
+    with SafeModeScope(safe_mode=False):
+        again = _attempt(lambda: kind.from_config(dict(config)).get_config())
+    return may_fail if again is None else all(repr(config[name]) == repr(again.get(name)) for name in names)
+
+
+def _attempt(function):
+    """What a stranger's code gives, or None whatever it raises: then it does not make the layer."""
     try:
-        config, said = layer.get_config(), parent.get_config(layer)
-        with SafeModeScope(safe_mode=False):
-            again = type(layer).from_config(dict(config)).get_config()
-    except Exception:  # a stranger's code: whatever it raises, it does not make this layer
-        return False
-    return all(name in config and repr(config[name]) == repr(again.get(name)) for name in said)
+        return function()
+    except Exception:
+        return None
 
 
 def _matters(name, parent):
