@@ -279,7 +279,7 @@ OTHER = {
     ScaledKernel: "unlike Conv2D, it has its own kernel",
     Reparametrized: "unlike DepthwiseConv2D, it has its own kernel",
     Gained: "unlike Conv2D, it has its own build",
-    GainedEarly: "it has weights that Conv2D does not have, gain",
+    GainedEarly: "the rule of Conv2D does not know its weights gain",
     Shaped: "unlike Conv2D, it has its own compute_output_shape, compute_output_spec",
     Logged: "unlike Conv2D, it has its own __call__",
     LoggedBehind: "unlike Conv2D, it has its own __call__",
@@ -331,6 +331,18 @@ def test_a_cell_with_a_call_of_its_own_is_unknown():
     assert next(cost for cost in layer_costs(model) if cost.path == "rnn").multiply_adds is None
     with pytest.raises(ValueError, match="IntrinsicSparse: `layer` must be"):
         tt.layers.IntrinsicSparse(layers.RNN(Leaky(8)), 1e-3)
+
+
+def test_a_subclass_of_a_frozen_layer_is_frozen_for_the_same_reason():
+    class Attention(layers.MultiHeadAttention):
+        pass
+
+    inputs = keras.Input((5, 6))
+    layer = Attention(2, 3)
+    model = keras.Model(inputs, layers.Dense(2)(layer(inputs, inputs)))
+    assert "attention layers keep their widths (Attention)" in str(tt.structures(model))
+    expected = layer_costs(keras.Model(inputs, layers.MultiHeadAttention(2, 3)(inputs, inputs)))[-1].multiply_adds
+    assert next(cost for cost in layer_costs(model) if cost.layer is layer).multiply_adds == expected
 
 
 def test_a_layer_on_its_way_up_is_known_by_the_nearest_type_that_is_registered():

@@ -276,11 +276,11 @@ def _why_another(layer, parent, rule):
     own = subclasses.differences(layer, parent)
     if own:
         return f"unlike {parent.__name__}, it has its own {', '.join(own)}"
-    if parent is type(layer) or rule is None:
+    if parent is type(layer) or rule is None or isinstance(rule, Frozen):
         return None
     strange = _strange_weights(layer, rule)
     if strange:
-        return f"it has weights that {parent.__name__} does not have, {', '.join(strange)}"
+        return f"the rule of {parent.__name__} does not know its weights {', '.join(strange)}"
     if not subclasses.makes_itself_again(layer, parent):
         return f"from_config(get_config()) does not make it again as a {parent.__name__}"
     return None
