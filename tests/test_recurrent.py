@@ -308,7 +308,7 @@ def highway():
 
 
 def test_a_cell_of_the_user_s_that_no_rule_knows_stays_and_says_so(monkeypatch):
-    monkeypatch.delitem(tt.rules.base._REGISTRY, HighwayCell)
+    monkeypatch.delitem(tt.rules.registry._REGISTRY, HighwayCell)
     model = highway()
     found = tt.structures(model)
     assert not found

@@ -11,7 +11,8 @@ from laws import check_laws, random_members, randomize, zero_members
 
 import tf_terngrad as tt
 from tf_terngrad.sparsity.rules import Frozen, rule_for, subclasses
-from tf_terngrad.sparsity.rules.base import Unknown, cost_for
+from tf_terngrad.sparsity.rules.base import Unknown
+from tf_terngrad.sparsity.rules.registry import cost_for
 from tf_terngrad.sparsity.structures import structures
 
 # What a layer is made with: by its name, or by its name without the rank.

@@ -12,7 +12,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import is_graph
 from tf_terngrad.sparsity.graph.replay import check_model, replay
-from tf_terngrad.sparsity.rules.base import cost_for, rule_for
+from tf_terngrad.sparsity.rules.registry import cost_for, rule_for
 
 
 @dataclasses.dataclass

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 
 from tf_terngrad.sparsity.graph.channels import Channels, Reading, Weight
-from tf_terngrad.sparsity.rules.base import rule_for
+from tf_terngrad.sparsity.rules.registry import rule_for
 
 
 @dataclasses.dataclass(eq=False)

@@ -4,7 +4,7 @@ from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules import attention, frozen  # registered, and nothing more
 from tf_terngrad.sparsity.rules.applications import Scale
 from tf_terngrad.sparsity.rules.axes import Axes
-from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule, register_cost, register_rule, rule_for
+from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
 from tf_terngrad.sparsity.rules.cells import Cell, GatedCell, silent_units
 from tf_terngrad.sparsity.rules.compositions import NestedModel, Wrapped
 from tf_terngrad.sparsity.rules.contraction import Contraction
@@ -14,6 +14,7 @@ from tf_terngrad.sparsity.rules.elementwise import Elementwise, Passing
 from tf_terngrad.sparsity.rules.normalization import BatchNormalization
 from tf_terngrad.sparsity.rules.pooling import Spatial
 from tf_terngrad.sparsity.rules.recurrent import Recurrent
+from tf_terngrad.sparsity.rules.registry import register_cost, register_rule, rule_for
 from tf_terngrad.sparsity.rules.selection import Concatenation
 from tf_terngrad.sparsity.rules.shape import Reshape
 

@@ -4,8 +4,9 @@ import numpy as np
 
 from tf_terngrad.keras_internals import CustomScaleLayer, LayerScale, StochasticDepth
 from tf_terngrad.sparsity.rules.axes import EACH
-from tf_terngrad.sparsity.rules.base import Rule, register_rule
+from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.elementwise import Passing, Sum
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Scale(Rule):

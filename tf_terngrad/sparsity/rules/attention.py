@@ -3,7 +3,8 @@
 import math
 
 from tf_terngrad.keras_internals import attention_axes, attention_parts, layers, operation
-from tf_terngrad.sparsity.rules.base import Frozen, Unknown, register_rule
+from tf_terngrad.sparsity.rules.base import Frozen, Unknown
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Heads(Frozen):

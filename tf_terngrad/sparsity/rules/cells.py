@@ -13,8 +13,9 @@ import numpy as np
 
 from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.axes import BIAS, PLAIN, inside
-from tf_terngrad.sparsity.rules.base import Rule, multiply_adds, register_rule, rule_for
+from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.elementwise import apply_activation, why_not_elementwise
+from tf_terngrad.sparsity.rules.registry import multiply_adds, register_rule, rule_for
 
 
 class Cell(Rule):

@@ -8,7 +8,8 @@ from keras import tree
 
 from tf_terngrad.keras_internals import Functional
 from tf_terngrad.sparsity.graph.channels import Edge
-from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
+from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
 
 class NestedModel(Rule):

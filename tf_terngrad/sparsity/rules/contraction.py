@@ -6,8 +6,9 @@ import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import operation
-from tf_terngrad.sparsity.rules.base import Rule, Unknown, register_rule
+from tf_terngrad.sparsity.rules.base import Rule, Unknown
 from tf_terngrad.sparsity.rules.equation import Equation
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Contraction(Rule):

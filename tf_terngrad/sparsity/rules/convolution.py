@@ -8,8 +8,9 @@ import numpy as np
 from tf_terngrad.keras_internals import operation
 from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.axes import BIAS, DEPTHWISE, PLAIN, TRANSPOSED, inside
-from tf_terngrad.sparsity.rules.base import Rule, Unknown, register_rule
+from tf_terngrad.sparsity.rules.base import Rule, Unknown
 from tf_terngrad.sparsity.rules.elementwise import activate
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Convolution(Rule):

@@ -7,7 +7,8 @@ from keras import tree
 from tf_terngrad.keras_internals import layers, operation, operations
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.rules.axes import EACH
-from tf_terngrad.sparsity.rules.base import Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
 _ACROSS_CHANNELS = ("softmax", "log_softmax", "sparsemax", "glu")
 _ACTIVATIONS = {

@@ -3,7 +3,8 @@
 import keras
 
 from tf_terngrad.keras_internals import operations
-from tf_terngrad.sparsity.rules.base import Frozen, register_rule
+from tf_terngrad.sparsity.rules.base import Frozen
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Lambda(Frozen):

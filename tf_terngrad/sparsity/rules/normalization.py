@@ -5,7 +5,8 @@ import numpy as np
 
 from tf_terngrad.keras_internals import statistics_axes
 from tf_terngrad.sparsity.rules.axes import EACH, Axes
-from tf_terngrad.sparsity.rules.base import Rule, register_rule
+from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Normalizing(Rule):

@@ -3,7 +3,8 @@
 import numpy as np
 
 from tf_terngrad.keras_internals import layers, operation, operations
-from tf_terngrad.sparsity.rules.base import Rule, register_rule
+from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Spatial(Rule):

@@ -8,8 +8,9 @@ from keras import tree
 
 from tf_terngrad.keras_internals import layers
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
-from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule, register_rule, rule_for
+from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
 from tf_terngrad.sparsity.rules.cells import step_cost, unknown_cell, with_config
+from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
 
 class Recurrent(Rule):

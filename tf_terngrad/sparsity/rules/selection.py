@@ -6,7 +6,8 @@ from keras import tree
 
 from tf_terngrad.keras_internals import operation
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
-from tf_terngrad.sparsity.rules.base import Rule, register_rule
+from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Concatenation(Rule):

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import operation
-from tf_terngrad.sparsity.rules.base import Rule, register_rule
+from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Transposition(Rule):
