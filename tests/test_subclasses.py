@@ -227,8 +227,10 @@ class LoggedBehind(layers.Conv2D, Logging):
 
 
 class Secret(layers.Conv2D):
-    def __getattribute__(self, name):
-        return super().__getattribute__(name)
+    """It answers for what the layer does not have."""
+
+    def __getattr__(self, name):
+        raise AttributeError(name)
 
 
 class Renamed(layers.Conv2D):
@@ -283,7 +285,7 @@ OTHER = {
     Shaped: "unlike Conv2D, it has its own compute_output_shape, compute_output_spec",
     Logged: "unlike Conv2D, it has its own __call__",
     LoggedBehind: "unlike Conv2D, it has its own __call__",
-    Secret: "unlike Conv2D, it has its own __getattribute__",
+    Secret: "unlike Conv2D, it has its own __getattr__",
     Renamed: "from_config(get_config()) does not make it again as a Conv2D",
     RenamedToo: "from_config(get_config()) does not make it again as a Conv2D",
     Fixed: "from_config(get_config()) does not make it again as a Conv2D",
