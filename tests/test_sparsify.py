@@ -245,10 +245,23 @@ def test_a_model_that_does_not_train_at_all_is_left_alone():
 
 
 def test_a_proximal_step_without_an_optimizer_says_what_is_missing():
-    model, optimizer = network(), keras.optimizers.SGD(RATE)
+    model = network()
     sparsify(model, strength=STRENGTH)
+    kernel = model.get_layer("hidden").kernel
     with pytest.raises(ValueError, match=r"compile model 'functional.*', or .*optimizer of your own loop"):
-        optimizer.apply([keras.ops.zeros_like(v) for v in model.trainable_variables], model.trainable_variables)
+        kernel.constraint(kernel)
+
+
+def test_a_loop_shrinks_at_the_rate_of_its_own_optimizer_and_not_of_the_compiled_one(expected):
+    model = network()
+    sparsify(model, strength=STRENGTH)
+    optimizer = keras.optimizers.SGD(RATE)
+    model.compile(keras.optimizers.SGD(99.0))
+    for x, y in batches():
+        with tf.GradientTape() as tape:
+            loss = keras.ops.mean(keras.ops.square(model(x, training=True) - y))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    assert_same(model.get_weights(), expected["proximal"])
 
 
 def names(**arguments):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tf_terngrad.keras_internals import batches_seen
-from tf_terngrad.sparsity.learn import hooks, penalties
+from tf_terngrad.sparsity.learn import hooks, penalties, updates
 from tf_terngrad.sparsity.learn.groups import Groups
 from tf_terngrad.sparsity.structures import KINDS, structures
 
@@ -48,8 +48,8 @@ def sparsify(
         exclude: names of layers or structures to leave out, with wildcards.
         method: "proximal" or "subgradient".
         threshold: the magnitude under which a weight is set to zero, for "subgradient".
-        optimizer: the optimizer whose learning rate scales the proximal step; by default the one the model is
-            compiled with.
+        optimizer: the optimizer whose learning rate scales the proximal step; by default the one that makes the
+            update, each of several for the variables that it moves.
 
     Returns:
         A `Sparsity`.
@@ -142,7 +142,6 @@ class Sparsity:
         self._muted = False
         self._optimizer = optimizer
         self._groups = Groups(chosen)
-        self._updated = set()
         self.groups = self._groups.count
         self._attach()
 
@@ -235,37 +234,31 @@ class Sparsity:
         """A loss that was asked for without the penalty, and the penalty if it belongs to the loss."""
         return loss + ops.cast(self.penalty(), loss.dtype) if self.method == "subgradient" else loss
 
-    def begins(self, variable):
-        """Whether an update of the optimizer begins with this variable.
-
-        The optimizer first moves all variables, then constrains each that had a gradient, once: a new update begins
-        with a variable that comes for the second time.
-        """
-        if self._updated and id(variable) not in self._updated:
-            self._updated.add(id(variable))
-            return False
-        self._updated = {id(variable)}
-        return True
-
     def shrink(self):
-        """The proximal step, after an update of the optimizer."""
+        """The proximal step: of the variables that the update moves which goes on; else of all that train."""
         self._check_calibrated()
-        self._groups.scale(penalties.proximal_scale(self._groups.squared_norms(), self._step()))
+        update = updates.current()
+        factors = penalties.proximal_scale(self._groups.squared_norms(), self._step(update and update.optimizer))
+        self._groups.scale(factors, update.moves if update else None)
 
-    def _step(self):
-        """The proximal step's size, t = learning_rate * strength / (1 - momentum); 0 while gradients accumulate."""
-        optimizer = self._optimizer or getattr(self.model, "optimizer", None)
+    def _step(self, making):
+        """The proximal step's size, t = learning_rate * strength / (1 - momentum); 0 while gradients accumulate.
+
+        Args:
+            making: the optimizer that makes the update, or None.
+        """
+        optimizer = updates.with_a_rate(self._optimizer, making, getattr(self.model, "optimizer", None))
         if optimizer is None:
             raise ValueError(
                 f"The proximal step needs the learning rate: compile model {self.model.name!r}, or pass "
                 "sparsify(..., optimizer=...) the optimizer of your own loop."
             )
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
         step = ops.cast(optimizer.learning_rate, "float32") * self.strength.value
         step = step / (1 - getattr(optimizer, "momentum", 0.0))  # a steady gradient moves the weights as much further
-        accumulated = optimizer.gradient_accumulation_steps
+        counting = making or optimizer
+        accumulated = counting.gradient_accumulation_steps
         if accumulated:  # `iterations` counts updates; `batches_seen` counts batches
-            step = step * ops.cast((batches_seen(optimizer).value + 1) % accumulated == 0, "float32")
+            step = step * ops.cast((batches_seen(counting).value + 1) % accumulated == 0, "float32")
         return step
 
     def _check_calibrated(self):
