@@ -4,14 +4,12 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
-from group_oracles import shrunk
 from keras import layers
+from proximal_watch import RATE, STRENGTH, Watch, nothing, weights_of
 
 from tf_terngrad.sparsity.learn import updates
 from tf_terngrad.sparsity.sparsify import sparsify
-from tf_terngrad.sparsity.structures import structures
 
-RATE, STRENGTH = 0.1, 0.5
 NAMES = ("body", "neck", "head")
 X = np.random.default_rng(0).normal(size=(8, 6)).astype("float32")
 Y = np.zeros((8, 2), "float32")
@@ -25,55 +23,13 @@ def network(cls=keras.Model):
     return cls(image, layers.Dense(2, name="head")(layers.Dense(4, name="neck")(body)))
 
 
-def nothing(targets, outputs):
-    """A loss with gradients of zero: an update then is its proximal step."""
-    return 0 * keras.ops.mean(outputs, axis=-1)
-
-
 def sgd(rate=RATE):
     return keras.optimizers.SGD(rate)
-
-
-def weights_of(model, names):
-    return [weight for name in names for weight in model.get_layer(name).weights]
 
 
 def freeze_all_but(model, names):
     for layer in model.layers:
         layer.trainable = layer.name in names
-
-
-class Watch:
-    """Foresees what one proximal step makes of the weights, and compares with what an update made of them."""
-
-    def __init__(self, model):
-        self.model = model
-        self.updates = 0
-        self.expect(NAMES)
-
-    def expect(self, names, rate=RATE, steps=1):
-        """From now on these layers shrink at each update, by so many steps, and no others."""
-        self.moved, self.rate, self.steps = names, rate, steps
-        self._foresee()
-
-    def _foresee(self):
-        found = structures(self.model)
-        arrays = shrunk(found, self.rate * STRENGTH * self.steps)
-        moved = {id(weight) for weight in weights_of(self.model, self.moved)}
-        self.expected = [
-            arrays.get(id(weight), weight.numpy()) if id(weight) in moved else weight.numpy()
-            for weight in self.model.weights
-        ]
-
-    def check(self):
-        """After an update."""
-        self.updates += 1
-        for weight, expected in zip(self.model.weights, self.expected, strict=True):
-            np.testing.assert_allclose(weight, expected, rtol=1e-4, atol=1e-6, err_msg=weight.path)
-        self._foresee()
-
-    def callback(self):
-        return keras.callbacks.LambdaCallback(on_train_batch_end=lambda batch, logs: self.check())
 
 
 def test_a_step_is_seen():
