@@ -1,4 +1,7 @@
-"""The members of many structures as groups of weights: their norms, and the step that shrinks them, as tensors."""
+"""The members of many structures as groups of weights: their norms, and the step that shrinks them, as tensors.
+
+What a group costs or how far it shrinks is in penalties; when it shrinks is in hooks.
+"""
 
 import numpy as np
 from keras import ops

@@ -1,6 +1,7 @@
 """Where sparsity takes part in training: on a variable as regularizer and constraint, on a model as compute_loss.
 
-What it reads off a worker's own data is a variable's `calibrations`: objects with `own_strength` and `agree`.
+When an update begins is in updates; the arithmetic is in penalties and groups. What training reads off a
+worker's own data is a variable's `calibrations`: objects with `own_strength` and `agree`.
 """
 
 import inspect
