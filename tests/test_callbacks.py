@@ -8,7 +8,8 @@ from keras import layers
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from tf_terngrad.sparsity.callbacks import SparsityMonitor, ZeroSmallWeights
-from tf_terngrad.sparsity.learn.regularizers import ChannelLasso, FilterLasso
+from tf_terngrad.sparsity.learn.regularizers import ChannelLasso, FilterLasso, StructuredRegularizer, SumRegularizer
+from tf_terngrad.sparsity.learn.wrappers import GroupSparse, IntrinsicSparse
 from tf_terngrad.sparsity.sparsify import sparsify
 from tf_terngrad.sparsity.structures import structures
 
@@ -104,8 +105,10 @@ def test_the_monitor_refuses():
     for tolerance in (-1.0, float("nan")):
         with pytest.raises(ValueError, match="tolerance"):
             SparsityMonitor(tolerance=tolerance)
-    with pytest.raises(ValueError, match=r"`every`.*Received: 0"):
-        SparsityMonitor(every=0)
+    for every, error in ((0, ValueError), (-1, ValueError), (True, TypeError), (1.0, TypeError), ("1", TypeError)):
+        with pytest.raises(error, match=rf"SparsityMonitor: expected `every` .* Received: every={every!r}"):
+            SparsityMonitor(every=every)
+    assert SparsityMonitor(every=np.int64(2)).every == 2
 
 
 THRESHOLD = 0.05
@@ -176,5 +179,82 @@ def test_zero_small_weights_refuses():
     for threshold in (-1e-4, float("nan")):
         with pytest.raises(ValueError, match="threshold"):
             ZeroSmallWeights(threshold)
+    with pytest.raises(TypeError, match="expected `hold` to be True or False"):
+        ZeroSmallWeights(hold="no")
     with pytest.raises(ValueError, match=r"no weight of model 'functional'.*kernel_regularizer"):
         network().fit(*data(), verbose=0, callbacks=[ZeroSmallWeights()])
+
+
+# Which weights are watched: it is decided by class, wherever the class was written.
+
+
+class RowLasso(StructuredRegularizer):
+    """A regularizer as users write them."""
+
+    def __call__(self, weights):
+        return 0.01 * keras.ops.sum(keras.ops.sqrt(keras.ops.sum(keras.ops.square(weights), -1) + 1e-8))
+
+    def attached(self, layer, variable):
+        return self
+
+    def get_config(self):
+        return {}
+
+
+class OwnFilters(FilterLasso):
+    """A subclass of one of ours."""
+
+
+class PlainPenalty(keras.regularizers.Regularizer):
+    """A regularizer that knows nothing of groups."""
+
+    def __call__(self, weights):
+        return 0.01 * keras.ops.sum(keras.ops.square(weights))
+
+
+def dense(regularizer=None):
+    return layers.Dense(3, kernel_regularizer=regularizer)
+
+
+WATCHED = {
+    "own": (lambda: dense(RowLasso()), ["kernel"]),
+    "subclass of ours": (lambda: dense(OwnFilters(0.01)), ["kernel"]),
+    "own in a sum": (lambda: dense(keras.regularizers.L2(0.01) + RowLasso()), ["kernel"]),
+    "ours beside another": (lambda: dense(FilterLasso(0.01) + PlainPenalty()), ["kernel"]),
+    "own in GroupSparse": (lambda: GroupSparse(dense(RowLasso()), 0.01), ["kernel", "bias"]),
+    "another in GroupSparse": (lambda: GroupSparse(dense(PlainPenalty()), 0.01), ["kernel", "bias"]),
+    "IntrinsicSparse": (lambda: IntrinsicSparse(layers.GRU(3), 0.01), ["kernel", "recurrent_kernel", "bias"]),
+    "another": (lambda: dense(PlainPenalty()), []),
+    "a sum without": (lambda: dense(SumRegularizer([PlainPenalty(), keras.regularizers.L1(0.01)])), []),
+    "none": (dense, []),
+}
+
+
+@pytest.mark.parametrize("make, names", WATCHED.values(), ids=WATCHED)
+def test_weights_are_watched_by_the_class_of_their_regularizer(make, names):
+    layer = make()
+    model = keras.Sequential([keras.Input((4, 5) if layer.name.startswith("intrinsic") else (5,)), layer])
+    model.compile("sgd", "mse")
+    x, y = np.ones((2, *model.input_shape[1:])), np.ones((2, 3))
+    threshold = float(np.median(np.abs(layer.weights[0])))
+    callback = ZeroSmallWeights(threshold)
+    if not names:
+        with pytest.raises(ValueError, match="has a structured regularizer"):
+            model.fit(x, y, verbose=0, callbacks=[callback])
+        return
+    model.fit(x, y, verbose=0, callbacks=[callback])
+    for weight in layer.weights:
+        small = np.abs(weight.numpy()) < threshold
+        assert weight.name not in names or not weight.numpy()[small].any()
+
+
+def test_weights_that_sparsify_penalizes_are_watched_and_those_that_it_shrinks_are_not():
+    model = network()
+    sparsify(model, strength=0.01, method="subgradient", threshold=0.0)
+    model.fit(*data(), verbose=0, callbacks=[ZeroSmallWeights(THRESHOLD)])
+    kernel = model.get_layer("hidden").kernel.numpy()
+    assert (kernel == 0).any() and not (np.abs(kernel[kernel != 0]) < THRESHOLD).any()
+    model = network()
+    sparsify(model, strength=0.01)
+    with pytest.raises(ValueError, match="has a structured regularizer"):
+        model.fit(*data(), verbose=0, callbacks=[ZeroSmallWeights()])

@@ -133,9 +133,15 @@ def test_strength_from_ratio_makes_the_penalty_that_share_of_the_loss(ratio, dat
     assert penalty == pytest.approx(ratio * (data_loss + penalty))
 
 
-@pytest.mark.parametrize("ratio", [1, 1.5, -0.1, float("nan"), float("inf"), "0.2", None, True])
+@pytest.mark.parametrize("ratio", [1, 1.5, -0.1, float("nan"), float("inf")])
 def test_strength_from_ratio_refuses_what_is_no_share(ratio):
-    with pytest.raises(ValueError, match="ratio"):
+    with pytest.raises(ValueError, match=r"strength_from_ratio: expected `ratio` .* below 1\. Received: ratio="):
+        penalties.strength_from_ratio(ratio, 1.0, 1.0)
+
+
+@pytest.mark.parametrize("ratio", ["0.2", None, True])
+def test_strength_from_ratio_refuses_what_is_no_number(ratio):
+    with pytest.raises(TypeError, match=r"strength_from_ratio: expected `ratio` .* below 1\. Received: ratio="):
         penalties.strength_from_ratio(ratio, 1.0, 1.0)
 
 
@@ -149,16 +155,3 @@ def test_zero_small_keeps_what_is_large_and_is_idempotent(weights, threshold):
 
 def test_zero_small_keeps_nan():
     assert np.isnan(penalties.zero_small(np.array([np.nan]), 1.0).numpy()[0])
-
-
-@pytest.mark.parametrize("value", [0, 1, 2.5, np.float32(0.5), np.int64(3)])
-def test_non_negative_gives_plain_floats(value):
-    result = penalties.non_negative(value, "strength", "Test")
-    assert type(result) is float
-    assert result == value
-
-
-@pytest.mark.parametrize("value", [-1e-9, float("nan"), float("inf"), "1", None, True, [1.0], np.ones(2)])
-def test_non_negative_names_the_argument_and_what_came(value):
-    with pytest.raises(ValueError, match=r"Test: `strength` must be .* Received: strength="):
-        penalties.non_negative(value, "strength", "Test")

@@ -241,21 +241,41 @@ def test_half_precision_weights_do_not_underflow():
 
 @pytest.mark.parametrize("name", ALL)
 def test_a_strength_that_makes_no_sense_is_refused(name):
-    for strength in (-1e-9, float("nan"), float("inf"), "0.1", None, True):
-        with pytest.raises(ValueError, match=f"{name}: `strength` must be .* Received: strength="):
+    for strength in (-1e-9, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=f"{name}: expected `strength` .* Received: strength="):
+            make(name, strength)
+    for strength in ("0.1", None, True):
+        with pytest.raises(TypeError, match=f"{name}: expected `strength` .* Received: strength="):
             make(name, strength)
 
 
-@pytest.mark.parametrize("block", [(0, 8), (8,), (8, 8, 8), (2.0, 2), 8, "88", (True, 1), None, (-1, 2)])
+@pytest.mark.parametrize("block", [(0, 8), (8,), (8, 8, 8), (-1, 2)])
 def test_a_block_that_makes_no_sense_is_refused(block):
-    with pytest.raises(ValueError, match=r"BlockLasso: `block` must be .* Received: block="):
+    with pytest.raises(ValueError, match=r"BlockLasso: expected `block.* integer.* Received: block"):
         regularizers.BlockLasso(0.1, block=block)
 
 
-@pytest.mark.parametrize("axis", [1.0, "1", None, (), (0, 0), (0, 1.5), True])
-def test_an_axis_that_makes_no_sense_is_refused(axis):
-    with pytest.raises(ValueError, match=r"GroupLasso: `axis` must be .* Received: axis="):
+@pytest.mark.parametrize("block", [(2.0, 2), 8, "88", (True, 1), (1, True), None])
+def test_a_block_that_is_no_pair_of_integers_is_refused(block):
+    with pytest.raises(TypeError, match=r"BlockLasso: expected `block.* integer.* Received: block"):
+        regularizers.BlockLasso(0.1, block=block)
+
+
+@pytest.mark.parametrize("axis", [(), (0, 0)])
+def test_axes_that_make_no_sense_are_refused(axis):
+    with pytest.raises(ValueError, match=r"GroupLasso: expected `axis.* integer.* Received: axis.*LayerLasso"):
         regularizers.GroupLasso(0.1, axis=axis)
+
+
+@pytest.mark.parametrize("axis", [1.0, "1", None, (0, 1.5), True, (0, True)])
+def test_an_axis_that_is_no_integer_is_refused(axis):
+    with pytest.raises(TypeError, match=r"GroupLasso: expected `axis.* integer.* Received: axis"):
+        regularizers.GroupLasso(0.1, axis=axis)
+
+
+def test_integers_of_numpy_are_integers():
+    assert regularizers.BlockLasso(1.0, block=(np.int64(2), np.int32(3))).get_config()["block"] == [2, 3]
+    assert regularizers.GroupLasso(1.0, axis=np.int64(-1)).get_config()["axis"] == [-1]
 
 
 @pytest.mark.parametrize("axis", [2, -3, (0, 5), (1, -1)])

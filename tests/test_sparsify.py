@@ -245,10 +245,23 @@ def test_a_model_that_does_not_train_at_all_is_left_alone():
 
 
 def test_a_proximal_step_without_an_optimizer_says_what_is_missing():
-    model, optimizer = network(), keras.optimizers.SGD(RATE)
+    model = network()
     sparsify(model, strength=STRENGTH)
+    kernel = model.get_layer("hidden").kernel
     with pytest.raises(ValueError, match=r"compile model 'functional.*', or .*optimizer of your own loop"):
-        optimizer.apply([keras.ops.zeros_like(v) for v in model.trainable_variables], model.trainable_variables)
+        kernel.constraint(kernel)
+
+
+def test_a_loop_shrinks_at_the_rate_of_its_own_optimizer_and_not_of_the_compiled_one(expected):
+    model = network()
+    sparsify(model, strength=STRENGTH)
+    optimizer = keras.optimizers.SGD(RATE)
+    model.compile(keras.optimizers.SGD(99.0))
+    for x, y in batches():
+        with tf.GradientTape() as tape:
+            loss = keras.ops.mean(keras.ops.square(model(x, training=True) - y))
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+    assert_same(model.get_weights(), expected["proximal"])
 
 
 def names(**arguments):
@@ -283,22 +296,35 @@ def unbuilt():
 
 
 REFUSED = {
-    "no strength": (network, {}, ValueError, "either strength or ratio"),
-    "both": (network, {"strength": 1.0, "ratio": 0.2}, ValueError, "either strength or ratio"),
-    "negative": (network, {"strength": -1.0}, ValueError, "sparsify: `strength`.*Received: strength=-1.0"),
+    "no strength": (network, {}, ValueError, "sparsify: .*either `strength` or `ratio`"),
+    "both": (network, {"strength": 1.0, "ratio": 0.2}, ValueError, "sparsify: .*either `strength` or `ratio`"),
+    "negative": (network, {"strength": -1.0}, ValueError, "sparsify: expected `strength`.*Received: strength=-1.0"),
+    "no Boolean": (network, {"strength": True}, TypeError, "strength=True"),
+    "ratio as text": (network, {"ratio": "0.2"}, TypeError, "ratio='0.2'"),
+    "threshold as text": (network, {"strength": 1.0, "threshold": "1"}, TypeError, "threshold='1'"),
     "NaN": (network, {"strength": float("nan")}, ValueError, "strength=nan"),
-    "no number": (network, {"strength": "1e-3"}, ValueError, "strength='1e-3'"),
-    "ratio of one": (network, {"ratio": 1.0}, ValueError, "sparsify: `ratio`.*below 1"),
-    "negative ratio": (network, {"ratio": -0.1}, ValueError, "sparsify: `ratio`.*-0.1"),
+    "no number": (network, {"strength": "1e-3"}, TypeError, "strength='1e-3'"),
+    "ratio of one": (network, {"ratio": 1.0}, ValueError, "sparsify: expected `ratio`.*below 1"),
+    "negative ratio": (network, {"ratio": -0.1}, ValueError, "sparsify: expected `ratio`.*-0.1"),
     "NaN ratio": (network, {"ratio": float("nan")}, ValueError, "ratio=nan"),
     "threshold": (network, {"strength": 1.0, "threshold": -1}, ValueError, "threshold=-1"),
-    "kind": (network, {"strength": 1.0, "kinds": ["filters"]}, ValueError, "Expected kinds among.*'filters'"),
-    "kind as text": (network, {"strength": 1.0, "kinds": "unit"}, ValueError, "kinds to be a list"),
-    "method": (network, {"strength": 1.0, "method": "prox"}, ValueError, "method='prox'"),
+    "kind": (
+        network,
+        {"strength": 1.0, "kinds": ["filters"]},
+        ValueError,
+        "sparsify: expected `kinds`.*'branch'.*'filters'",
+    ),
+    "kind as text": (network, {"strength": 1.0, "kinds": "unit"}, TypeError, "`kinds` to be a list"),
+    "method": (network, {"strength": 1.0, "method": "prox"}, ValueError, "'proximal', 'subgradient'.*method='prox'"),
     "name": (network, {"strength": 1.0, "include": ["hiden"]}, ValueError, r"'hiden'.*start \(filter\), hidden"),
     "excluded name": (network, {"strength": 1.0, "exclude": ["hiden*"]}, ValueError, "matches 'hiden"),
-    "nothing left": (network, {"strength": 1.0, "exclude": ["*"]}, ValueError, "No structure is left.*Frozen: out"),
-    "optimizer": (network, {"strength": 1.0, "optimizer": "sgd"}, TypeError, "optimizer='sgd'"),
+    "nothing left": (network, {"strength": 1.0, "exclude": ["*"]}, ValueError, "no structure is left.*Frozen: out"),
+    "optimizer": (
+        network,
+        {"strength": 1.0, "optimizer": "sgd"},
+        TypeError,
+        "sparsify: expected `optimizer`.*optimizer='sgd'",
+    ),
     "no model": (lambda: "lenet", {"strength": 1.0}, TypeError, "Expected a Keras model"),
     "unbuilt": (unbuilt, {"strength": 1.0}, ValueError, "not built"),
     "subclass": (Subclass, {"strength": 1.0}, ValueError, "subclass"),

@@ -268,8 +268,11 @@ BOTH = pytest.mark.parametrize("kind", ["GroupSparse", "SkippableBranch"])
 
 @BOTH
 def test_a_strength_that_makes_no_sense_is_refused(kind):
-    for strength in (-1e-9, float("nan"), float("inf"), "0.1", None, True):
-        with pytest.raises(ValueError, match=rf"{kind} of .*'inner': `strength` must be .* Received: strength="):
+    for strength in (-1e-9, float("nan"), float("inf")):
+        with pytest.raises(ValueError, match=rf"{kind} of .*'inner': expected `strength` .* Received: strength="):
+            getattr(wrappers, kind)(keras.layers.Dense(4, name="inner"), strength)
+    for strength in ("0.1", None, True):
+        with pytest.raises(TypeError, match=rf"{kind} of .*'inner': expected `strength` .* Received: strength="):
             getattr(wrappers, kind)(keras.layers.Dense(4, name="inner"), strength)
 
 

@@ -7,13 +7,18 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_terngrad.sparsity.learn import hooks, penalties
+from tf_terngrad import checks
+from tf_terngrad.sparsity.learn import hooks
+from tf_terngrad.sparsity.learn.shared_penalty import SharedPenalty
+from tf_terngrad.sparsity.learn.structured_regularizer import StructuredRegularizer, SumRegularizer
 from tf_terngrad.sparsity.report import pictures
 from tf_terngrad.sparsity.structures import NOUNS, structures
 
 
 class SparsityMonitor(keras.callbacks.Callback):
     """Shows how many members of the model's structures live: in the progress bar, the history and TensorBoard.
+
+    Use it when you want to see, while a model trains, how much smaller it is going to be.
 
     A member lives unless its norm over all its slices is at most a tolerance. The logs of each epoch get one entry for
     each kind, such as `filters: 37` and `hidden units: 210`; `live` has the counts of each structure.
@@ -25,6 +30,7 @@ class SparsityMonitor(keras.callbacks.Callback):
         every: count and write every so many epochs; the logs repeat the last counts in between.
 
     Raises:
+        TypeError: for a tolerance that is no number, or `every` that is no integer.
         ValueError: for a negative or NaN tolerance, or `every` below one; at the start of training, for a model that
             cannot be followed.
 
@@ -38,11 +44,9 @@ class SparsityMonitor(keras.callbacks.Callback):
 
     def __init__(self, tolerance=0.0, log_dir=None, every=1):
         super().__init__()
-        self.tolerance = penalties.non_negative(tolerance, "tolerance", "SparsityMonitor")
-        if not isinstance(every, int) or every < 1:
-            raise ValueError(f"SparsityMonitor: expected `every` to be an integer of at least 1. Received: {every!r}")
+        self.tolerance = checks.number(tolerance, "tolerance", "SparsityMonitor")
         self.log_dir = log_dir
-        self.every = every
+        self.every = checks.integer(every, "every", "SparsityMonitor", least=1)
         self.live = {}
         self._totals = {}
         self._structures = []
@@ -103,8 +107,11 @@ class _Count(float):
 class ZeroSmallWeights(keras.callbacks.Callback):
     """After each update, weights with |w| < threshold become exactly zero.
 
-    The paper's companion of the group lasso's subgradient, which alone only comes near zero. It acts on every weight
-    that one of this package's regularizers watches. `tt.sparsify(method="subgradient")` does the same by itself.
+    Use it when layers have `tt.regularizers` or `tt.layers` wrappers: their penalty alone only comes near zero.
+
+    The paper's companion of the group lasso's subgradient. It acts on every weight that has a structured regularizer:
+    one of this package, one of your own on `tt.regularizers.StructuredRegularizer`, or a wrapper's.
+    `tt.sparsify(method="subgradient")` does the same by itself.
 
     Args:
         threshold: the magnitude under which a weight is zeroed.
@@ -112,6 +119,7 @@ class ZeroSmallWeights(keras.callbacks.Callback):
             zeroed then, whatever the threshold.
 
     Raises:
+        TypeError: for a threshold that is no number, or `hold` that is neither True nor False.
         ValueError: for a negative or NaN threshold; at the start of training, if no weight is watched.
 
     Source: structured sparsity learning (Wen et al., NIPS 2016).
@@ -125,8 +133,8 @@ class ZeroSmallWeights(keras.callbacks.Callback):
 
     def __init__(self, threshold=1e-4, hold=False):
         super().__init__()
-        self.threshold = penalties.non_negative(threshold, "threshold", "ZeroSmallWeights")
-        self.hold = hold
+        self.threshold = checks.number(threshold, "threshold", "ZeroSmallWeights")
+        self.hold = checks.flag(hold, "hold", "ZeroSmallWeights")
         self._watched = []
 
     def on_train_begin(self, logs=None):
@@ -134,8 +142,8 @@ class ZeroSmallWeights(keras.callbacks.Callback):
         self._watched = [v for v in self.model.trainable_variables if _is_watched(v.regularizer)]
         if not self._watched:
             raise ValueError(
-                f"ZeroSmallWeights: no weight of model {self.model.name!r} has a regularizer of tf_terngrad. Give "
-                "layers a kernel_regularizer=tt.regularizers...., or use tt.sparsify(method='subgradient')."
+                f"ZeroSmallWeights: no weight of model {self.model.name!r} has a structured regularizer. Give layers a "
+                "kernel_regularizer=tt.regularizers...., or use tt.sparsify(method='subgradient')."
             )
         for variable in self._watched:
             before = hooks.without(variable.constraint, self)  # there if a training was interrupted
@@ -162,4 +170,7 @@ class _Hold(hooks.Hook):
 
 
 def _is_watched(regularizer):
-    return type(regularizer).__module__.startswith("tf_terngrad.")
+    """Whether a regularizer makes groups of weights small; of a sum, whether one of its parts does."""
+    if isinstance(regularizer, SumRegularizer):
+        return any(map(_is_watched, regularizer.regularizers))
+    return isinstance(regularizer, (StructuredRegularizer, SharedPenalty, hooks.Penalty))

@@ -1,15 +1,16 @@
 """The group lasso over a whole model's structures: a penalty, or a proximal step that makes groups exactly zero."""
 
 import contextlib
-import fnmatch
 
 import keras
 from keras import ops
 
+from tf_terngrad import checks
 from tf_terngrad.keras_internals import batches_seen
-from tf_terngrad.sparsity.learn import hooks, penalties
+from tf_terngrad.sparsity.learn import hooks, penalties, updates
+from tf_terngrad.sparsity.learn.choice import choose
 from tf_terngrad.sparsity.learn.groups import Groups
-from tf_terngrad.sparsity.structures import KINDS, structures
+from tf_terngrad.sparsity.structures import structures
 
 METHODS = ("proximal", "subgradient")
 
@@ -27,14 +28,16 @@ def sparsify(
 ):
     """Train a model towards fewer structures: R = strength * sum_g ||w_g||_2 over the groups g of the whole model.
 
+    Use it when a whole network should learn which of its filters, units and branches it needs, whatever its layers.
+
     A group is one member of a structure: a filter with its bias, its batch-norm scale and shift and every slice that
     reads it. Call it before `compile`; then `fit`, `train_on_batch` or a loop of your own train as ever. Several calls
     on one model add up, for a strength of its own for each kind.
 
     `method="proximal"`: after each update of the optimizer w_g <- w_g * max(0, 1 - t / ||w_g||) with
     t = learning_rate * strength / (1 - momentum). Groups become exactly zero. `method="subgradient"`: R joins
-    `model.losses`, and after each update weights with |w| < threshold become zero, as in the paper. Layers that do not
-    train count in the norms and keep their weights.
+    `model.losses`, and after each update weights with |w| < threshold become zero, as in the paper. What does not
+    train, or is not among the variables of an update, counts in the norms and keeps its weights.
 
     Args:
         model: a built Functional or Sequential `keras.Model`.
@@ -48,14 +51,15 @@ def sparsify(
         exclude: names of layers or structures to leave out, with wildcards.
         method: "proximal" or "subgradient".
         threshold: the magnitude under which a weight is set to zero, for "subgradient".
-        optimizer: the optimizer whose learning rate scales the proximal step; by default the one the model is
-            compiled with.
+        optimizer: the optimizer whose learning rate scales the proximal step; by default the one that makes the
+            update, each of several for the variables that it moves.
 
     Returns:
         A `Sparsity`.
 
     Raises:
-        TypeError: if `model` is not a Keras model, or `optimizer` not a Keras optimizer.
+        TypeError: if `model` is not a Keras model, `optimizer` not a Keras optimizer, a number no number, or a text
+            stands in place of a list.
         ValueError: for a model that is not built or is a subclass with its own `call`; unless exactly one of
             `strength` and `ratio` is given; for a negative or NaN number, an unknown kind, method or name, or when
             nothing is left to sparsify.
@@ -68,61 +72,25 @@ def sparsify(
     3
     """
     if (strength is None) == (ratio is None):
-        raise ValueError(f"Give either strength or ratio. Received: strength={strength!r}, ratio={ratio!r}")
-    if method not in METHODS:
-        raise ValueError(f"Expected one of {METHODS}. Received: method={method!r}")
-    for name, value in (("strength", strength), ("ratio", ratio), ("threshold", threshold)):
-        if value is not None:
-            penalties.non_negative(value, name, "sparsify")
-    if ratio is not None and ratio >= 1:
-        raise ValueError(f"sparsify: `ratio` is a share of the loss, below 1. Received: ratio={ratio!r}")
+        raise ValueError(
+            f"sparsify: expected either `strength` or `ratio`. Received: strength={strength!r}, ratio={ratio!r}"
+        )
+    if strength is not None:
+        strength = checks.number(strength, "strength", "sparsify")
+    else:
+        ratio = checks.number(ratio, "ratio", "sparsify", below=1)
+    method = checks.one_of(method, METHODS, "method", "sparsify")
+    threshold = checks.number(threshold, "threshold", "sparsify")
     if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(f"sparsify: expected a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
+        raise TypeError(checks.refusal("sparsify", "optimizer", "a keras.optimizers.Optimizer", optimizer))
     chosen = choose(structures(model), kinds, include, exclude)
     return Sparsity(model, chosen, strength, ratio, method, threshold, optimizer)
 
 
-def choose(found, kinds=None, include=None, exclude=None):
-    """The structures of the given kinds and names.
-
-    Raises:
-        ValueError: for an unknown kind, for a name that matches nothing, and if nothing is left.
-    """
-    for name, value in (("kinds", kinds), ("include", include), ("exclude", exclude)):
-        if isinstance(value, str):
-            raise ValueError(f"Expected {name} to be a list of strings. Received: {name}={value!r}")
-    unknown = sorted(set(kinds or ()) - set(KINDS))
-    if unknown:
-        raise ValueError(f"Expected kinds among {KINDS}. Received: {', '.join(map(repr, unknown))}")
-
-    def matches(structure, patterns):
-        names = (structure.name, *structure.born)
-        return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
-
-    for pattern in (*(include or ()), *(exclude or ())):
-        if not any(matches(structure, [pattern]) for structure in found):
-            raise ValueError(f"No layer or structure matches {pattern!r}. {_known(found)}")
-    chosen = [
-        structure
-        for structure in found
-        if (kinds is None or structure.kind in kinds)
-        and (include is None or matches(structure, include))
-        and not matches(structure, exclude or ())
-    ]
-    if not chosen:
-        raise ValueError(f"No structure is left to sparsify. {_known(found)}")
-    return chosen
-
-
-def _known(found):
-    """What a model has, for an error."""
-    names = ", ".join(f"{structure.name} ({structure.kind})" for structure in found) or "none"
-    frozen = "; ".join(str(entry) for entry in found.frozen) or "none"
-    return f"Structures: {names}. Frozen: {frozen}."
-
-
 class Sparsity:
-    """What `sparsify` put on a model. Keep it to read or change the strength, or to take it off again.
+    """What `sparsify` put on a model.
+
+    Use it when you want to read or change the strength while training, or take the penalty off again.
 
     Attributes:
         structures: the structures that are penalized.
@@ -142,7 +110,6 @@ class Sparsity:
         self._muted = False
         self._optimizer = optimizer
         self._groups = Groups(chosen)
-        self._updated = set()
         self.groups = self._groups.count
         self._attach()
 
@@ -235,37 +202,31 @@ class Sparsity:
         """A loss that was asked for without the penalty, and the penalty if it belongs to the loss."""
         return loss + ops.cast(self.penalty(), loss.dtype) if self.method == "subgradient" else loss
 
-    def begins(self, variable):
-        """Whether an update of the optimizer begins with this variable.
-
-        The optimizer first moves all variables, then constrains each that had a gradient, once: a new update begins
-        with a variable that comes for the second time.
-        """
-        if self._updated and id(variable) not in self._updated:
-            self._updated.add(id(variable))
-            return False
-        self._updated = {id(variable)}
-        return True
-
     def shrink(self):
-        """The proximal step, after an update of the optimizer."""
+        """The proximal step: of the variables that the update moves which goes on; else of all that train."""
         self._check_calibrated()
-        self._groups.scale(penalties.proximal_scale(self._groups.squared_norms(), self._step()))
+        update = updates.current()
+        factors = penalties.proximal_scale(self._groups.squared_norms(), self._step(update and update.optimizer))
+        self._groups.scale(factors, update.moves if update else None)
 
-    def _step(self):
-        """The proximal step's size, t = learning_rate * strength / (1 - momentum); 0 while gradients accumulate."""
-        optimizer = self._optimizer or getattr(self.model, "optimizer", None)
+    def _step(self, making):
+        """The proximal step's size, t = learning_rate * strength / (1 - momentum); 0 while gradients accumulate.
+
+        Args:
+            making: the optimizer that makes the update, or None.
+        """
+        optimizer = updates.with_a_rate(self._optimizer, making, getattr(self.model, "optimizer", None))
         if optimizer is None:
             raise ValueError(
                 f"The proximal step needs the learning rate: compile model {self.model.name!r}, or pass "
                 "sparsify(..., optimizer=...) the optimizer of your own loop."
             )
-        optimizer = getattr(optimizer, "inner_optimizer", optimizer)  # of a LossScaleOptimizer
         step = ops.cast(optimizer.learning_rate, "float32") * self.strength.value
         step = step / (1 - getattr(optimizer, "momentum", 0.0))  # a steady gradient moves the weights as much further
-        accumulated = optimizer.gradient_accumulation_steps
+        counting = making or optimizer
+        accumulated = counting.gradient_accumulation_steps
         if accumulated:  # `iterations` counts updates; `batches_seen` counts batches
-            step = step * ops.cast((batches_seen(optimizer).value + 1) % accumulated == 0, "float32")
+            step = step * ops.cast((batches_seen(counting).value + 1) % accumulated == 0, "float32")
         return step
 
     def _check_calibrated(self):

@@ -1,4 +1,7 @@
-"""The members of many structures as groups of weights: their norms, and the step that shrinks them, as tensors."""
+"""The members of many structures as groups of weights: their norms, and the step that shrinks them, as tensors.
+
+What a group costs or how far it shrinks is in penalties; when it shrinks is in hooks.
+"""
 
 import numpy as np
 from keras import ops
@@ -48,17 +51,18 @@ class Groups:
         sums = [vector for variable, views in self._views.values() for vector in _axis_sums(variable, views)]
         return ops.segment_sum(ops.concatenate(sums), self._segments, num_segments=self.count + 1)[: self.count]
 
-    def scale(self, factors):
+    def scale(self, factors, chosen=None):
         """Multiply each group by its factor; where groups of two axes cross, a weight is multiplied by both.
 
         Variables that do not train keep their values.
 
         Args:
             factors: tensor of shape (count,).
+            chosen: a function of a variable, whether it is multiplied; None: all that train are.
         """
         factors = ops.append(factors, ops.ones((1,), factors.dtype))
         for variable, views in self._views.values():
-            if not variable.trainable:
+            if not variable.trainable or (chosen and not chosen(variable)):
                 continue
             value = variable.value
             for axis, ids in views:

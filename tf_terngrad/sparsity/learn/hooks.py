@@ -1,6 +1,7 @@
 """Where sparsity takes part in training: on a variable as regularizer and constraint, on a model as compute_loss.
 
-What it reads off a worker's own data is a variable's `calibrations`: objects with `own_strength` and `agree`.
+When an update begins is in updates; the arithmetic is in penalties and groups. What training reads off a
+worker's own data is a variable's `calibrations`: objects with `own_strength` and `agree`.
 """
 
 import inspect
@@ -8,7 +9,7 @@ import inspect
 from keras import ops
 
 from tf_terngrad.keras_internals import note_compute_loss
-from tf_terngrad.sparsity.learn import penalties
+from tf_terngrad.sparsity.learn import penalties, updates
 
 
 class Hook:
@@ -37,7 +38,11 @@ class Penalty(Hook):
 
 
 class ProximalStep(Hook):
-    """A variable's constraint: the proximal step of the whole model, once an update."""
+    """A variable's constraint: the proximal step of the whole model, once an update.
+
+    An optimizer first moves all variables, then constrains one after the other. The first that is constrained has the
+    step made for all that the update moves; the others find it made.
+    """
 
     def __init__(self, owner, variable, before):
         super().__init__(owner, before)
@@ -45,11 +50,12 @@ class ProximalStep(Hook):
 
     def __call__(self, value):
         value = constrained(value, self.before)
-        if not self.owner.begins(self.variable):
-            return value
-        self.variable.assign(value)
-        self.owner.shrink()
-        return self.variable.value
+        with updates.of(self.variable) as update:
+            if not update.is_new_to(self.owner):
+                return value
+            self.variable.assign(value)
+            self.owner.shrink()
+            return self.variable.value
 
 
 class Threshold(Hook):

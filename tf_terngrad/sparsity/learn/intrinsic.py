@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from tf_terngrad import checks
 from tf_terngrad.sparsity.learn import penalties
 from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
 from tf_terngrad.sparsity.rules import register_rule, rule_for
@@ -15,21 +16,24 @@ from tf_terngrad.sparsity.rules.recurrent import Bidirectional, Recurrent
 class IntrinsicSparse(keras.layers.Wrapper):
     """A recurrent layer whose hidden units vanish whole (ISS, Wen et al., ICLR 2018).
 
-    `λ Σ_k sqrt(Σ_{w in g_k} w² + 1e-8)` joins the layer's losses. The group `g_k` is what unit `k` has in the layer:
-    its column of every gate in the kernel and in the recurrent kernel, its biases and its row of the recurrent kernel;
-    a weight from one unit to another is in the groups of both. The rows of its readers belong to other layers:
-    `tt.sparsify(model, strength, kinds=["hidden"])` takes them in, as the paper does.
+    Use it when a recurrent layer should learn how many hidden units it needs.
+
+    `strength · Σ_k sqrt(Σ_{w in g_k} w² + 1e-8)` joins the layer's losses. The group `g_k` is what unit `k` has in
+    the layer: its column of every gate in the kernel and in the recurrent kernel, its biases and its row of the
+    recurrent kernel; a weight from one unit to another is in the groups of both. The rows of its readers belong to
+    other layers: `tt.sparsify(model, strength, kinds=["hidden"])` takes them in, as the paper does.
 
     The penalty's subgradient only comes near zero. For units that `tt.compact` finds, train with
     `tt.callbacks.ZeroSmallWeights(1e-3)` and a learning rate that falls to zero; `tt.sparsify` needs neither.
 
     Args:
         layer: An `LSTM`, `GRU` or `SimpleRNN`, an `RNN` of their cells, or a `Bidirectional` of these.
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
         **kwargs: `name` and the like, as any Keras layer takes them. The type defaults to the layer's own.
 
     Raises:
-        ValueError: If `layer` is of another type, or `strength` is negative, NaN, infinite or no number; inside a
+        TypeError: If `strength` is no number.
+        ValueError: If `layer` is of another type, or `strength` is negative, NaN or infinite; inside a
             `Bidirectional`, which belongs inside of this wrapper.
 
     >>> simple = keras.layers.SimpleRNN(2, kernel_initializer="ones", recurrent_initializer="zeros")
@@ -50,7 +54,7 @@ class IntrinsicSparse(keras.layers.Wrapper):
                 f"IntrinsicSparse of layer '{layer.name}': a Bidirectional cannot turn a wrapper round. Wrap the "
                 "Bidirectional: IntrinsicSparse(Bidirectional(layer), strength)."
             )
-        strength = penalties.non_negative(strength, "strength", f"IntrinsicSparse of layer '{layer.name}'")
+        strength = checks.number(strength, "strength", f"IntrinsicSparse of layer '{layer.name}'")
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(layer, **kwargs)
         self.strength = strength

@@ -1,9 +1,13 @@
-"""The maths of structured sparsity: norms of groups, the penalty on them, the step that zeroes them."""
+"""The maths of structured sparsity: norms of groups, the penalty on them, the step that zeroes them.
+
+Pure functions of tensors: no layer, no variable, no model. Groups that span several variables are in groups.
+"""
 
 import math
-import numbers
 
 from keras import backend, ops
+
+from tf_terngrad import checks
 
 EPSILON = 1e-8
 
@@ -139,7 +143,8 @@ def proximal_step(weights, threshold, axis):
 def strength_from_ratio(ratio, data_loss, lasso):
     """The strength that makes the penalty a given share of the first loss.
 
-    `λ = r · CE₀ / ((1 - r) · Lasso₀)`, so that `λ Lasso₀ = r (CE₀ + λ Lasso₀)` (PruneTrain, Lym et al., SC 2019).
+    `strength = r · CE₀ / ((1 - r) · Lasso₀)`, so that `strength · Lasso₀ = r (CE₀ + strength · Lasso₀)`
+    (PruneTrain, Lym et al., SC 2019).
 
     Args:
         ratio: `r` in `[0, 1)`, the penalty's share of the total loss.
@@ -147,13 +152,13 @@ def strength_from_ratio(ratio, data_loss, lasso):
         lasso: `Lasso₀`, the group lasso of the first weights; a positive number or scalar tensor.
 
     Raises:
-        ValueError: If `ratio` is not a number in `[0, 1)`.
+        TypeError: If `ratio` is no number.
+        ValueError: If `ratio` is not in `[0, 1)`.
 
     >>> strength_from_ratio(0.2, data_loss=2.0, lasso=50.0)
     0.01
     """
-    if non_negative(ratio, "ratio", "strength_from_ratio") >= 1:
-        raise ValueError(f"strength_from_ratio: `ratio` must be below 1. Received: ratio={ratio!r}")
+    ratio = checks.number(ratio, "ratio", "strength_from_ratio", below=1)
     return ratio * data_loss / ((1 - ratio) * lasso)
 
 
@@ -171,26 +176,6 @@ def zero_small(weights, threshold):
     return ops.where(
         ops.abs(weights) < ops.convert_to_tensor(threshold, dtype=weights.dtype), ops.zeros_like(weights), weights
     )
-
-
-def non_negative(value, name, owner):
-    """`value` as a float, if it is a finite number that is at least 0.
-
-    Args:
-        value: What a user gave.
-        name: Name of the argument, for the error.
-        owner: Name of the class, function or layer that was given it, for the error.
-
-    Raises:
-        ValueError: If `value` is negative, NaN, infinite or no number.
-
-    >>> non_negative(1, "strength", "FilterLasso")
-    1.0
-    """
-    is_number = isinstance(value, numbers.Real) and not isinstance(value, bool)
-    if not (is_number and math.isfinite(value) and value >= 0):
-        raise ValueError(f"{owner}: `{name}` must be a finite number, 0 or more. Received: {name}={value!r}")
-    return float(value)
 
 
 def _at_least_float32(values):

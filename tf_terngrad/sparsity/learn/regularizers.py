@@ -1,7 +1,7 @@
 """Keras regularizers that make the groups inside one weight zero together.
 
 With a kernel `W[n, c, m, k]` of filter `n`, channel `c`, height `m` and width `k`, each adds
-`λ Σ_g sqrt(Σ_{w in g} w² + 1e-8)` to the loss; they differ in the groups `g` (SSL, Wen et al., NIPS 2016):
+`strength · Σ_g sqrt(Σ_{w in g} w² + 1e-8)` to the loss; they differ in the groups `g` (SSL, Wen et al., NIPS 2016):
 
 | Regularizer | a group is | Dense `(in, out)` | Conv2D `(h, w, in, out)` |
 |---|---|---|---|
@@ -20,11 +20,11 @@ the rows of its words. Called with a bare tensor, they take its last two axes fo
 
 import copy
 import math
-import numbers
 
 import keras
 from keras import ops
 
+from tf_terngrad import checks
 from tf_terngrad.sparsity.learn import penalties
 from tf_terngrad.sparsity.learn.structured_regularizer import StructuredRegularizer, SumRegularizer
 from tf_terngrad.sparsity.rules import rule_for
@@ -52,7 +52,7 @@ class _Lasso(StructuredRegularizer):
     _place = ""
 
     def __init__(self, strength):
-        self.strength = penalties.non_negative(strength, "strength", type(self).__name__)
+        self.strength = checks.number(strength, "strength", type(self).__name__)
 
     def __call__(self, weights):
         weights = ops.convert_to_tensor(weights)
@@ -90,16 +90,19 @@ class _Lasso(StructuredRegularizer):
 
 @_register
 class FilterLasso(_Lasso):
-    """Whole filters vanish: `λ Σ_n ‖W[n, :, :, :]‖` (SSL, Wen et al., NIPS 2016).
+    """Whole filters vanish: `strength · Σ_n ‖W[n, :, :, :]‖` (SSL, Wen et al., NIPS 2016).
+
+    Use it when a layer should learn how many outputs it needs.
 
     A filter is what makes one output: a column of a `Dense` or `Embedding`, a filter of a convolution,
     one channel's window times one multiplier of a depthwise convolution.
 
     Args:
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
 
     Raises:
-        ValueError: If `strength` is negative, NaN, infinite or no number; at build, if the weight is a bias.
+        TypeError: If `strength` is no number.
+        ValueError: If `strength` is negative, NaN or infinite; at build, if the weight is a bias.
 
     >>> round(float(FilterLasso(0.5)([[3.0, 1.0], [4.0, 0.0]])), 3)
     3.0
@@ -111,16 +114,19 @@ class FilterLasso(_Lasso):
 
 @_register
 class ChannelLasso(_Lasso):
-    """Whole input channels are no longer read: `λ Σ_c ‖W[:, c, :, :]‖` (SSL, Wen et al., NIPS 2016).
+    """Whole input channels are no longer read: `strength · Σ_c ‖W[:, c, :, :]‖` (SSL, Wen et al., NIPS 2016).
+
+    Use it when a layer should learn which of its inputs it needs.
 
     In a convolution with `groups > 1`, whose kernel has `in / groups` channels, a group is one of those,
     at its place in every one of the layer's groups.
 
     Args:
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
 
     Raises:
-        ValueError: If `strength` is negative, NaN, infinite or no number; at build, if the weight is a bias.
+        TypeError: If `strength` is no number.
+        ValueError: If `strength` is negative, NaN or infinite; at build, if the weight is a bias.
 
     >>> round(float(ChannelLasso(0.5)([[3.0, 4.0], [0.0, 1.0]])), 3)
     3.0
@@ -132,15 +138,18 @@ class ChannelLasso(_Lasso):
 
 @_register
 class ShapeLasso(_Lasso):
-    """The filters' shape is learned: `λ Σ_{c,m,k} ‖W[:, c, m, k]‖` (SSL, Wen et al., NIPS 2016).
+    """The filters' shape is learned: `strength · Σ_{c,m,k} ‖W[:, c, m, k]‖` (SSL, Wen et al., NIPS 2016).
+
+    Use it when the convolution runs as a product of matrices that leaves rows out: fewer rows, less work.
 
     A group is a row of the lowered `(h·w·in, out)` matrix; in a `Dense` kernel that is `ChannelLasso`'s.
 
     Args:
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
 
     Raises:
-        ValueError: If `strength` is negative, NaN, infinite or no number; at build, if the weight is a bias.
+        TypeError: If `strength` is no number.
+        ValueError: If `strength` is negative, NaN or infinite; at build, if the weight is a bias.
 
     >>> round(float(ShapeLasso(1.0)(ops.ones((5, 5, 3, 4)))), 2)  # 75 rows of norm 2
     150.0
@@ -152,15 +161,18 @@ class ShapeLasso(_Lasso):
 
 @_register
 class Filter2DLasso(_Lasso):
-    """Single windows vanish, one filter's on one channel: `λ Σ_{n,c} ‖W[n, c, :, :]‖` (SSL, Wen et al., NIPS 2016).
+    """Single windows vanish: `strength · Σ_{n,c} ‖W[n, c, :, :]‖` (SSL, Wen et al., NIPS 2016).
 
+    Use it when a filter should learn which channels it reads, each filter others. A window is one filter's on one
+    channel.
     In a `Dense` kernel a window is one weight.
 
     Args:
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
 
     Raises:
-        ValueError: If `strength` is negative, NaN, infinite or no number; at build, if the weight is a bias.
+        TypeError: If `strength` is no number.
+        ValueError: If `strength` is negative, NaN or infinite; at build, if the weight is a bias.
 
     >>> round(float(Filter2DLasso(1.0)(ops.ones((3, 3, 2, 4)))), 2)  # 8 windows of norm 3
     24.0
@@ -172,15 +184,18 @@ class Filter2DLasso(_Lasso):
 
 @_register
 class LayerLasso(_Lasso):
-    """The whole weight vanishes: `λ ‖W‖`, for a layer that a shortcut passes by (SSL, Wen et al., NIPS 2016).
+    """The whole weight vanishes: `strength · ‖W‖` (SSL, Wen et al., NIPS 2016).
+
+    Use it when a shortcut passes the layer by, so that training can learn whether the layer is needed.
 
     To group all the weights of a residual branch, use `SkippableBranch`.
 
     Args:
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
 
     Raises:
-        ValueError: If `strength` is negative, NaN, infinite or no number.
+        TypeError: If `strength` is no number.
+        ValueError: If `strength` is negative, NaN or infinite.
 
     >>> round(float(LayerLasso(1.0)(ops.ones((3, 3)))), 3)
     3.0
@@ -195,18 +210,21 @@ class LayerLasso(_Lasso):
 
 @_register
 class BlockLasso(_Lasso):
-    """Rectangles of the weight matrix vanish, for when the structure is unknown (SSL, Wen et al., NIPS 2016).
+    """Rectangles of the weight matrix vanish (SSL, Wen et al., NIPS 2016).
 
-    `λ Σ_b ‖W_b‖` over the rectangles `b` of the lowered matrix: a row for every input and place, a column for every
-    output. The rectangles at the far edges are smaller where `block` does not divide the matrix.
+    Use it when you do not know which structure to expect, or when your hardware skips blocks of zeros.
+
+    `strength · Σ_b ‖W_b‖` over the rectangles `b` of the lowered matrix: a row for every input and place, a column for
+    every output. The rectangles at the far edges are smaller where `block` does not divide the matrix.
 
     Args:
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
         block: `(rows, columns)` of a rectangle.
 
     Raises:
-        ValueError: If `strength` is negative, NaN, infinite or no number; if `block` is not two positive integers;
-            at build, if the weight is a bias.
+        TypeError: If `strength` is no number, or `block` not two integers.
+        ValueError: If `strength` is negative, NaN or infinite; if a size is not positive; at build, if the weight is a
+            bias.
 
     >>> round(float(BlockLasso(1.0, block=(2, 2))(ops.ones((2, 3)))), 3)  # norms 2 and sqrt(2)
     3.414
@@ -214,13 +232,11 @@ class BlockLasso(_Lasso):
 
     def __init__(self, strength, block=(8, 8)):
         super().__init__(strength)
-        sizes = tuple(block) if isinstance(block, (tuple, list)) else ()
-        if len(sizes) != 2 or not all(_is_integer(size) and size > 0 for size in sizes):
-            raise ValueError(
-                "BlockLasso: `block` must be two positive integers, (rows, columns), for example (8, 8). "
-                f"Received: block={block!r}"
-            )
-        self.block = tuple(int(size) for size in sizes)
+        is_sequence = isinstance(block, (tuple, list))
+        if not is_sequence or len(block) != 2:
+            expected = "two positive integers, (rows, columns), for example (8, 8)"
+            raise (ValueError if is_sequence else TypeError)(checks.refusal("BlockLasso", "block", expected, block))
+        self.block = tuple(checks.integer(s, f"block[{i}]", "BlockLasso", least=1) for i, s in enumerate(block))
 
     def get_config(self):
         """The strength and the block's sizes, plain numbers."""
@@ -240,15 +256,18 @@ class BlockLasso(_Lasso):
 
 @_register
 class GroupLasso(_Lasso):
-    """Groups of your own: `λ Σ_g ‖W_g‖`, one group for each index along `axis` (Yuan and Lin, 2006).
+    """Groups of your own: `strength · Σ_g ‖W_g‖`, one group for each index along `axis` (Yuan and Lin, 2006).
+
+    Use it when none of the other regularizers has your groups.
 
     Args:
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
         axis: The axis or axes that index the groups, negative ones from the end: `-1` groups the columns of a `Dense`.
 
     Raises:
-        ValueError: If `strength` is negative, NaN, infinite or no number; if `axis` is no integer or holds none, or
-            one twice; at build, if the weight does not have these axes.
+        TypeError: If `strength` is no number, or `axis` is no integer or sequence of integers.
+        ValueError: If `strength` is negative, NaN or infinite; if `axis` is empty or holds one twice; at build, if the
+            weight does not have these axes.
 
     >>> kernel = ops.ones((3, 3, 16, 4))
     >>> round(float(GroupLasso(1.0, axis=-1)(kernel)), 3)  # as FilterLasso: 4 filters of norm 12
@@ -257,13 +276,12 @@ class GroupLasso(_Lasso):
 
     def __init__(self, strength, axis):
         super().__init__(strength)
-        axes = tuple(axis) if isinstance(axis, (tuple, list)) else (axis,)
-        if not axes or not all(map(_is_integer, axes)) or len(set(axes)) != len(axes):
-            raise ValueError(
-                "GroupLasso: `axis` must be an integer or distinct integers, the axes that index the groups; for the "
-                f"whole weight as one group use `LayerLasso`. Received: axis={axis!r}"
-            )
-        self.axis = tuple(int(a) for a in axes)
+        axes = {f"axis[{i}]": a for i, a in enumerate(axis)} if isinstance(axis, (tuple, list)) else {"axis": axis}
+        self.axis = tuple(checks.integer(value, name, "GroupLasso") for name, value in axes.items())
+        if not self.axis or len(set(self.axis)) != len(self.axis):
+            remedy = "For the whole weight as one group use `LayerLasso`."
+            expected = "an integer or distinct integers, the axes that index the groups"
+            raise ValueError(checks.refusal("GroupLasso", "axis", expected, axis, remedy))
 
     def get_config(self):
         """The strength and the axes, plain numbers."""
@@ -280,7 +298,3 @@ class GroupLasso(_Lasso):
 
     def _group_axes(self, rank):
         return self.axis
-
-
-def _is_integer(value):
-    return isinstance(value, numbers.Integral) and not isinstance(value, bool)

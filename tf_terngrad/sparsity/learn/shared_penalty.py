@@ -1,4 +1,7 @@
-"""One penalty over several weights of a layer, through the regularizers of each."""
+"""One penalty over several weights of one layer, through the regularizers of each: what the wrappers are made of.
+
+Groups that span several layers are in groups.
+"""
 
 from keras import ops
 
@@ -11,10 +14,10 @@ def penalize_together(weights, penalty):
         penalty: Function from a list of variables to a scalar tensor.
     """
     for weight in weights:
-        weight.regularizer = _SharedPenalty(weight, weights, penalty, weight.regularizer)
+        weight.regularizer = SharedPenalty(weight, weights, penalty, weight.regularizer)
 
 
-class _SharedPenalty:
+class SharedPenalty:
     """One penalty over several weights, the regularizer of each, counted on the first that trains.
 
     A regularizer counts once however often the layer is called, and before the first call; a loss added in `call`

@@ -7,7 +7,11 @@ from keras import ops
 
 
 class StructuredRegularizer(keras.regularizers.Regularizer):
-    """Base of the structured regularizers: they add up with `+`, and learn which weight they are on."""
+    """Base of the structured regularizers: they add up with `+`, and learn which weight they are on.
+
+    Use it when you write a regularizer of your own: it then adds up with ours, and `tt.callbacks.ZeroSmallWeights`
+    zeroes the weights that it is on.
+    """
 
     def attached(self, layer, variable):
         """This regularizer as it is on one weight of one layer.
@@ -35,6 +39,8 @@ class StructuredRegularizer(keras.regularizers.Regularizer):
 @keras.saving.register_keras_serializable(package="tf_terngrad")
 class SumRegularizer(StructuredRegularizer):
     """The sum of several regularizers: `Σ_i R_i(W)`; what `+` makes.
+
+    Use it when one weight needs several penalties, such as filters and shapes, or filters and a weight decay.
 
     Args:
         regularizers: Keras regularizers, one or more; the parts of a sum among them join it one by one.

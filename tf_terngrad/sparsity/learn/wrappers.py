@@ -1,8 +1,12 @@
-"""Keras layer wrappers that make the groups inside one layer zero together, across its weights."""
+"""Keras layer wrappers that make the groups inside one layer zero together, across its weights.
+
+The one for recurrent layers is in intrinsic. Groups that span several layers are not here: see sparsify.
+"""
 
 import keras
 from keras import ops
 
+from tf_terngrad import checks
 from tf_terngrad.sparsity.learn import penalties
 from tf_terngrad.sparsity.learn.intrinsic import IntrinsicSparse
 from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
@@ -18,18 +22,22 @@ _register = keras.saving.register_keras_serializable(package="tf_terngrad")
 class GroupSparse(keras.layers.Wrapper):
     """A layer whose output units vanish whole, kernel column and bias together.
 
-    `λ Σ_j sqrt(‖W[..., j]‖² + b_j² + 1e-8)` joins the layer's losses (SSL, Wen et al., NIPS 2016; group lasso, Yuan
-    and Lin, 2006): a filter with its bias, or whichever weights lead to output `j` alone. A separable convolution's
-    depthwise kernel belongs to no output and is left out; all regularizers that the layer has count as ever.
+    Use it when a layer should learn how many outputs it needs, and its bias should not keep a dead output alive.
+
+    `strength · Σ_j sqrt(‖W[..., j]‖² + b_j² + 1e-8)` joins the layer's losses (SSL, Wen et al., NIPS 2016; group lasso,
+    Yuan and Lin, 2006): a filter with its bias, or whichever weights lead to output `j` alone. A separable
+    convolution's depthwise kernel belongs to no output and is left out; all regularizers that the layer has count as
+    ever.
 
     Args:
         layer: A `Dense`, `EinsumDense`, `Embedding` or any plain, transposed, depthwise or separable convolution;
             or a layer whose rule gives the axes of its weights, see `tt.register_rule`.
-        strength: `λ ≥ 0`, times the loss's unit.
+        strength: At least 0, in the loss's unit.
         **kwargs: `name` and the like, as any Keras layer takes them. The type defaults to the layer's own.
 
     Raises:
-        ValueError: If `layer` is another one, or `strength` is negative, NaN, infinite or no number;
+        TypeError: If `strength` is no number.
+        ValueError: If `layer` is another one, or `strength` is negative, NaN or infinite;
             at build, if the layer has a weight that belongs to no single output.
 
     >>> layer = GroupSparse(keras.layers.Dense(2, kernel_initializer="ones"), strength=0.5)
@@ -45,7 +53,7 @@ class GroupSparse(keras.layers.Wrapper):
                 f"your own whose rule names its axes. Received: layer={layer!r}. For a recurrent layer use "
                 "`IntrinsicSparse`, for a whole block of layers `SkippableBranch`."
             )
-        strength = penalties.non_negative(strength, "strength", f"GroupSparse of layer '{layer.name}'")
+        strength = checks.number(strength, "strength", f"GroupSparse of layer '{layer.name}'")
         kwargs.setdefault("dtype", layer.dtype_policy)
         super().__init__(layer, **kwargs)
         self.strength = strength
@@ -102,18 +110,21 @@ class GroupSparse(keras.layers.Wrapper):
 class SkippableBranch(keras.layers.Layer):
     """A residual branch that may vanish whole: `x + branch(x)`.
 
-    All weights `w` of the branch that train are one group; `λ sqrt(Σ w² + 1e-8)` joins the layer's losses. When the
-    branch is dead the shortcut remains, and depth is learned (SSL, Wen et al., NIPS 2016).
+    Use it when a network should learn how deep it has to be.
+
+    All weights `w` of the branch that train are one group; `strength · sqrt(Σ w² + 1e-8)` joins the layer's losses.
+    When the branch is dead the shortcut remains, and depth is learned (SSL, Wen et al., NIPS 2016).
 
     Args:
         branch: A Keras layer or model, or a list of layers called one after the other. Its output has its input's
             shape.
-        strength: `λ ≥ 0`, times the loss's unit. The paper uses 0.007 for ResNet-20 on CIFAR-10.
+        strength: At least 0, in the loss's unit. The paper uses 0.007 for ResNet-20 on CIFAR-10.
         name: The layer's name.
         **kwargs: What else any Keras layer takes. The type defaults to the branch's own.
 
     Raises:
-        ValueError: If `branch` is none of these, or `strength` is negative, NaN, infinite or no number;
+        TypeError: If `strength` is no number.
+        ValueError: If `branch` is none of these, or `strength` is negative, NaN or infinite;
             at build, if the branch changes the shape or has no weights.
 
     >>> layer = SkippableBranch([keras.layers.Dense(2, kernel_initializer="zeros")], strength=1e-3)
@@ -123,7 +134,7 @@ class SkippableBranch(keras.layers.Layer):
 
     def __init__(self, branch, strength, name=None, **kwargs):
         branch = _as_layer(branch)
-        strength = penalties.non_negative(strength, "strength", f"SkippableBranch of '{branch.name}'")
+        strength = checks.number(strength, "strength", f"SkippableBranch of '{branch.name}'")
         kwargs.setdefault("dtype", branch.dtype_policy)
         super().__init__(name=name, **kwargs)
         self.branch = branch

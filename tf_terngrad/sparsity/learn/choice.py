@@ -1,0 +1,45 @@
+"""Which structures of a model a user means: by their kinds, and by names of layers with wildcards."""
+
+import fnmatch
+
+from tf_terngrad import checks
+from tf_terngrad.sparsity.structures import KINDS
+
+
+def choose(found, kinds=None, include=None, exclude=None):
+    """The structures of the given kinds and names.
+
+    Raises:
+        TypeError: for a text in place of a list.
+        ValueError: for an unknown kind, for a name that matches nothing, and if nothing is left.
+    """
+    for name, value in (("kinds", kinds), ("include", include), ("exclude", exclude)):
+        if isinstance(value, str):
+            raise TypeError(checks.refusal("sparsify", name, "a list of strings", value, f"Write {name}=[{value!r}]."))
+    for kind in kinds or ():
+        checks.one_of(kind, KINDS, "kinds", "sparsify")
+
+    def matches(structure, patterns):
+        names = (structure.name, *structure.born)
+        return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
+
+    for pattern in (*(include or ()), *(exclude or ())):
+        if not any(matches(structure, [pattern]) for structure in found):
+            raise ValueError(f"sparsify: no layer or structure matches {pattern!r}. {_known(found)}")
+    chosen = [
+        structure
+        for structure in found
+        if (kinds is None or structure.kind in kinds)
+        and (include is None or matches(structure, include))
+        and not matches(structure, exclude or ())
+    ]
+    if not chosen:
+        raise ValueError(f"sparsify: no structure is left. {_known(found)}")
+    return chosen
+
+
+def _known(found):
+    """What a model has, for an error."""
+    names = ", ".join(f"{structure.name} ({structure.kind})" for structure in found) or "none"
+    frozen = "; ".join(str(entry) for entry in found.frozen) or "none"
+    return f"Structures: {names}. Frozen: {frozen}."
