@@ -1,18 +1,15 @@
 """Structured sparsity on full MNIST, beside the tables of the paper: LeNet, the 784-500-300-10 network, and l1.
 
-    python tools/reproduce_mnist.py --data_dir=DIR --output=runs/mnist
+    python -m tools.reproduce_mnist --data_dir=DIR --output=runs/mnist
 
 Every row trains on the 60,000 images in two stages, for every seed: sparse training, then what is left further, taught
 by its dense twin beside the labels. The dense twins go through the same two stages, untaught, with nothing taken out.
 Checkpoints in the output folder are gone on with; the tables, in Markdown, are printed and kept there as results.md.
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models.data import datasets
 from models.experiments import mnist_rows
