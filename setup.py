@@ -31,6 +31,9 @@ INSTALL = [
     "numpy~=2.4",
     "absl-py~=2.5",
     "matplotlib~=3.11",
+    # Keras brings both along. The command line prints by the one, and looks into .h5 files by the other.
+    "rich>=13",
+    "h5py>=3.11",
     # TensorFlow 2.21 no longer brings it along, and SparsityMonitor(log_dir=...) writes through it.
     "tensorboard~=2.21.0",
 ]
@@ -109,6 +112,7 @@ setup(
         )
     ],
     cmdclass={"build_ext": BuildCodec},
+    entry_points={"console_scripts": ["tf-terngrad = tf_terngrad.cli:main"]},
     install_requires=INSTALL,
     extras_require=EXTRAS,
     classifiers=[
