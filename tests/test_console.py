@@ -17,7 +17,7 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def terminal(monkeypatch):
-    """A function that puts a terminal of 40 columns in a stream's place; call it in the test, for pytest has its own."""
+    """A function that puts a terminal of 40 columns in a stream's place; to be called in the test."""
     monkeypatch.setenv("COLUMNS", "40")
     monkeypatch.setenv("TERM", "xterm")
 
