@@ -11,6 +11,7 @@ from keras import ops
 
 import tf_terngrad as tt
 from models.embedding import embedding_and_logits, uniform
+from models.registry import WORDS, network
 
 
 @keras.saving.register_keras_serializable("models")
@@ -104,6 +105,7 @@ def highway_cell_cost(cell, output, inputs, *args, **kwargs):
     return inputs.shape[0] * sum(math.prod(kernel.shape) for kernel in (cell.kernel, *cell.recurrent_kernels))
 
 
+@network(WORDS, recipe={"units": ["200"]}, one_layer=True)
 def rhn(
     vocabulary: int = 10_000,
     units: int = 830,

@@ -10,7 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 import tf_terngrad
-from models import lenet
+from models.lenet import lenet
 from tf_terngrad.files import replacing
 
 # A reader fills these in; the examples leave them out.

@@ -57,7 +57,7 @@ def draw(results, path) -> None:
     points = sorted((result.units[0], result.perplexity[1], result.row.strength) for result in results)
     axes.plot([width for width, _, _ in points], [perplexity for _, perplexity, _ in points], color=INK, marker="o")
     for width, perplexity, strength in points:
-        axes.annotate(f"λ {strength:g}", (width, perplexity), (6, 6), textcoords="offset points", color=INK)
+        axes.annotate(f"strength {strength:g}", (width, perplexity), (6, 6), textcoords="offset points", color=INK)
     axes.set_xlabel("hidden units")
     axes.set_ylabel("test perplexity")
     axes.margins(x=0.12, y=0.12)

@@ -20,7 +20,7 @@ SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
 HELD_OUT = flags.DEFINE_integer(
     "held_out", 0, "Train without the last so many training images and measure on them: to choose strengths.", 0, 59_999
 )
-NETWORK = flags.DEFINE_enum("network", None, ["lenet", "mlp"], "Only this network.")
+NETWORK = flags.DEFINE_enum("network", None, sorted(mnist_rows.RECIPES), "Only this network.")
 
 
 def main(_):
@@ -28,7 +28,7 @@ def main(_):
     images = hold_out(datasets.load("mnist", DATA.value), HELD_OUT.value)
     folder = Path(OUTPUT.value)
     tables = []
-    for network in [NETWORK.value] if NETWORK.value else ["lenet", "mlp"]:
+    for network in [NETWORK.value] if NETWORK.value else mnist_rows.RECIPES:
         results = [
             mnist_rows.measure(
                 row, [mnist_rows.train(row, seed, images, folder) for seed in range(SEEDS.value)], images
