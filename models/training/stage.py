@@ -1,4 +1,4 @@
-"""One stage of a run (not a stage of a residual network): a compiled model trains, and goes on where a killed training stopped."""
+"""One stage of a run: a compiled model trains, and goes on where a killed training stopped."""
 
 import sys
 from pathlib import Path
