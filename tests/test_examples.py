@@ -140,3 +140,10 @@ def test_the_commands_in_documents_exist(path):
         assert (ROOT / script).exists(), script
     for command in re.findall(r"\btf-terngrad ([a-z][a-z-]+)", text):
         assert (ROOT / f"tf_terngrad/cli/commands/{command.replace('-', '_')}.py").is_file(), command
+
+
+def test_the_files_that_contributing_names_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tf_terngrad|models|tools|tests)(?:/[\w./]*)?)`", text)
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).exists()] == []
