@@ -192,8 +192,17 @@ def test_a_recurrent_model_whose_steps_are_open(run, folder):
     model = keras.Sequential([keras.Input((None, 2)), layers.LSTM(3, name="memory"), layers.Dense(2)])
     model.save(folder / "open.keras")
     code, printed, _ = run("structures", "open.keras")
-    assert code == 0 and "an unknown number of multiply-adds" in printed and "hidden" in printed
+    # four gates of three units, which read two inputs and three units; then the dense layer
+    assert code == 0 and f"{4 * 3 * (2 + 3) + 3 * 2} multiply-adds an example (sizes that the inputs" in printed
     (folder / "open.keras").unlink()
+
+
+def test_images_of_any_size_have_no_known_cost(run, folder):
+    image = keras.Input((None, None, 1))
+    keras.Model(image, layers.GlobalMaxPooling2D()(layers.Conv2D(3, 3)(image))).save(folder / "any.keras")
+    code, printed, _ = run("structures", "any.keras")
+    assert code == 0 and "an unknown number of multiply-adds" in printed and "Cannot leave" in printed
+    (folder / "any.keras").unlink()
 
 
 @pytest.mark.parametrize("error, told", [(RuntimeError("a\nb"), "RuntimeError: a"), (ValueError("why"), "why")])

@@ -43,6 +43,7 @@ def described(model) -> dict:
     return {
         "parameters": model.count_params(),
         "multiply_adds": total(costs.values()) if costs else None,
+        "open_sizes": any(None in tensor.shape[1:] for tensor in model.inputs),
         "structures": [
             {
                 "name": structure.name,
@@ -63,7 +64,10 @@ def described(model) -> dict:
 
 def show(name, found) -> None:
     """Print tables of what can leave and what cannot."""
-    print(f"{name}: {found['parameters']:,} parameters, {_count(found['multiply_adds'])} multiply-adds an example")
+    cost = f"{_count(found['multiply_adds'])} multiply-adds an example"
+    if found["open_sizes"] and found["multiply_adds"]:
+        cost += " (sizes that the inputs leave open count as 1)"
+    print(f"{name}: {found['parameters']:,} parameters, {cost}")
     print("\nCan leave:" if found["structures"] else "\nNothing can leave.")
     if found["structures"]:
         show_table(
@@ -85,9 +89,10 @@ def show(name, found) -> None:
 
 
 def multiply_adds(model) -> dict:
-    """Layer -> its multiply-adds, None where nobody knows; empty where the model leaves a size of its inputs open."""
+    """Layer -> its multiply-adds, None where nobody knows; empty where open sizes cannot be 1."""
+    shapes = [[size or 1 for size in tensor.shape[1:]] for tensor in model.inputs]
     try:
-        return {cost.path: cost.multiply_adds for cost in layer_costs(model)}
+        return {cost.path: cost.multiply_adds for cost in layer_costs(model, shapes)}
     except ValueError:
         return {}
 
