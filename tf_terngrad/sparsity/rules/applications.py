@@ -8,7 +8,10 @@ from tf_terngrad.sparsity.rules.elementwise import Passing, Sum
 
 
 class Scale(Rule):
-    """y = gamma * x, with a learnt number for each channel."""
+    """y = gamma * x, with a learnt number for each channel.
+
+    Use it when a layer of your own multiplies each channel by a learnt number.
+    """
 
     def follow(self, call):
         gamma, edge = call.layer.gamma, call.inputs[0]

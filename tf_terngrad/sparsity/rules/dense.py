@@ -9,7 +9,10 @@ from tf_terngrad.sparsity.rules.elementwise import activate
 
 
 class Dense(Rule):
-    """y[..., o] = f(sum_i x[..., i] * kernel[i, o] + bias[o])."""
+    """y[..., o] = f(sum_i x[..., i] * kernel[i, o] + bias[o]).
+
+    Use it when a layer of your own is a matrix product, with or without a bias.
+    """
 
     def follow(self, call):
         layer, edge, graph = call.layer, call.inputs[0], call.graph
