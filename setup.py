@@ -31,9 +31,6 @@ INSTALL = [
     "numpy~=2.4",
     "absl-py~=2.5",
     "matplotlib~=3.11",
-    # Keras brings both along. The command line prints by the one, and looks into .h5 files by the other.
-    "rich>=13",
-    "h5py>=3.11",
     # TensorFlow 2.21 no longer brings it along, and SparsityMonitor(log_dir=...) writes through it.
     "tensorboard~=2.21.0",
 ]
@@ -112,9 +109,9 @@ setup(
         )
     ],
     cmdclass={"build_ext": BuildCodec},
-    entry_points={"console_scripts": ["tf-terngrad = tf_terngrad.cli:main"]},
     install_requires=INSTALL,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["tf-terngrad = tf_terngrad.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",
