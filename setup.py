@@ -111,6 +111,7 @@ setup(
     cmdclass={"build_ext": BuildCodec},
     install_requires=INSTALL,
     extras_require=EXTRAS,
+    entry_points={"console_scripts": ["tf-terngrad = tf_terngrad.cli:main"]},
     classifiers=[
         "Programming Language :: Python :: 3",
         "Topic :: Scientific/Engineering :: Artificial Intelligence",

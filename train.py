@@ -27,16 +27,16 @@ import tensorflow as tf
 from absl import app, flags
 
 import tf_terngrad as tt
-from models import NETWORKS
+from models import NETWORKS, WORDS, networks_of
 from models.data import datasets
 from models.training.run_folder import CONFIG, open_run
-from models.training.tasks import LANGUAGE_MODELS, OPTIMIZERS, task_of
+from models.training.tasks import OPTIMIZERS, defaults_of, task_of
 from models.training.workers import COMPRESSIONS, this_worker
 from tf_terngrad.files import save_model
 
 # What defines a run; kept in its config.json.
 RUN = [
-    flags.DEFINE_enum("model", "lenet", sorted([*NETWORKS, *LANGUAGE_MODELS]), "Network to train."),
+    flags.DEFINE_enum("model", "lenet", sorted(NETWORKS), "Network to train."),
     flags.DEFINE_enum("dataset", None, sorted(datasets.DATASETS), "Images to train on; the digits, if none are named."),
     flags.DEFINE_string(
         "data_dir",
@@ -44,7 +44,7 @@ RUN = [
         "Folder with mnist.npz or cifar10_jpeg.npz, without which they are downloaded; of a language model, with three "
         "files that end in train.txt, valid.txt and test.txt, without which it learns the help texts of Python.",
     ),
-    flags.DEFINE_list("units", ["200", "200"], "Of a language model's recurrent layers; rhn has one, of 200."),
+    flags.DEFINE_list("units", None, "Of a language model's recurrent layers; 200,200, or 200 for rhn, which has one."),
     flags.DEFINE_integer("vocabulary", None, "Different words of a language model; without it, all.", lower_bound=2),
     flags.DEFINE_float("dropout", 0.0, "Of a language model.", 0, 1),
     flags.DEFINE_bool("tied", False, "A language model's logits are products with its embedding."),
@@ -95,16 +95,18 @@ flags.register_multi_flags_validator(
     ["distill", "baseline"], lambda given: given["baseline"] or not given["distill"], "--distill needs --baseline"
 )
 flags.register_validator(
-    "units", lambda value: all(part.isdigit() and int(part) > 0 for part in value), "expected sizes, such as 200,200"
+    "units",
+    lambda value: value is None or (value and all(part.isdigit() and int(part) > 0 for part in value)),
+    "expected sizes, such as 200,200",
 )
 flags.register_multi_flags_validator(
     ["units", "model"],
-    lambda given: given["model"] != "rhn" or len(given["units"]) == 1 or not flags.FLAGS["units"].present,
+    lambda given: not NETWORKS[given["model"]].one_layer or given["units"] is None or len(given["units"]) == 1,
     "--model=rhn has one recurrent layer: expected one size, such as --units=200",
 )
 flags.register_multi_flags_validator(
     ["ratio", "model"],
-    lambda given: not (given["ratio"] and given["model"] in LANGUAGE_MODELS),
+    lambda given: not (given["ratio"] and given["model"] in networks_of(WORDS)),
     "--ratio is for images",
 )
 flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, "expected a share between 0 and 1")
@@ -117,7 +119,7 @@ def main(argv):
         raise app.UsageError(f"Expected flags only, such as --epochs=10. Received: {argv[1:]}")
     config = {flag.name: flag.value for flag in RUN}
     kind = task_of(config["model"])
-    config |= {name: value for name, value in kind.DEFAULTS.items() if config[name] is None}
+    config |= {name: value for name, value in defaults_of(config["model"]).items() if config[name] is None}
     worker = this_worker(config["compression"])
     try:
         task = kind(config)

@@ -1,15 +1,20 @@
-"""The networks of the papers, as plain Keras builders. Every one ends in logits, one for each class.
+"""The networks of the papers, as plain Keras builders. Every one ends in logits, one for each class or word.
+
+Each module here is a network, which registers itself; a new one needs no other file. It is not the place of data sets,
+trainers and the rows of result tables: see `models.data`, `models.training` and `models.experiments`.
 
 >>> from models import NETWORKS
 >>> NETWORKS["lenet"]().output_shape
 (None, 10)
 """
 
-from models.cifarnet import cifarnet
-from models.lenet import lenet
-from models.mlp import mlp
-from models.resnet20 import resnet20
+import importlib
+import pkgutil
 
-NETWORKS = {"cifarnet": cifarnet, "lenet": lenet, "mlp": mlp, "resnet20": resnet20}
+from models.registry import IMAGES, NETWORKS, WORDS, network, networks_of
 
-__all__ = ["NETWORKS", "cifarnet", "lenet", "mlp", "resnet20"]
+for module in pkgutil.iter_modules(__path__):
+    if not module.ispkg:
+        importlib.import_module(f"models.{module.name}")
+
+__all__ = ["IMAGES", "NETWORKS", "WORDS", "network", "networks_of"]

@@ -2,7 +2,10 @@
 
 import keras
 
+from models.registry import IMAGES, network
 
+
+@network(IMAGES)
 def cifarnet(input_shape: tuple[int, int, int] = (24, 24, 3), classes: int = 10) -> keras.Model:
     """Two 5 × 5 convolutions of 64 filters, each max-pooled, and dense layers of 384, 192 and the classes.
 

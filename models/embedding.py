@@ -1,4 +1,4 @@
-"""What is below and above a language model's recurrent layers."""
+"""What is below and above a language model's recurrent layers. It is no network of its own."""
 
 import math
 from collections.abc import Callable

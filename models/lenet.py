@@ -2,7 +2,10 @@
 
 import keras
 
+from models.registry import IMAGES, network
 
+
+@network(IMAGES)
 def lenet(input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10) -> keras.Model:
     """LeNet, 20-50-500: two linear 5 × 5 convolutions, each max-pooled, and two dense layers.
 

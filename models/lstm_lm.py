@@ -3,8 +3,10 @@
 import keras
 
 from models.embedding import embedding_and_logits, uniform
+from models.registry import WORDS, network
 
 
+@network(WORDS, recipe={"units": ["200", "200"]})
 def lstm_lm(
     vocabulary: int = 10_000,
     units: tuple[int, ...] = (1500, 1500),

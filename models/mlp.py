@@ -2,7 +2,10 @@
 
 import keras
 
+from models.registry import IMAGES, network
 
+
+@network(IMAGES)
 def mlp(input_shape: tuple[int, int, int] = (28, 28, 1), classes: int = 10) -> keras.Model:
     """784-500-300-10, relu between.
 

@@ -2,7 +2,10 @@
 
 import keras
 
+from models.registry import IMAGES, network
 
+
+@network(IMAGES)
 def resnet20(input_shape: tuple[int, int, int] = (32, 32, 3), classes: int = 10) -> keras.Model:
     """ResNet-20: three stages of three basic blocks, 16, 32 and 64 filters wide.
 

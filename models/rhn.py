@@ -11,6 +11,7 @@ from keras import ops
 
 import tf_terngrad as tt
 from models.embedding import embedding_and_logits, uniform
+from models.registry import WORDS, network
 
 
 @keras.saving.register_keras_serializable("models")
@@ -102,6 +103,7 @@ class HighwayCellRule(tt.rules.Cell):
 tt.register_rule(HighwayCell, HighwayCellRule())
 
 
+@network(WORDS, recipe={"units": ["200"]}, one_layer=True)
 def rhn(
     vocabulary: int = 10_000,
     units: int = 830,

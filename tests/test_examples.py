@@ -1,25 +1,78 @@
-"""The examples in docstrings and in the README run, and give what they say."""
+"""The examples in docstrings, in the README and in the other documents run, and give what they say."""
 
 import doctest
 import importlib
+import inspect
 import pkgutil
 import re
+import textwrap
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
+from example_names import names, run_example
+from workers import run_workers
 
 import models
 import tf_terngrad as tt
 
-README = (Path(__file__).parents[1] / "README.md").read_text(encoding="utf-8")
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
+CURRENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # which also tells of what has been
+SOURCES = [path for package in ("tf_terngrad", "models", "tools") for path in ROOT.glob(f"{package}/**/*.py")]
+FENCED = re.compile(r"^ *```python\n(.*?)^ *```", re.DOTALL | re.MULTILINE)
+NEEDS_WORKERS = re.compile(r"\bhvd\b|tt\.distributed\.(?!simulate)")
+PUBLIC = {
+    "tt": tt,
+    "tt.layers": tt.layers,
+    "tt.regularizers": tt.regularizers,
+    "tt.callbacks": tt.callbacks,
+    "tt.tflite": tt.tflite,
+    "tt.distributed": tt.distributed,
+    "tt.distributed.callbacks": tt.distributed.callbacks,
+    "tt.rules": tt.rules,
+}
 
 
 def modules():
     packages = [tt, models]
     found = [name for p in packages for _, name, _ in pkgutil.walk_packages(p.__path__, f"{p.__name__}.")]
-    return [package.__name__ for package in packages] + [name for name in found if not name.endswith("._native")]
+    never = ("._native", ".__main__")
+    return [package.__name__ for package in packages] + [name for name in found if not name.endswith(never)]
+
+
+def fenced():
+    """Place -> the code of a fenced example, of all docstrings and documents."""
+    found = {}
+    for path in [*DOCUMENTS, *SOURCES]:
+        text = path.read_text(encoding="utf-8")
+        for match in FENCED.finditer(text):
+            line = text.count("\n", 0, match.start()) + 1
+            found[f"{path.relative_to(ROOT)}:{line}"] = textwrap.dedent(match[1])
+    return found
+
+
+def public_names():
+    """Name -> class or function, of all that users may call."""
+    return {
+        f"{place}.{name}": value
+        for place, module in PUBLIC.items()
+        for name in getattr(module, "__all__", vars(module))
+        if (inspect.isclass(value := getattr(module, name)) or inspect.isfunction(value))
+        and not name.startswith("_")
+        and (hasattr(module, "__all__") or value.__module__ == module.__name__)
+    }
+
+
+def in_a_worker(source):
+    """Runs an example in a Horovod worker, with the module that everybody imports as hvd."""
+    import horovod.tensorflow as hvd
+
+    optimizer = tt.distributed.DistributedOptimizer(keras.optimizers.SGD())
+    run_example(f"import horovod.tensorflow as hvd\n{source}", optimizer)
+    return hvd.size()
 
 
 @pytest.mark.parametrize("name", modules())
@@ -29,17 +82,38 @@ def test_docstring_examples_give_what_they_say(name):
     assert result.failed == 0, f"{result.failed} of {result.attempted} examples in {name} fail; see the output"
 
 
-def test_the_packages_have_examples_at_all():
+@pytest.mark.parametrize("place, source", fenced().items(), ids=fenced())
+def test_fenced_examples_run(place, source):
+    if source.startswith(">>> "):
+        test = doctest.DocTestParser().get_doctest(source, names(), place, place, 0)
+        assert doctest.DocTestRunner().run(test).failed == 0
+    elif NEEDS_WORKERS.search(source):
+        assert run_workers(in_a_worker, source, workers=1) == [1]
+    else:
+        run_example(source)
+
+
+def test_there_are_examples_at_all():
     finder = doctest.DocTestFinder()
     count = sum(len(test.examples) for name in modules() for test in finder.find(importlib.import_module(name)))
-    assert count > 50
+    assert count > 50 and len(fenced()) > 20
+
+
+@pytest.mark.parametrize("name, value", public_names().items(), ids=public_names())
+def test_every_public_name_says_when_to_use_it(name, value):
+    assert "Use it when " in (value.__doc__ or ""), f'{name}: expected a line "Use it when ..." in its docstring'
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_one_word_for_the_strength(path):
+    assert "λ" not in path.read_text(encoding="utf-8"), "expected the word strength, in formulas too"
 
 
 def test_the_readme_s_rule_of_one_s_own_works():
     block = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "ScaleRule" in block)
-    names = {"keras": keras, "tt": tt}
-    exec(block, names)
-    hidden = [keras.layers.Dense(5, name="hidden"), names["Scale"]()]
+    found = {"keras": keras, "tt": tt}
+    exec(block, found)
+    hidden = [keras.layers.Dense(5, name="hidden"), found["Scale"]()]
     model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(2)])
     next(structure for structure in tt.structures(model) if structure.name == "hidden").zero([1, 3])
     small = tt.compact(model)
@@ -56,7 +130,21 @@ def test_the_readme_names_only_what_exists():
             value = getattr(value, part)
 
 
-def test_the_readme_s_commands_exist():
-    root = Path(__file__).parents[1]
-    for tool in re.findall(r"python (\S+\.py)", README):
-        assert (root / tool).is_file(), tool
+@pytest.mark.parametrize("path", CURRENT, ids=lambda path: path.name)
+def test_the_commands_in_documents_exist(path):
+    text = path.read_text(encoding="utf-8")
+    for script in re.findall(r"\bpython (\S+\.py)", text):
+        assert (ROOT / script).is_file(), script
+    for module in re.findall(r"\bpython -m (tools\.\w+)", text):
+        assert (ROOT / f"{module.replace('.', '/')}.py").is_file(), module
+    for script in re.findall(r"`(tools/\S+?)`", text):
+        assert (ROOT / script).exists(), script
+    for command in re.findall(r"\btf-terngrad ([a-z][a-z-]+)", text):
+        assert (ROOT / f"tf_terngrad/cli/commands/{command.replace('-', '_')}.py").is_file(), command
+
+
+def test_the_files_that_contributing_names_exist():
+    text = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    named = re.findall(r"`((?:tf_terngrad|models|tools|tests)(?:/[\w./]*)?)`", text)
+    assert len(named) > 20
+    assert [path for path in named if not (ROOT / path).exists()] == []

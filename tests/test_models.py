@@ -1,8 +1,15 @@
+import pathlib
+
 import keras
 import numpy as np
 import pytest
 
-from models import NETWORKS, lenet, mlp, resnet20
+import models
+from models import IMAGES, NETWORKS, WORDS, network, networks_of
+from models.lenet import lenet
+from models.mlp import mlp
+from models.resnet20 import resnet20
+from models.training.tasks import defaults_of, task_of
 
 
 def weights(*shape):
@@ -31,7 +38,7 @@ def test_resnet20_is_twenty_layers_deep():
     assert model.get_layer("stage3_block3_relu").output.shape == (None, 8, 8, 64)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", networks_of(IMAGES))
 def test_every_network_ends_in_logits_and_obeys_its_arguments(name):
     model = NETWORKS[name](input_shape=(32, 32, 2), classes=7)
     images = np.random.default_rng(0).normal(size=(3, 32, 32, 2)).astype("float32")
@@ -41,10 +48,26 @@ def test_every_network_ends_in_logits_and_obeys_its_arguments(name):
     assert not np.allclose(logits.sum(-1), 1)
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("name", networks_of(IMAGES))
 def test_every_network_survives_the_keras_file(name, tmp_path):
     model = NETWORKS[name]()
     model.save(tmp_path / "model.keras")
     images = np.random.default_rng(0).normal(size=(2, *model.input_shape[1:])).astype("float32")
     loaded = keras.models.load_model(tmp_path / "model.keras")
     np.testing.assert_array_equal(loaded.predict(images, verbose=0), model.predict(images, verbose=0))
+
+
+def test_every_module_is_a_network_but_what_says_otherwise():
+    names = {path.stem for path in pathlib.Path(models.__file__).parent.glob("*.py")}
+    assert set(NETWORKS) == names - {"__init__", "registry", "embedding"}
+    assert set(networks_of(WORDS)) == {"lstm_lm", "rhn"}
+
+
+def test_a_network_brings_its_recipe(monkeypatch):
+    monkeypatch.setattr("models.registry.NETWORKS", NETWORKS.copy())
+    build = network(IMAGES, recipe={"epochs": 3, "learning_rate": 0.5})(lenet)
+    assert build is lenet
+    monkeypatch.setitem(NETWORKS, "lenet", models.registry.NETWORKS["lenet"])
+    defaults = defaults_of("lenet")
+    assert (defaults["epochs"], defaults["learning_rate"]) == (3, 0.5)
+    assert defaults["batch_size"] == task_of("lenet").DEFAULTS["batch_size"]  # what it does not say is the task's

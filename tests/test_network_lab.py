@@ -4,7 +4,6 @@ Where there can be no such network (not root, no iproute2), each test shows that
 """
 
 import functools
-import importlib
 import os
 import pathlib
 import re
@@ -14,19 +13,18 @@ import sys
 
 import pytest
 
+from tf_terngrad.cli.rates import bits_per_second
 from tf_terngrad.ternary import cost
+from tools import emulated_network as emulated
+from tools import network_lab as lab
 
-TOOLS = str(pathlib.Path(__file__).parents[1] / "tools")
-sys.path.insert(0, TOOLS)
-emulated = importlib.import_module("emulated_network")
-lab = importlib.import_module("network_lab")
-sys.path.remove(TOOLS)
+ROOT = str(pathlib.Path(__file__).parents[1])
 
 # Connects, sends to the other worker and hears that all has come; the other one does the converse.
 SENDER = """
 import socket, sys, time
-sys.path.insert(0, {tools!r})
-from network_lab import own_traffic
+sys.path.insert(0, {root!r})
+from tools.network_lab import own_traffic
 for attempt in range(100):
     try:
         connection = socket.create_connection(({peer!r}, 5000))
@@ -89,7 +87,7 @@ def by_rank(first, second):
 def test_counters_tell_what_was_sent_and_the_rate_is_kept():
     size, rate = 2_000_000, 50e6
     with lab.Lab(2, rate) as network:
-        sender = SENDER.format(tools=TOOLS, peer=network.host_address(1), size=size)
+        sender = SENDER.format(root=ROOT, peer=network.host_address(1), size=size)
         first, second = network.run(by_rank(sender, RECEIVER.format(size=size)), timeout=60)
     data, seconds = map(float, first.output.split())
     assert size <= data < 1.01 * size
@@ -103,9 +101,9 @@ def test_horovods_workers_exchange_what_the_cost_model_says():
     size = 1_000_000
     code = """
 import sys
-sys.path.insert(0, {tools!r})
+sys.path.insert(0, {root!r})
 import horovod.tensorflow as hvd, tensorflow as tf
-from network_lab import own_traffic
+from tools.network_lab import own_traffic
 hvd.init()
 before = own_traffic()
 total = hvd.allreduce(tf.ones({size}), op=hvd.Sum)
@@ -113,7 +111,7 @@ assert float(total[-1]) == hvd.size() == 2 and hvd.local_size() == 1
 print("sent", (own_traffic() - before).data)
 """
     with lab.Lab(2) as network:
-        workers = network.run(python(code, tools=TOOLS, size=size), timeout=120)
+        workers = network.run(python(code, root=ROOT, size=size), timeout=120)
     for worker in workers:
         sent = int(re.search(r"sent (\d+)", worker.output)[1])
         assert sent == pytest.approx(cost.float_bytes(size, 2), rel=0.05)
@@ -148,8 +146,8 @@ def test_a_worker_that_fails_ends_the_run_and_is_named(monkeypatch):
 
 KILLED = """
 import os, signal, sys
-sys.path.insert(0, {tools!r})
-from emulated_network import EmulatedNetwork
+sys.path.insert(0, {root!r})
+from tools.emulated_network import EmulatedNetwork
 network = EmulatedNetwork(2).__enter__()
 network.start(1, ["setsid", "sleep", "600"])
 print(network._number, flush=True)
@@ -159,7 +157,7 @@ signal.pause()
 
 @on_a_network
 def test_two_networks_do_not_meet_and_what_a_killed_one_left_goes():
-    command = python(KILLED, tools=TOOLS)
+    command = python(KILLED, root=ROOT)
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as other:
         number = int(other.stdout.readline())
         with emulated.EmulatedNetwork(1) as network:
@@ -174,8 +172,8 @@ def test_two_networks_do_not_meet_and_what_a_killed_one_left_goes():
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_line_reports_and_cleans_up_when_interrupted(number):
     code = "import os, time; print('here', os.readlink('/proc/self/ns/net'), flush=True); time.sleep(60)"
-    command = [sys.executable, f"{TOOLS}/network_lab.py", "--workers=1", "--rate=1gbit", "--", *python(code)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    command = [sys.executable, "-m", "tools.network_lab", "--workers=1", "--rate=1gbit", "--", *python(code)]
+    with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
         where = process.stdout.readline().split()
         process.send_signal(number)
         code = process.wait(30)
@@ -186,10 +184,10 @@ def test_the_command_line_reports_and_cleans_up_when_interrupted(number):
 
 @on_a_network
 def test_the_command_line_prints_a_table():
-    command = [sys.executable, f"{TOOLS}/network_lab.py", "--workers=2", "--", *python("print(6 * 7)")]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    command = [sys.executable, "-m", "tools.network_lab", "--workers=2", "--", *python("print(6 * 7)")]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert {"[0] 42", "[1] 42"} < set(done.stdout.splitlines())
-    assert re.search(r"worker +seconds +bytes sent +bytes received\n +0 ", done.stdout)
+    assert re.search(r"worker +seconds +bytes sent +bytes received\n0 ", done.stdout)
 
 
 @pytest.mark.parametrize(
@@ -202,18 +200,18 @@ def test_the_command_line_prints_a_table():
     ],
 )
 def test_the_benchmark_refuses_in_a_line_what_it_cannot_measure(flag, told):
-    command = [sys.executable, f"{TOOLS}/benchmark_network.py", flag]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "tools.benchmark_network", flag]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert done.returncode != 0 and "Traceback" not in done.stderr
     assert re.search(told, done.stderr), done.stderr
 
 
 def test_rates_and_their_queues():
     rates = {"100mbit": 1e8, "1gbit": 1e9, "56kbit": 56e3, "2.5gbit": 2.5e9, "unlimited": None}
-    assert {text: emulated.bits_per_second(text) for text in rates} == rates
+    assert {text: bits_per_second(text) for text in rates} == rates
     for text in ("100", "100mbps", "0mbit", "-1gbit", "fast"):
         with pytest.raises(ValueError, match=f"Expected a rate .* Received: '{text}'"):
-            emulated.bits_per_second(text)
+            bits_per_second(text)
     assert emulated.queues(None, 0) == []
     (limit,) = emulated.queues(1e9, 0)
     assert limit[:5] == ["root", "tbf", "rate", "1000000000bit", "burst"] and int(limit[5]) > 64 * 1024

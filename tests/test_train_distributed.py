@@ -69,7 +69,7 @@ def sparse_training(folder, compression):
     import horovod.tensorflow as hvd
 
     import tf_terngrad as tt
-    from models import lenet
+    from models.lenet import lenet
     from models.training.workers import HorovodWorker
 
     rng = np.random.default_rng(0)

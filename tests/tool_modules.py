@@ -1,4 +1,4 @@
-"""The command lines in tools/ as modules."""
+"""The scripts in tools/ as modules."""
 
 import importlib.util
 import pathlib
@@ -14,7 +14,7 @@ def load(name):
     for other in TOOLS.glob("*.py"):
         for flag in flags.FLAGS.get_flags_for_module(f"{other.stem}_tool"):
             delattr(flags.FLAGS, flag.name)
-    sys.path.insert(0, str(TOOLS))
+    sys.path.insert(0, str(TOOLS))  # as a script has it: build_horovod.py runs before anything is installed
     specification = importlib.util.spec_from_file_location(f"{name}_tool", TOOLS / f"{name}.py")
     module = sys.modules[specification.name] = importlib.util.module_from_spec(
         specification

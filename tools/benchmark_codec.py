@@ -2,27 +2,25 @@
 
 All are measured in turns, in one process for each number of threads; a ratio is the median of a round's ratios.
 
-python tools/benchmark_codec.py --threads=1,2 --sizes=1000,25000000
+python -m tools.benchmark_codec --threads=1,2 --sizes=1000,25000000
 """
 
 import functools
 import itertools
+import json
 import os
 import statistics
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-import grace
-
+from tf_terngrad.console import growing_table
 from tf_terngrad.ternary import native, twin
+from tools import grace
 
 THREADS = flags.DEFINE_list("threads", ["1", "2"], "Threads that an operation may use: one table for each.")
 SIZES = flags.DEFINE_list("sizes", ["1000", "32000", "1000000", "25000000"], "Elements of the float32 gradients.")
@@ -96,7 +94,7 @@ def seconds(function, repeats):
 
 
 def measure(threads, size):
-    """Prints the rows of one size: median milliseconds, times memcpy, and how many times faster than GRACE."""
+    """Prints the rows of one size, each a line of JSON: median milliseconds, times memcpy, times faster than GRACE."""
     functions = cases(size)
     repeats = max(1, 1_000_000 // size)
     times = {name: [] for name in functions}
@@ -108,7 +106,7 @@ def measure(threads, size):
         slower = statistics.median(a / b for a, b in zip(mine, times["memcpy"], strict=True))
         faster = statistics.median(a / b for a, b in zip(theirs, mine, strict=True))
         ms = 1000 * statistics.median(mine)
-        print(f"{threads:>7} {size:>9} {name:30} {ms:10.3f} {slower:9.2f} {faster:9.2f}", flush=True)
+        print(json.dumps([threads, f"{size:,}", name, f"{ms:.3f}", f"{slower:.2f}", f"{faster:.2f}"]), flush=True)
 
 
 def main(_):
@@ -119,10 +117,21 @@ def main(_):
         for size in SIZES.value:
             measure(THREADS.value[0], int(size))
         return
-    print(f"{'threads':>7} {'elements':>9} {'':30} {'ms':>10} {'x memcpy':>9} {'GRACE / x':>9}", flush=True)
-    for threads in THREADS.value:
-        env = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
-        subprocess.run([sys.executable, *sys.argv, f"--threads={threads}", "--here"], env=env, check=True)
+    titles = ["threads", "elements", "what", "ms", "x memcpy", "GRACE / x"]
+    with growing_table(titles, text=["what"]) as add:
+        for threads in THREADS.value:
+            for row in measured_with(threads):
+                add(*row)
+
+
+def measured_with(threads):
+    """The rows of all sizes, measured in a process that has so many threads."""
+    env = {**os.environ, "TF_NUM_INTRAOP_THREADS": threads, "TF_NUM_INTEROP_THREADS": "1"}
+    command = [sys.executable, "-m", "tools.benchmark_codec", *sys.argv[1:], f"--threads={threads}", "--here"]
+    with subprocess.Popen(command, env=env, stdout=subprocess.PIPE, text=True) as process:
+        yield from map(json.loads, process.stdout)
+    if process.returncode:
+        sys.exit(f"benchmark_codec: measuring with {threads} threads failed (the message above says why)")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Speed of a language model at the sizes of the paper, with and without the hidden units that left it there.
 
-    python tools/benchmark_lstm.py
+    python -m tools.benchmark_lstm
 
 Two LSTMs of 1,500 units, and of 373 and 315, weights random, measured in turns in one run: in Keras, with batches of 10
 texts of 30 words, and in TFLite, one text, as loops and as fused operators, and one word at a time. The paper (Wen et
@@ -9,7 +9,6 @@ them.
 """
 
 import statistics
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -19,10 +18,9 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import tf_terngrad as tt
 from models.lstm_lm import lstm_lm
+from tf_terngrad.console import growing_table
 from tf_terngrad.costs import layer_costs
 
 DENSE = flags.DEFINE_list("dense", ["1500", "1500"], "Hidden units of the dense network's LSTMs.")
@@ -74,26 +72,25 @@ def main(_):
     tf.config.threading.set_inter_op_parallelism_threads(1)
     sizes = [tuple(map(int, units)) for units in (DENSE.value, COMPACT.value)]
     names = [" + ".join(map(str, units)) for units in sizes]
-    print(f"{'':32} {names[0]:>14} {names[1]:>14} {'ratio':>7}")
-    costs = [layer_costs(network(units, 1)) for units in sizes]
-    for name, layers in (("multiply-adds of the LSTMs", keras.layers.LSTM), ("multiply-adds", keras.Layer)):
-        counts = [multiply_adds(each, layers) for each in costs]
-        print(f"{name:32} {counts[0]:14,} {counts[1]:14,} {counts[0] / counts[1]:7.2f}")
-    times = keras_times(sizes)
-    ratio = statistics.median(dense / compact for dense, compact in zip(*times, strict=True))
-    show(f"Keras, {BATCH.value} texts", [statistics.median(mine) for mine in times], ratio)
-    with tempfile.TemporaryDirectory() as folder:
+    with growing_table(["", *names, "ratio"]) as add, tempfile.TemporaryDirectory() as folder:
+        costs = [layer_costs(network(units, 1)) for units in sizes]
+        for name, layers in (("multiply-adds of the LSTMs", keras.layers.LSTM), ("multiply-adds", keras.Layer)):
+            counts = [multiply_adds(each, layers) for each in costs]
+            add(name, *(f"{count:,}" for count in counts), f"{counts[0] / counts[1]:.2f}")
+        times = keras_times(sizes)
+        ratio = statistics.median(dense / compact for dense, compact in zip(*times, strict=True))
+        add(*row(f"Keras, {BATCH.value} texts", [statistics.median(mine) for mine in times], ratio))
         for name, options in (
             ("TFLite, a text, loop", {"recurrent": "loop"}),
             ("TFLite, a text, fused", {"recurrent": "fused"}),
             ("TFLite, a word, streaming", {"streaming": 1}),
         ):
-            show(name, tflite_times(sizes, folder, **options))
+            add(*row(name, tflite_times(sizes, folder, **options)))
 
 
-def show(name, times, ratio=None):
-    """A line of the table."""
-    print(f"{name:32} {times[0]:11.3f} ms {times[1]:11.3f} ms {ratio or times[0] / times[1]:7.2f}", flush=True)
+def row(name, times, ratio=None):
+    """The cells of a row with milliseconds."""
+    return name, *(f"{time:.3f} ms" for time in times), f"{ratio or times[0] / times[1]:.2f}"
 
 
 if __name__ == "__main__":

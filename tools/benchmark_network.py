@@ -1,7 +1,7 @@
 """Milliseconds and bytes to average gradients: Horovod's own ways, TernGrad by GRACE's formula, and this package's.
 
-    python tools/benchmark_network.py --workers=2,4,8 --rates=100mbit,1gbit,unlimited --sizes=1000,5000000
-    python tools/benchmark_network.py --workers=4 --rates=100mbit,1gbit --sizes= --batch_size=32
+    python -m tools.benchmark_network --workers=2,4,8 --rates=100mbit,1gbit,unlimited --sizes=1000,5000000
+    python -m tools.benchmark_network --workers=4 --rates=100mbit,1gbit --sizes= --batch_size=32
 
 Needs root, Linux and iproute2. For each number of workers and each rate, one launch measures all methods in turns, so
 that ratios ("float32 /": how many times faster than float32) compare times of one run; each is the median of the
@@ -22,12 +22,12 @@ import sys
 import tempfile
 
 from absl import app, flags
-from emulated_network import CannotEmulate, bits_per_second, burst_seconds
-from network_lab import Lab, WorkersFailed, exit_on_signals
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
+from tf_terngrad.cli.rates import bits_per_second
+from tf_terngrad.console import growing_table
 from tf_terngrad.ternary import cost
+from tools.emulated_network import CannotEmulate, burst_seconds
+from tools.network_lab import Lab, WorkersFailed, exit_on_signals
 
 ALL_METHODS = ["float32", "float16", "GRACE", "words", "bytes", "shards", "auto", "auto-each"]
 BASES = ALL_METHODS[:3]
@@ -54,14 +54,13 @@ Measured = collections.namedtuple("Measured", "seconds data")  # lists, by round
 
 def launch(workers, rate):
     """Dict ((what, size), method) -> `Measured`: the slowest worker's times, the mean of the workers' bytes."""
-    script = pathlib.Path(__file__).with_name("exchange_worker.py")
     with tempfile.TemporaryDirectory() as folder, Lab(workers, bits_per_second(rate)) as lab:
         lists = {"sizes": SIZES.value, "methods": METHODS.value}
         options = [f"--{name}={','.join(values)}" for name, values in lists.items()]
         options += [f"--{flag.name}={flag.value}" for flag in (TENSORS, BATCH_SIZE, ROUNDS, REALTIME)]
         # Workers share this machine's cores: more threads would only wait for one another.
         one_thread = {"TF_NUM_INTRAOP_THREADS": "1", "TF_NUM_INTEROP_THREADS": "1"}
-        lab.run([sys.executable, str(script), f"--output={folder}", *options], env=one_thread)
+        lab.run([sys.executable, "-m", "tools.exchange_worker", f"--output={folder}", *options], env=one_thread)
         files = [json.loads(pathlib.Path(folder, f"{rank}.json").read_text()) for rank in range(workers)]
     results = {}
     for rows in zip(*files, strict=True):
@@ -71,18 +70,17 @@ def launch(workers, rate):
     return results
 
 
-def print_rows(workers, rate, results):
-    """A row for each case and method."""
+def add_rows(add, workers, rate, results):
+    """Adds a row for each case and method to a table."""
     for (case, method), measured in results.items():
         seconds, data = (statistics.median(values) for values in measured)
         expected_seconds, expected_data = model(method, case[1], workers, rate)
         if (case, "alone") in results:
             expected_seconds += statistics.median(results[case, "alone"].seconds)
-        ratios = " ".join(f"{speedup(results, case, base, method):>10.2f}" for base in BASES)
-        print(
-            f"{workers:>7} {rate:>9} {case[0]:>8} {case[1]:>9} {method:9} {1000 * seconds:>10.2f} {1 / seconds:>8.2f} "
-            f"{seconds / expected_seconds:>8.2f} {data:>12,.0f} {data / expected_data:>8.3f} {ratios}",
-            flush=True,
+        add(
+            *(workers, rate, *case, method, f"{1000 * seconds:.2f}", f"{1 / seconds:.2f}"),
+            *(f"{seconds / expected_seconds:.2f}", f"{data:,.0f}", f"{data / expected_data:.3f}"),
+            *(f"{speedup(results, case, base, method):.2f}" for base in BASES),
         )
 
 
@@ -112,13 +110,13 @@ def main(_):
     if unknown:
         sys.exit(f"benchmark_network: expected some of {', '.join(ALL_METHODS)}. Received: {', '.join(unknown)}")
     exit_on_signals()
-    titles = " ".join(f"{base + ' /':>10}" for base in BASES)
-    print(f"workers      rate     what  elements method            ms    per s  / model        bytes  / model {titles}")
-    for workers, rate in itertools.product(map(int, WORKERS.value), RATES.value):
-        try:
-            print_rows(workers, rate, launch(workers, rate))
-        except (CannotEmulate, WorkersFailed, ValueError) as error:
-            sys.exit(f"benchmark_network: {error}")
+    titles = ["workers", "rate", "what", "elements", "method", "ms", "per s", "ms / model", "bytes", "bytes / model"]
+    try:
+        with growing_table([*titles, *(f"{base} /" for base in BASES)], text=["what", "method"]) as add:
+            for workers, rate in itertools.product(map(int, WORKERS.value), RATES.value):
+                add_rows(add, workers, rate, launch(workers, rate))
+    except (CannotEmulate, WorkersFailed, ValueError) as error:
+        sys.exit(f"benchmark_network: {error}")
 
 
 if __name__ == "__main__":

@@ -1,24 +1,21 @@
 """The cost of `sparsify` in a training step, as a ratio to the plain step, both measured in turns in one run.
 
-python tools/benchmark_sparsify.py --rounds=40
+python -m tools.benchmark_sparsify --rounds=40
 """
 
 import functools
 import itertools
 import statistics
-import sys
 import time
-from pathlib import Path
 
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import tf_terngrad as tt
 from models import NETWORKS
+from tf_terngrad.console import growing_table, tracked
 from tf_terngrad.sparsity.sparsify import METHODS
 
 ROUNDS = flags.DEFINE_integer("rounds", 30, "Blocks of steps measured of each.", lower_bound=3)
@@ -58,16 +55,23 @@ def seconds(step):
 
 def main(_):
     """Print a table: network, method, median milliseconds a step, and the median of the ratios to the plain step."""
-    print(f"{'network':10} {'method':12} {'ms a step':>10} {'ratio':>7}")
-    for network, shape in CASES.items():
-        steps = {method: training_step(network, shape, method) for method in CHOICES}
-        times = {method: [] for method in CHOICES}
-        for _, method in itertools.product(range(ROUNDS.value), CHOICES):
-            times[method].append(seconds(steps[method]))
-        for method in CHOICES:
-            ratios = [mine / plain for mine, plain in zip(times[method], times["plain"], strict=True)]
-            ms = 1000 * statistics.median(times[method])
-            print(f"{network:10} {method:12} {ms:10.2f} {statistics.median(ratios):7.3f}", flush=True)
+    with growing_table(["network", "method", "ms a step", "ratio"], text=["method"]) as add:
+        for network, shape in CASES.items():
+            times = measured(network, shape)
+            for method in CHOICES:
+                ratios = [mine / plain for mine, plain in zip(times[method], times["plain"], strict=True)]
+                ms = 1000 * statistics.median(times[method])
+                add(network, method, f"{ms:.2f}", f"{statistics.median(ratios):.3f}")
+
+
+def measured(network, shape):
+    """Method -> seconds of a step, for each round; the methods take turns."""
+    steps = {method: training_step(network, shape, method) for method in CHOICES}
+    times = {method: [] for method in CHOICES}
+    turns = list(itertools.product(range(ROUNDS.value), CHOICES))
+    for _, method in tracked(turns, network):
+        times[method].append(seconds(steps[method]))
+    return times
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
 """Compacts the convolutional models of keras.applications, a third of their structures zero, and checks the outputs.
 
-python tools/check_applications.py                     # all of them, several minutes
-python tools/check_applications.py ResNet50 VGG16
+python -m tools.check_applications                     # all of them, several minutes
+python -m tools.check_applications ResNet50 VGG16
 
 The models have small inputs and random weights, biases and batch-norm statistics; nothing is downloaded. Prints a line
 for each; ends with an error if the compact model's outputs or widths are wrong, or if the model itself was changed.
@@ -18,6 +18,7 @@ import numpy as np
 from absl import app, flags
 
 import tf_terngrad as tt
+from tf_terngrad.console import growing_table
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("share", 1 / 3, "The share of each structure's members to zero.", lower_bound=0, upper_bound=1)
@@ -25,6 +26,7 @@ flags.DEFINE_integer("seed", 0, "Seed of the weights and of what is zeroed.")
 
 LEAST_SIZES = {"InceptionV3": 75, "InceptionResNetV2": 75, "Xception": 71}
 TOLERANCE = 1e-4
+TITLES = ("model", "structures", "members", "weights", "difference", "spread", "seconds", "result", "frozen")
 
 
 def model_names():
@@ -86,14 +88,15 @@ class Check:
     seconds: float
     broken: list
 
-    def __str__(self):
+    def row(self):
+        """The cells of its row in the table, `TITLES`."""
         why = "; ".join(f"{count} {reason}" for reason, count in self.frozen.most_common()) or "nothing"
         result = "ok" if not self.broken else f"BROKEN: {', '.join(self.broken)}"
         before, after = (count / 1e6 for count in self.weights)
         return (
-            f"{self.name:18} {self.structures:4}  {self.members:6} -> {self.members - self.zeroed:<6} "
-            f"{before:6.1f}M -> {after:5.1f}M  {self.difference:.0e}  {self.spread:.0e}  "
-            f"{self.seconds:5.1f} s  {result:3} frozen: {why}"
+            *(self.name, self.structures, f"{self.members} -> {self.members - self.zeroed}"),
+            *(f"{before:.1f}M -> {after:.1f}M", f"{self.difference:.0e}", f"{self.spread:.0e}"),
+            *(f"{self.seconds:.1f}", result, why),
         )
 
 
@@ -147,13 +150,13 @@ def main(argv):
     unknown = sorted(set(argv[1:]) - set(model_names()))
     if unknown:
         raise app.UsageError(f"keras.applications has no {', '.join(unknown)}. Known: {', '.join(model_names())}")
-    print(f"{'model':16} structures  members          weights          diff   spread  seconds")
     broken = 0
-    for name in argv[1:] or model_names():
-        result = check(name, FLAGS.share, FLAGS.seed)
-        print(result, flush=True)
-        broken += bool(result.broken)
-        gc.collect()
+    with growing_table(TITLES, text=["result", "frozen"]) as add:
+        for name in argv[1:] or model_names():
+            result = check(name, FLAGS.share, FLAGS.seed)
+            add(*result.row())
+            broken += bool(result.broken)
+            gc.collect()
     if broken:
         sys.exit(f"check_applications: {broken} models break a law")
 

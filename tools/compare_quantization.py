@@ -1,6 +1,6 @@
 """TensorFlow Model Optimization beside post-training quantization, on compact models: size, worth and latency of files.
 
-    python tools/compare_quantization.py --output=runs/quantization
+    python -m tools.compare_quantization --output=runs/quantization
 
 A LeNet for the 5,000 digits and an LSTM language model for Python's help texts are trained sparsely and compacted. Then
 every row of their tables trains the same compact model further, on the same batches, and writes a TFLite file: float32,
@@ -12,14 +12,11 @@ It needs TensorFlow Model Optimization and tf_keras; tools/setup.sh installs the
 """
 
 import re
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 from absl import app, flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import tf_terngrad as tt
 from models.data import datasets

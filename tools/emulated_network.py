@@ -13,7 +13,6 @@ import itertools
 import json
 import os
 import pathlib
-import re
 import shutil
 import signal
 import socket
@@ -191,20 +190,6 @@ def queues(rate, delay):
 def burst_seconds(rate):
     """For how long a card of a rate (bits/s or None) may send at full speed after a pause."""
     return 0 if rate is None else max(BURST, 8 * SMALLEST_BURST / rate)
-
-
-def bits_per_second(text):
-    """A rate as tc writes it, "100mbit" or "1gbit", in bits a second; "unlimited": None.
-
-    Raises:
-        ValueError: It is written in another way; so is "mbps", which tc takes for bytes.
-    """
-    if text == "unlimited":
-        return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)([kmg])bit", text)
-    if not found or not float(found[1]):
-        raise ValueError(f"Expected a rate such as 100mbit, 1gbit or unlimited. Received: {text!r}")
-    return float(found[1]) * {"k": 1e3, "m": 1e6, "g": 1e9}[found[2]]
 
 
 def check_machine():

@@ -1,12 +1,12 @@
 """The ways to average gradients that tools/benchmark_network.py compares: functions of a list of gradients."""
 
-import grace
 import horovod.tensorflow as hvd
 import tensorflow as tf
 
 import tf_terngrad as tt
 from tf_terngrad.ternary.distributed.averager import Averager
 from tf_terngrad.ternary.distributed.settings import BUCKET_BYTES, Settings
+from tools import grace
 
 CLIP = 2.5
 SMALLEST = 1000  # the smallest gradient that is measured

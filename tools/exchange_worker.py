@@ -6,20 +6,17 @@ It writes a file of JSON: for every case and method, the seconds of each round a
 import json
 import os
 import pathlib
-import sys
 import time
 
+import horovod.tensorflow as hvd
 import keras
 import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
-
-import horovod.tensorflow as hvd
-from exchange_methods import EXCHANGES
-from model_sizes import elements
-from network_lab import own_traffic
+from tf_terngrad.cli.model_sizes import elements
+from tools.exchange_methods import EXCHANGES
+from tools.network_lab import own_traffic
 
 METHODS = flags.DEFINE_list("methods", [], "Names of EXCHANGES.")
 SIZES = flags.DEFINE_list("sizes", [], "Elements of the gradients.")

@@ -1,6 +1,6 @@
 """Runs a command as N Horovod workers, each on a host of its own, over links of a given rate: on this one machine.
 
-    python tools/network_lab.py --workers=4 --rate=100mbit -- python train.py --compression=terngrad --output=runs/slow
+    python -m tools.network_lab --workers=4 --rate=100mbit -- python train.py --compression=terngrad --output=runs/slow
 
 Needs root, Linux and iproute2. It prints what the workers say, and at the end the bytes that each of them sent and
 received, read from its network card. From Python:
@@ -23,7 +23,8 @@ import threading
 import time
 
 from absl import app, flags
-from emulated_network import CARD, SIGNALS, CannotEmulate, EmulatedNetwork, Traffic, bits_per_second
+
+from tools.emulated_network import CARD, SIGNALS, CannotEmulate, EmulatedNetwork, Traffic
 
 SECONDS_FOR_THE_OTHERS = 10  # after one worker has failed; they mostly wait for it in an exchange
 
@@ -96,7 +97,7 @@ class Lab(EmulatedNetwork):
             from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
             from horovod.runner.http.http_server import RendezvousServer
         except ImportError as error:
-            raise CannotEmulate(f"Horovod is not installed: run tools/build_horovod.py. ({error})") from error
+            raise CannotEmulate(f"Horovod is not installed: run python tools/build_horovod.py. ({error})") from error
         server = RendezvousServer()
         port = self.on_switch(server.start)
         hosts = ",".join(f"{self.host_address(rank)}:1" for rank in range(self.hosts))
@@ -168,7 +169,7 @@ def own_traffic(card=CARD):
         if name == card:
             counters = [int(number) for number in numbers.split()]
             return Traffic(sent=counters[8], received=counters[0], packets=counters[9])
-    raise CannotEmulate(f"There is no network card {card} here. Run this by tools/network_lab.py.")
+    raise CannotEmulate(f"There is no network card {card} here. Run this by tools.network_lab.")
 
 
 def _wait(runs, timeout):
@@ -205,6 +206,10 @@ def define_flags():
 
 def main(arguments):
     """Run the command, and print the bytes."""
+    # Workers import this module for their traffic, and should not wait for TensorFlow too.
+    from tf_terngrad.cli.rates import bits_per_second
+    from tf_terngrad.console import show_table
+
     options = flags.FLAGS
     command = arguments[1:]
     if not command:
@@ -215,10 +220,10 @@ def main(arguments):
             workers = lab.run(command, timeout=options.timeout, echo=True)
     except (CannotEmulate, WorkersFailed, ValueError, OSError) as error:
         sys.exit(f"network_lab: {error}")
-    print(f"{'worker':>6} {'seconds':>9} {'bytes sent':>14} {'bytes received':>14}")
-    for worker in workers:
-        sent, received = worker.traffic.sent, worker.traffic.received
-        print(f"{worker.rank:>6} {worker.seconds:>9.2f} {sent:>14,} {received:>14,}")
+    rows = [
+        (each.rank, f"{each.seconds:.2f}", f"{each.traffic.sent:,}", f"{each.traffic.received:,}") for each in workers
+    ]
+    show_table(["worker", "seconds", "bytes sent", "bytes received"], rows)
 
 
 if __name__ == "__main__":

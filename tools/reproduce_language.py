@@ -1,6 +1,6 @@
 """Language models that lose hidden units: LSTMs, GRUs and recurrent highway networks, beside the paper's tables.
 
-    python tools/reproduce_language.py --data_dir=DIR --network=lstm --output=runs/language
+    python -m tools.reproduce_language --data_dir=DIR --network=lstm --output=runs/language
 
 A dense network; sparse ones, which learn their structures in the first epochs, are compacted, and train on, some with
 the dense one as their teacher; and for the LSTM "direct designs", their sizes from scratch, trained alike: same epochs,
@@ -13,14 +13,11 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from matplotlib.figure import Figure
-from plot_style import INK, apply_style
 
 from models.data.text import load_text
 from models.experiments import language_rows
+from tf_terngrad.cli.plot_style import INK, apply_style
 
 NETWORK = flags.DEFINE_enum("network", "lstm", sorted(language_rows.RECIPES), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with a text's three files; None: the help that ships with Python.")
@@ -60,7 +57,7 @@ def draw(results, path) -> None:
     points = sorted((result.units[0], result.perplexity[1], result.row.strength) for result in results)
     axes.plot([width for width, _, _ in points], [perplexity for _, perplexity, _ in points], color=INK, marker="o")
     for width, perplexity, strength in points:
-        axes.annotate(f"λ {strength:g}", (width, perplexity), (6, 6), textcoords="offset points", color=INK)
+        axes.annotate(f"strength {strength:g}", (width, perplexity), (6, 6), textcoords="offset points", color=INK)
     axes.set_xlabel("hidden units")
     axes.set_ylabel("test perplexity")
     axes.margins(x=0.12, y=0.12)

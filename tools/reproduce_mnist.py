@@ -1,18 +1,15 @@
 """Structured sparsity on full MNIST, beside the tables of the paper: LeNet, the 784-500-300-10 network, and l1.
 
-    python tools/reproduce_mnist.py --data_dir=DIR --output=runs/mnist
+    python -m tools.reproduce_mnist --data_dir=DIR --output=runs/mnist
 
 Every row trains on the 60,000 images in two stages, for every seed: sparse training, then what is left further, taught
 by its dense twin beside the labels. The dense twins go through the same two stages, untaught, with nothing taken out.
 Checkpoints in the output folder are gone on with; the tables, in Markdown, are printed and kept there as results.md.
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from models.data import datasets
 from models.experiments import mnist_rows
@@ -23,7 +20,7 @@ SEEDS = flags.DEFINE_integer("seeds", 3, "How many seeds.", lower_bound=1)
 HELD_OUT = flags.DEFINE_integer(
     "held_out", 0, "Train without the last so many training images and measure on them: to choose strengths.", 0, 59_999
 )
-NETWORK = flags.DEFINE_enum("network", None, ["lenet", "mlp"], "Only this network.")
+NETWORK = flags.DEFINE_enum("network", None, sorted(mnist_rows.RECIPES), "Only this network.")
 
 
 def main(_):
@@ -31,7 +28,7 @@ def main(_):
     images = hold_out(datasets.load("mnist", DATA.value), HELD_OUT.value)
     folder = Path(OUTPUT.value)
     tables = []
-    for network in [NETWORK.value] if NETWORK.value else ["lenet", "mlp"]:
+    for network in [NETWORK.value] if NETWORK.value else mnist_rows.RECIPES:
         results = [
             mnist_rows.measure(
                 row, [mnist_rows.train(row, seed, images, folder) for seed in range(SEEDS.value)], images

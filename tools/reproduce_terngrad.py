@@ -1,7 +1,7 @@
 """Accuracy with ternary gradients, as in the paper: LeNet on MNIST with up to 64 workers, a small network on CIFAR-10.
 
-    python tools/reproduce_terngrad.py --recipe=lenet --data_dir=DIR --output=runs/terngrad
-    python tools/reproduce_terngrad.py --recipe=cifarnet --iterations=2000 --seeds=1 --data_dir=DIR
+    python -m tools.reproduce_terngrad --recipe=lenet --data_dir=DIR --output=runs/terngrad
+    python -m tools.reproduce_terngrad --recipe=cifarnet --iterations=2000 --seeds=1 --data_dir=DIR
 
 The workers are simulated in one process, with the codec that travels between real ones. Curves in the output folder
 are not trained again; the table, in Markdown, the picture of the curves, and histograms of ternary gradients are left
@@ -13,14 +13,11 @@ import sys
 from pathlib import Path
 
 from absl import app, flags
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 from matplotlib.figure import Figure
-from plot_style import INK, apply_style
 
 from models.data import datasets
 from models.experiments import terngrad_rows
+from tf_terngrad.cli.plot_style import INK, apply_style
 
 RECIPE = flags.DEFINE_enum("recipe", "lenet", sorted(terngrad_rows.RECIPES), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with mnist.npz or cifar10_jpeg.npz; without it, a download.")

@@ -1,1 +1,1 @@
-"""Data sets and texts that networks are trained on, and how images are augmented."""
+"""Data sets and texts that networks are trained on, and how images are augmented. No network is here."""

@@ -1,4 +1,4 @@
-"""Images seen differently: shifted, cropped, flipped."""
+"""Training images seen differently: shifted, cropped, flipped. Nothing here loads them: see `datasets`."""
 
 import numpy as np
 import tensorflow as tf

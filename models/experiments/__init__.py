@@ -1,1 +1,1 @@
-"""The rows of the result tables: networks with their recipes, one module a table."""
+"""The rows of the result tables, one module a table: how each network was trained for it. train.py has others."""

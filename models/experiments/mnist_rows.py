@@ -16,22 +16,42 @@ from tf_terngrad.costs import layer_costs
 from tf_terngrad.files import save_model
 from tf_terngrad.sparsity.learn.penalties import zero_small
 
-EPOCHS = {"lenet": (10, 60), "mlp": (20, 30)}
 LEARNING_RATE = 0.05
 BATCH_SIZE = 128
-# An input pixel that was shrunk to zero is pulled off it again by the next image that lights it.
-TOLERANCES = {"lenet": 0.0, "mlp": 1e-3}
 
-PAPER = {
-    "lenet": (
-        "paper, baseline | 0.9 | 20-50-500 | 100 %",
-        "paper, row 2 | 0.8 | 5-19 filters | conv1 25 %, conv2 7.6 %",
-        "paper, row 3 | 1.0 | 3-12 filters | conv1 15 %, conv2 3.6 %",
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What the rows of one network share.
+
+    Args:
+        epochs: of sparse training, and of further training.
+        paper: lines of the paper's table.
+        tolerance: weights up to this magnitude leave in between.
+    """
+
+    epochs: tuple[int, int]
+    paper: tuple[str, ...]
+    tolerance: float = 0.0
+
+
+RECIPES = {
+    "lenet": Recipe(
+        (10, 60),
+        (
+            "paper, baseline | 0.9 | 20-50-500 | 100 %",
+            "paper, row 2 | 0.8 | 5-19 filters | conv1 25 %, conv2 7.6 %",
+            "paper, row 3 | 1.0 | 3-12 filters | conv1 15 %, conv2 3.6 %",
+        ),
     ),
-    "mlp": (
-        "paper, baseline | 1.43 | 784-500-300-10 | 100 %",
-        "paper | 1.34 | 469-294-166-10 | 35 %",
-        "paper | 1.53 | 434-174-78-10 | 16 %",
+    "mlp": Recipe(
+        (20, 30),
+        (
+            "paper, baseline | 1.43 | 784-500-300-10 | 100 %",
+            "paper | 1.34 | 469-294-166-10 | 35 %",
+            "paper | 1.53 | 434-174-78-10 | 16 %",
+        ),
+        tolerance=1e-3,  # a pixel that was shrunk to zero is pulled off it again by the next image that lights it
     ),
 }
 
@@ -42,7 +62,7 @@ class Row:
 
     Args:
         name: of the row and of its folder.
-        network: "lenet" or "mlp".
+        network: a key of `RECIPES`.
         strengths: the group lasso's strength by kind or by name of a layer; empty: a dense twin.
         l1: the strength of a plain l1 penalty on every kernel, instead.
         taught: whether the second stage learns from the answers of the dense twin too.
@@ -111,9 +131,10 @@ def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
     keras.utils.set_random_seed(seed)
     model = NETWORKS[row.network](data[0][0].shape[1:], 10)
     row.penalize(model)
-    first, further = EPOCHS[row.network]
+    recipe = RECIPES[row.network]
+    first, further = recipe.epochs
     Trainer(folder, *data, BATCH_SIZE, seed, _momentum).fit(model, "sparse", first, LEARNING_RATE)
-    small = model if row.l1 else tt.compact(model, tolerance=TOLERANCES[row.network])
+    small = model if row.l1 else tt.compact(model, tolerance=recipe.tolerance)
     trainer = Trainer(folder, *data, BATCH_SIZE, seed, functools.partial(_adamw, decay=row.decay))
     trainer.fit(small, "further", further, row.learning_rate, teacher=teacher)
     save_model(small, final)
@@ -140,7 +161,7 @@ def table(network: str, results: list[Result], folder: Path) -> str:
         "| | error %, mean (each seed) | widths | multiply-adds | weights kept | not zero | TFLite bytes | TFLite ms |",
         "|---|---|---|---|---|---|---|---|",
     ]
-    for row in PAPER[network]:
+    for row in RECIPES[network].paper:
         name, error, widths, cost = (cell.strip() for cell in row.split("|"))
         lines.append(f"| *{name}* | {error} | {widths} | {cost} | | | | |")
     files = [folder / f"{result.row.name}.tflite" for result in results]

@@ -1,4 +1,4 @@
-"""A Keras 3 model as one of tf_keras, which is Keras 2: for tools that know no other."""
+"""A Keras 3 model as one of tf_keras, which is Keras 2: for tools that know no other. Not the codec's twin."""
 
 import inspect
 

@@ -1,19 +1,15 @@
-"""What train.py can train on: images to tell apart, or a text to foresee."""
+"""What train.py can train on: images to tell apart, or a text to foresee. The networks are in `models/`."""
 
 import types
 from pathlib import Path
 
 import keras
 
-from models import NETWORKS
+from models import IMAGES, NETWORKS, WORDS
 from models.data import datasets
 from models.data.text import load_text
-from models.lstm_lm import lstm_lm
-from models.rhn import rhn
 from models.training.language_trainer import LanguageTrainer, at_rest
 from models.training.trainer import Trainer
-
-LANGUAGE_MODELS = {"lstm_lm": lstm_lm, "rhn": rhn}
 
 OPTIMIZERS = {
     "sgd": keras.optimizers.SGD,
@@ -99,9 +95,9 @@ class Words:
         """The network, whose states are kept from batch to batch."""
         config = self._config
         units = tuple(map(int, config["units"]))
-        units = {"lstm_lm": units, "rhn": units[0]}[config["model"]]
+        network = NETWORKS[config["model"]]
         options = {"dropout": config["dropout"], "tied": config["tied"], "batch_size": trainer.rows, "stateful": True}
-        return LANGUAGE_MODELS[config["model"]](len(self._text.words), units, **options)
+        return network(len(self._text.words), units[0] if network.one_layer else units, **options)
 
     def score(self, trainer, model) -> float:
         """The perplexity of the test text."""
@@ -116,6 +112,14 @@ class Words:
         return f"a text of {counts[0]:,} words, {len(self._text.words):,} different ones, and tested on {counts[1]:,}"
 
 
+TASKS = {IMAGES: Images, WORDS: Words}
+
+
 def task_of(model: str) -> type:
     """The task that a network is for."""
-    return Words if model in LANGUAGE_MODELS else Images
+    return TASKS[NETWORKS[model].task]
+
+
+def defaults_of(model: str) -> dict:
+    """What a run has where nobody says otherwise: the network's recipe, and behind it the task's."""
+    return {**task_of(model).DEFAULTS, **NETWORKS[model].recipe}

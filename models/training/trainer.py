@@ -1,4 +1,4 @@
-"""Training on one data set, every stage resumable."""
+"""Training of image classifiers, every stage resumable. Language models have `language_trainer`."""
 
 import dataclasses
 import math

@@ -127,6 +127,11 @@ class ZeroSmallWeights(keras.callbacks.Callback):
     Example:
 
     ```python
+    hidden = keras.layers.Dense(20, activation="relu", kernel_regularizer=tt.regularizers.FilterLasso(1e-3))
+    model = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Flatten(), hidden, keras.layers.Dense(3, activation="softmax")]
+    )
+    model.compile("sgd", "sparse_categorical_crossentropy")
     model.fit(x, y, callbacks=[tt.callbacks.ZeroSmallWeights(1e-4)])
     ```
     """

@@ -18,6 +18,8 @@ from tf_terngrad.sparsity.structures import from_graph
 def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
     """Take out of a model what its outputs do not depend on; the rest is an ordinary, smaller Keras model.
 
+    Use it when training has made structures zero, and you want the smaller model that computes the same.
+
     A member of a structure leaves if nothing that matters reads it, or if it always emits the same constant and every
     reader can take that constant into its bias: f(x) = W x + b with x_i = v becomes f'(x') = W' x' + (b + v W_i). A
     term of a sum that is zero leaves with all its layers. The input model is not touched; names, inputs and outputs

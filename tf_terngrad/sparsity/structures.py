@@ -58,6 +58,8 @@ class Slice:
 class Structure:
     """Weight slices that leave together, for each of `size` members: filters, hidden units, inputs or a branch.
 
+    Use it when you want to see or zero single filters or units: `tt.structures` returns a list of these.
+
     A filter with its bias, its batch-norm scale and shift and every input slice that reads it is one member of the
     structure of its layer (coupled groups after SSL, Wen et al., NIPS 2016).
 
@@ -162,6 +164,8 @@ class Structures(list):
 
 def structures(model):
     """Find what can leave a model: follow its dimensions through every layer.
+
+    Use it when you want to know what can leave a model, and why the rest cannot, before you train.
 
     Args:
         model: a built Functional or Sequential `keras.Model`; nested and shared layers, many inputs and outputs are

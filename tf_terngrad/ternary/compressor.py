@@ -48,6 +48,8 @@ def _of_an_instance(method):
 class TernGrad:
     """Gradients travel as digits in [-L, L] and a scale, ternary by default; their average is the same everywhere.
 
+    Use it when several machines train one model and wait for the network: pass it wherever `compression=` is taken.
+
         clip:       f(g) = g where |g| <= c sigma, else sign(g) c sigma
         scale:      s = max |f(g)|, the largest of all workers
         ternarize:  digit = sign(g) (floor(x) + b),  x = L |f(g)| / s,  b ~ Bernoulli(x - floor(x))
@@ -253,6 +255,9 @@ class _Lazy(type):
 
 
 class Compression(metaclass=_Lazy):
-    """What can be passed as `compression=`: `none`, `fp16` (Horovod's own) and `terngrad` (with its defaults)."""
+    """What can be passed as `compression=`: `none`, `fp16` (Horovod's own) and `terngrad` (with its defaults).
+
+    Use it when an argument wants one of the ways that gradients can travel, as `compression=` does.
+    """
 
     terngrad = TernGrad()

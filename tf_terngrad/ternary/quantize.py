@@ -44,6 +44,8 @@ def scale(gradient, clip: float | None = 2.5, lengths=None) -> tuple[tf.Tensor, 
 def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
     """Round a gradient to digits at random, so that the digits times the scale have the clipped gradient as their mean.
 
+    Use it when you write an exchange of your own, or want to see what happens to a gradient.
+
         code = sign(g) (floor(x) + b),   x = L |f(g)| / s,   b ~ Bernoulli(x - floor(x))
 
     With L = 1, the digits are -1, 0 and 1, and b is 1 with probability |f(g)| / s. The random bits depend on the seed
@@ -84,6 +86,8 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
 def pack(codes, levels: int = 1) -> tf.Tensor:
     """Digits as bytes: five ternary digits each, 1.6 bits a digit.
 
+    Use it when digits are to be stored or sent: they take a twentieth of the bits of float32 numbers.
+
     Args:
         codes: integers in [-levels, levels], of any shape.
         levels: L.
@@ -106,6 +110,8 @@ def pack(codes, levels: int = 1) -> tf.Tensor:
 
 def unpack(wire, size, levels: int = 1) -> tf.Tensor:
     """The digits that `pack` made bytes of, int8 of shape (size,).
+
+    Use it when bytes that `pack` made have arrived and you want the digits back.
 
     Args:
         wire: uint8 of shape (bytes,).

@@ -15,7 +15,10 @@ from tf_terngrad.tflite.ports import structures_of
 
 
 class ConversionError(RuntimeError):
-    """TensorFlow Lite cannot express the model, or the file's outputs are not the model's. No file was written."""
+    """TensorFlow Lite cannot express the model, or the file's outputs are not the model's. No file was written.
+
+    Use it when a program should go on although a model cannot become a TFLite file: catch it.
+    """
 
 
 @contextlib.contextmanager

@@ -20,6 +20,8 @@ ROUNDS = 20
 class LatencyReport:
     """The latency of one TFLite file; `str()` gives a table. Times are milliseconds.
 
+    Use it when you want to read what `benchmark` measured: print it, or look at its fields.
+
     Attributes:
         path: Of the file, a string.
         threads: How many LiteRT might use.
@@ -69,6 +71,8 @@ class LatencyReport:
 @dataclasses.dataclass(frozen=True)
 class LatencyComparison:
     """The latencies of several files, measured in turns; `str()` gives a table.
+
+    Use it when you want to read what `compare_latency` measured: print it, or look at its fields.
 
     Attributes:
         reports: Tuple of `LatencyReport`.

@@ -7,6 +7,9 @@ import dataclasses
 class OutputCheck:
     """One output of the file beside the same output of the Keras model.
 
+    Use it when one output of a file differs, and you want to know by how much: a `ConversionReport` has one for
+    each.
+
     Attributes:
         name: Of the output.
         scale: max |Keras output| over the inputs checked.
@@ -46,6 +49,8 @@ class OutputCheck:
 @dataclasses.dataclass(frozen=True)
 class ConversionReport:
     """What `convert` wrote and how it compares with the Keras model; `str()` gives a table.
+
+    Use it when you want to read what `convert` found: print it, or look at its fields.
 
     Attributes:
         path: Of the file, a string.

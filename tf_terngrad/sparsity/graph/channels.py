@@ -10,7 +10,10 @@ from tf_terngrad.keras_internals import history, mask_of
 
 @dataclasses.dataclass(frozen=True)
 class Channels:
-    """The positions of one axis: the unit each belongs to, and the value it always has (NaN where it depends)."""
+    """The positions of one axis: the unit each belongs to, and the value it always has (NaN where it depends).
+
+    Use it when you write a rule: it is what the axes of a layer's inputs hold.
+    """
 
     units: np.ndarray
     values: np.ndarray

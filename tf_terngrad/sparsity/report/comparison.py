@@ -17,6 +17,8 @@ from tf_terngrad.sparsity.rules import rule_for
 def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None):
     """Compare a model with its compacted self, layer by layer.
 
+    Use it when you want to see, or show others, what compaction took out and what it gained.
+
     Layers are matched by name. The report keeps copies of the weights; training on does not change it.
 
     Args:

@@ -10,7 +10,10 @@ from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Scale(Rule):
-    """y = gamma * x, with a learnt number for each channel."""
+    """y = gamma * x, with a learnt number for each channel.
+
+    Use it when a layer of your own multiplies each channel by a learnt number.
+    """
 
     def axes(self, layer):
         return {"gamma": EACH}

@@ -21,6 +21,8 @@ from tf_terngrad.sparsity.rules.registry import multiply_adds, register_rule, ru
 class Cell(Rule):
     """How a cell ties its dimensions: what every step of a recurrent layer does.
 
+    Use it when you write the rule of a recurrent cell of your own: subclass it.
+
     `step` labels and reads the cell's weights like a layer's `follow`; `cell_config` is the configuration of the
     smaller cell. `RNN` and `Bidirectional` take any cell that has such a rule.
 
@@ -69,6 +71,8 @@ class Cell(Rule):
 
 class GatedCell(Cell):
     """Kernel (in, gates * units), recurrent kernel (units, gates * units), bias (gates * units) or a row for each.
+
+    Use it when a cell of your own has its gates side by side in its kernels, as LSTM and GRU have.
 
     Args:
         gates: how many.
@@ -169,6 +173,8 @@ class StackedCells(Cell):
 
 def silent_units(still, heard):
     """The largest set of units, among those that are `still`, that hear nothing from outside the set.
+
+    Use it when you write the rule of a cell: it tells which hidden units never change.
 
     Args:
         still: Boolean (units,), whether the candidate is zero as long as all states are.

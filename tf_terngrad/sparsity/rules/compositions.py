@@ -13,7 +13,10 @@ from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
 
 class NestedModel(Rule):
-    """A model used as a layer: its inside is followed once a call, with the same units in its weights."""
+    """A model used as a layer: its inside is followed once a call, with the same units in its weights.
+
+    Use it when a class of your own is a whole model that is used as a layer.
+    """
 
     expands = True
 

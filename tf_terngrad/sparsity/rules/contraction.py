@@ -12,7 +12,10 @@ from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Contraction(Rule):
-    """sum_i x[..., i] * y[..., i]: the channels of both leave together, where the product is zero."""
+    """sum_i x[..., i] * y[..., i]: the channels of both leave together, where the product is zero.
+
+    Use it when a layer of your own multiplies two tensors and sums over an axis.
+    """
 
     def follow(self, call):
         if len(call.inputs) < 2 or min(len(edge.shape) for edge in call.inputs) < 2:

@@ -14,7 +14,10 @@ from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Convolution(Rule):
-    """Kernel (*taps, in / groups, filters). Only without padding does a constant channel stay constant."""
+    """Kernel (*taps, in / groups, filters). Only without padding does a constant channel stay constant.
+
+    Use it when a layer of your own is a convolution whose kernel is laid out as Keras has it.
+    """
 
     kind = "filter"
 

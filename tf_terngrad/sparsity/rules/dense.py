@@ -14,7 +14,10 @@ from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Dense(Rule):
-    """y[..., o] = f(sum_i x[..., i] * kernel[i, o] + bias[o])."""
+    """y[..., o] = f(sum_i x[..., i] * kernel[i, o] + bias[o]).
+
+    Use it when a layer of your own is a matrix product, with or without a bias.
+    """
 
     def axes(self, layer):
         return {"kernel": PLAIN, "bias": BIAS}

@@ -20,7 +20,10 @@ _ACTIVATIONS = {
 
 
 class Elementwise(Rule):
-    """Any function of single elements, of one or of several tensors that broadcast: widths stay together."""
+    """Any function of single elements, of one or of several tensors that broadcast: widths stay together.
+
+    Use it when a layer of your own computes every element alone, as an activation does.
+    """
 
     def follow(self, call):
         if any(np.ndim(value) and np.size(value) > 1 for value in _constants(call)):
@@ -68,7 +71,10 @@ class Elementwise(Rule):
 
 
 class Passing(Elementwise):
-    """Layers that do nothing at inference: dropout, noise, identity."""
+    """Layers that do nothing at inference: dropout, noise, identity.
+
+    Use it when a layer of your own does nothing at inference.
+    """
 
     def follow(self, call):
         super().follow(call)

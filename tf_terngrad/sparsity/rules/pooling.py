@@ -8,7 +8,10 @@ from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Spatial(Rule):
-    """The channel axis passes; followed channels along a spatial axis freeze. `borders`: zeros are added around."""
+    """The channel axis passes; followed channels along a spatial axis freeze. `borders`: zeros are added around.
+
+    Use it when a layer of your own works within each channel, as pooling and padding do.
+    """
 
     def __init__(self, borders=False):
         self.borders = borders

@@ -14,7 +14,10 @@ from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
 
 class Recurrent(Rule):
-    """A cell at every step of an axis, from states that are zero or given."""
+    """A cell at every step of an axis, from states that are zero or given.
+
+    Use it when a layer of your own runs a cell at every step.
+    """
 
     kind = "hidden"
 

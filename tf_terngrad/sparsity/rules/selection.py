@@ -11,7 +11,10 @@ from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Concatenation(Rule):
-    """Side by side along one axis; an input of which nothing stays leaves with its layers."""
+    """Side by side along one axis; an input of which nothing stays leaves with its layers.
+
+    Use it when a layer of your own puts tensors side by side.
+    """
 
     def follow(self, call):
         rank = len(call.output.shape)

@@ -20,7 +20,10 @@ class Transposition(Rule):
 
 
 class Reshape(Rule):
-    """The elements in another shape: an axis may be split, merged with others, or both."""
+    """The elements in another shape: an axis may be split, merged with others, or both.
+
+    Use it when a layer of your own gives its elements another shape, in the same order.
+    """
 
     def follow(self, call):
         call.output.axes = reshape(call, call.inputs[0].shape, call.inputs[0].axes, call.output.shape)

@@ -8,6 +8,8 @@ from tf_terngrad.ternary import transport
 class ScheduleLearningRate(keras.callbacks.Callback):
     """Sets the learning rate to a multiple of the initial one, which depends on the epoch.
 
+    Use it when the learning rate should fall by epochs, as the papers on distributed training have it.
+
         rate = initial_lr * multiplier(epoch),   start_epoch <= epoch < end_epoch
 
     Args:
@@ -72,6 +74,8 @@ class ScheduleLearningRate(keras.callbacks.Callback):
 
 class WarmUpLearningRate(ScheduleLearningRate):
     """Raises the learning rate from that of one worker to that of N, in the first epochs, batch by batch.
+
+    Use it when many workers make the batch large, and training diverges at the start.
 
         rate = initial_lr / N * (1 + epoch (N - 1) / warmup_epochs),   at a batch's end
 

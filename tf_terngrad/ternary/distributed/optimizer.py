@@ -24,6 +24,8 @@ def DistributedOptimizer(
 ):
     """Make an optimizer average its gradients over the workers, before it clips and applies them.
 
+    Use it when `model.fit` runs on several workers: wrap the optimizer before `compile`.
+
         g = (1/N) sum_i g_i,   i = 1 .. N workers
 
     It is the same object, ready for `compile` and for loops of one's own. With gradient accumulation, one exchange

@@ -18,6 +18,8 @@ from tf_terngrad.ternary.quantize import check_integer
 def simulate(model, workers: int, compression=None, exclude=()):
     """Make `fit` train a model as so many workers would, each on its part of every batch.
 
+    Use it when you want to know, on one machine, what ternary gradients do to the accuracy of many workers.
+
         g = (1/N) sum_i Q(g_i),   g_i the gradient of the loss of the i-th part of the batch
 
     with Q what `compression` makes of it. All of Keras stays in use: losses, regularizers, metrics, callbacks, any

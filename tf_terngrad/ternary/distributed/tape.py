@@ -12,6 +12,8 @@ from tf_terngrad.ternary.distributed.settings import BUCKET_BYTES, Settings
 class DistributedGradientTape:
     """A `tf.GradientTape` whose `gradient` gives averages over the workers; in all else it is the tape.
 
+    Use it when you write the training loop yourself and several workers train.
+
         g = (1/N) sum_i g_i,   i = 1 .. N workers
 
     Args:

@@ -13,6 +13,8 @@ from tf_terngrad.ternary.distributed.averager import name_of
 def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None:
     """Give the variables of all workers the values that one of them has; eager.
 
+    Use it when all workers should begin with the same values, in a training loop of your own.
+
     Args:
         variables: variables of Keras or TensorFlow, of any types; as many, and of the same shapes, on all workers.
         root_rank: whose values.
@@ -47,6 +49,8 @@ def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None
 
 def check_replicas(variables, process_set=None) -> None:
     """Check that variables have the same values, bit by bit, on all workers; eager.
+
+    Use it when you want to be sure that the workers' models have not drifted apart.
 
     Args:
         variables: variables of Keras or TensorFlow, the same ones on all workers.

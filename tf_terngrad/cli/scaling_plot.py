@@ -1,7 +1,8 @@
-"""The picture of tools/worth_it.py: how training scales, a panel for each network and link."""
+"""The picture of `tf-terngrad worth-it`: how training scales, a panel for each network and link."""
 
 from matplotlib.figure import Figure
-from plot_style import INK, apply_style
+
+from tf_terngrad.cli.plot_style import INK, apply_style
 
 STYLES = {
     "float32": {"color": "#8a94a3", "linewidth": 1.8},

@@ -2,17 +2,19 @@
 
 import dataclasses
 
+import keras
+
 
 @dataclasses.dataclass(frozen=True)
 class Size:
     """A network in numbers.
 
     Attributes:
-        name: Of the network.
-        parameters: That are trained.
-        dense: How many of them are in fully connected or recurrent layers.
-        operations: To infer one example, multiplications and additions apart; None: not known.
-        batch: Examples of a step, as the papers have it.
+        name: of the network.
+        parameters: that are trained.
+        dense: how many of them are in fully connected or recurrent layers.
+        operations: to infer one example, multiplications and additions apart; None: not known.
+        batch: examples of a step, as the papers have it.
     """
 
     name: str
@@ -36,8 +38,6 @@ SIZES = {
 
 def size_of(model):
     """The `Size` of a Keras model, whose operations are not known."""
-    import keras  # it takes seconds to come, and most uses need none
-
     kinds = (keras.layers.Dense, keras.layers.EinsumDense, keras.layers.RNN, keras.layers.Bidirectional)
     dense = {
         id(weight): weight

@@ -1,23 +1,14 @@
-"""The command line that compacts a saved model: a smaller file and a comparison, or one sentence and no change."""
+"""`tf-terngrad compact`: a smaller file and a comparison, or one sentence and no change."""
 
-import os
-import subprocess
-import sys
+import errno
 
 import keras
 import numpy as np
 import pytest
-from absl import flags
-from absl.testing import flagsaver
 from keras import layers
-from tool_modules import TOOLS, load
 
 import tf_terngrad as tt
-
-
-@pytest.fixture(scope="module")
-def tool():
-    return load("compact")
+from tf_terngrad.cli import main
 
 
 @pytest.fixture
@@ -41,31 +32,26 @@ def named(model, name):
     return next(structure for structure in tt.structures(model) if structure.name == name)
 
 
-def run(tool, *arguments):
-    """Calls the tool as its command line would; returns the sentence of complaint, or None."""
-    with flagsaver.flagsaver():
-        try:
-            tool.main(flags.FLAGS(["compact", *arguments]))
-        except SystemExit as complaint:
-            return complaint.code
-    return None
+@pytest.fixture
+def run(folder, capsys):
+    """Calls the command in the user's folder; gives its exit code, what it printed and its complaint."""
+
+    def call(*arguments):
+        code = main(["compact", *arguments])
+        return code, *capsys.readouterr()
+
+    return call
 
 
 def units(path):
     return keras.models.load_model(path, compile=False).get_layer("hidden").units
 
 
-def test_as_a_user_types_it(folder):
-    command = [sys.executable, TOOLS / "compact.py", "model.keras", "small.keras", "--report=report.html"]
-    environment = {
-        "PYTHONPATH": str(TOOLS.parent),
-        "TF_CPP_MIN_LOG_LEVEL": "2",
-        "PATH": os.environ["PATH"],
-    }
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert "hidden" in done.stdout and "12 → 7" in done.stdout and "parameters" in done.stdout
-    assert "outputs on 8 random inputs differ by at most" in done.stdout
+def test_a_smaller_file_a_comparison_and_a_report(run, folder):
+    code, printed, _ = run("model.keras", "small.keras", "--report=report.html")
+    assert code == 0
+    assert "hidden" in printed and "12 → 7" in printed and "parameters" in printed
+    assert "outputs on 8 random inputs differ by at most" in printed
     assert units("small.keras") == 7 and units("model.keras") == 12
     assert "<svg" in (folder / "report.html").read_text() or "<img" in (folder / "report.html").read_text()
     x = np.random.default_rng(0).normal(size=(5, 6))
@@ -80,78 +66,93 @@ def test_as_a_user_types_it(folder):
     }
 
 
-def test_dry_run_prints_the_plan_and_writes_nothing(tool, folder, capsys):
+def test_dry_run_prints_the_plan_and_writes_nothing(run, folder):
     before = set(folder.iterdir())
-    assert run(tool, "model.keras", "--dry_run") is None
-    printed = capsys.readouterr().out
+    code, printed, _ = run("model.keras", "--dry-run")
+    assert code == 0
     assert "hidden" in printed and "12 -> 7" in printed
     assert set(folder.iterdir()) == before
 
 
-def test_flags_reach_compact(tool, folder):
-    assert run(tool, "model.keras", "multiple.keras", "--round_to=5") is None
+def test_options_reach_compact(run):
+    assert run("model.keras", "multiple.keras", "--round_to=5")[0] == 0
     assert units("multiple.keras") == 10
-    assert run(tool, "model.keras", "kept.keras", "--keep=hidden,pixels") is None
+    assert run("model.keras", "kept.keras", "--keep=hidden,pixels")[0] == 0
     assert units("kept.keras") == 12
 
 
-def test_a_tolerance_takes_more_and_the_difference_is_told(tool, folder, capsys):
-    assert run(tool, "model.keras", "none.keras", "--tolerance=1e3") is None
-    printed = capsys.readouterr().out
-    assert "warning: hidden: every channel is dead" in printed
+def test_a_tolerance_takes_more_and_the_difference_is_told(run):
+    code, printed, told = run("model.keras", "none.keras", "--tolerance=1e3")
+    assert code == 0 and "warning: hidden: every channel is dead" in told
     difference = float(printed.split("differ by at most ")[1].split(";")[0])
     assert units("none.keras") == 1 and difference > 0.01
 
 
-def test_overwrite_replaces(tool, folder):
-    assert "old.keras exists" in run(tool, "model.keras", "old.keras")
+def test_overwrite_replaces(run, folder):
+    assert "old.keras exists" in run("model.keras", "old.keras")[2]
     assert (folder / "old.keras").read_text() == "precious"
-    assert run(tool, "model.keras", "old.keras", "--overwrite") is None
+    assert run("model.keras", "old.keras", "--overwrite")[0] == 0
     assert units("old.keras") == 7
 
 
-def test_open_sizes_and_several_inputs(tool, folder, capsys):
+def test_open_sizes_and_several_inputs(run):
     image, number = keras.Input((None, None, 3), name="image"), keras.Input((4,), name="number")
     seen = layers.GlobalMaxPooling2D()(layers.Conv2D(5, 3, name="seen")(image))
     model = keras.Model([image, number], layers.Dense(2)(layers.Concatenate()([seen, number])))
     named(model, "seen").zero([1])
     model.save("two.keras")
-    assert run(tool, "two.keras", "small.keras") is None
-    assert "5 → 4" in capsys.readouterr().out
+    assert "5 → 4" in run("two.keras", "small.keras")[1]
 
 
-def test_a_failed_save_leaves_the_old_file(tool, folder, monkeypatch):
+def test_a_full_disk_leaves_the_old_file(run, folder, monkeypatch):
+    before = set(folder.iterdir())
+
     def fail(*_):
-        raise OSError("No space left on device")
+        raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(keras.Model, "save", fail)
-    assert run(tool, "model.keras", "old.keras", "--overwrite") == "compact: No space left on device"
+    code, _, complaint = run("model.keras", "old.keras", "--overwrite")
+    assert code == 1 and complaint.startswith("tf-terngrad compact: Cannot write old.keras: No space left on device.")
     assert (folder / "old.keras").read_text() == "precious"
-    assert not list(folder.glob(".compact-*"))
+    assert set(folder.iterdir()) == before
 
 
 REFUSED = {
-    "missing": (["none.keras", "small.keras"], "none.keras, which does not exist"),
+    "missing": (["none.keras", "small.keras"], "none.keras does not exist"),
     "truncated": (["cut.keras", "small.keras"], "cut.keras is not a whole .keras file"),
     "no model": (["old.keras", "small.keras"], "old.keras is not a whole .keras file"),
-    "negative tolerance": (["model.keras", "small.keras", "--tolerance=-1"], "Received: tolerance=-1.0"),
-    "NaN tolerance": (["model.keras", "small.keras", "--tolerance=nan"], "Received: tolerance=nan"),
-    "round_to": (["model.keras", "small.keras", "--round_to=0"], "Received: round_to=0"),
     "name": (["model.keras", "small.keras", "--keep=hiden"], "no layer or structure named 'hiden'"),
     "no folder": (["model.keras", "none/small.keras"], "Cannot write none/small.keras: there is no folder none"),
     "kind of file": (["model.keras", "small.h5"], "ends in .keras. Received: small.h5"),
     "its own source": (["model.keras", "./model.keras", "--overwrite"], "model.keras is read by this command"),
-    "a folder": (["model.keras", "folder.keras", "--overwrite"], "folder.keras exists"),
+    "a folder": (["model.keras", "folder.keras", "--overwrite"], "folder.keras exists and is a folder"),
     "report": (["model.keras", "small.keras", "--report=none/r.html"], "Cannot write none/r.html"),
-    "dry run": (["cut.keras", "--dry_run"], "cut.keras is not a whole .keras file"),
+    "dry run": (["cut.keras", "--dry-run"], "cut.keras is not a whole .keras file"),
 }
 
 
 @pytest.mark.parametrize("arguments, sentence", REFUSED.values(), ids=REFUSED)
-def test_mistakes_end_in_one_sentence_and_change_nothing(tool, folder, capsys, arguments, sentence):
+def test_mistakes_end_in_one_sentence_and_change_nothing(run, folder, arguments, sentence):
     (folder / "folder.keras").mkdir()
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}
-    complaint = run(tool, *arguments)
-    assert complaint.startswith("compact: ") and sentence in complaint and "\n" not in complaint
-    assert capsys.readouterr().out == ""
+    code, printed, complaint = run(*arguments)
+    assert code == 1 and printed == ""
+    assert complaint.startswith("tf-terngrad compact: ") and sentence in complaint and complaint.count("\n") == 1
     assert {path: path.stat().st_mtime_ns for path in folder.iterdir()} == before
+
+
+WRONG_USAGE = {
+    "negative tolerance": (["model.keras", "small.keras", "--tolerance=-1"], "at least 0. Received: -1"),
+    "NaN tolerance": (["model.keras", "small.keras", "--tolerance=nan"], "at least 0. Received: nan"),
+    "round_to": (["model.keras", "small.keras", "--round-to=0"], "at least 1. Received: 0"),
+    "no names": (["model.keras", "small.keras", "--keep=,"], "at least one name"),
+    "no target": (["model.keras"], "expected the file to write behind the model, or --dry-run"),
+}
+
+
+@pytest.mark.parametrize("arguments, sentence", WRONG_USAGE.values(), ids=WRONG_USAGE)
+def test_wrong_usage_is_another_exit_code(folder, capsys, arguments, sentence):
+    with pytest.raises(SystemExit) as stopped:
+        main(["compact", *arguments])
+    told = capsys.readouterr().err
+    assert stopped.value.code == 2 and told.startswith("usage: tf-terngrad compact") and sentence in told

@@ -1,4 +1,4 @@
-"""How the pictures of the tools look."""
+"""How the pictures of command lines look."""
 
 INK = "#44546a"
 

@@ -1,0 +1,58 @@
+"""The register of networks, with what each of them trains on and how. It holds no network itself."""
+
+import dataclasses
+from collections.abc import Callable, Mapping
+
+import keras
+
+IMAGES, WORDS = "images", "words"
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network and its recipe. Called, it builds the model.
+
+    Args:
+        build: of images, a function of `input_shape` and `classes`; of words, of `vocabulary`, `units` and further
+            options, as `models.lstm_lm` has them. Both give logits.
+        task: `IMAGES` or `WORDS`, what it trains on.
+        recipe: values of train.py's flags where nobody gives any; the others are those of the task.
+        one_layer: whether a network of words has one recurrent layer, and `units` is a number.
+    """
+
+    build: Callable[..., keras.Model]
+    task: str
+    recipe: Mapping = dataclasses.field(default_factory=dict)
+    one_layer: bool = False
+
+    def __call__(self, *args, **kwargs) -> keras.Model:
+        return self.build(*args, **kwargs)
+
+
+NETWORKS: dict[str, Network] = {}
+
+
+def network(task: str, **options) -> Callable:
+    """Register the function behind this decorator under its name; use it for each network in `models/`.
+
+    Args:
+        task: `IMAGES` or `WORDS`.
+        **options: further arguments of `Network`.
+
+    >>> @network(IMAGES, recipe={"epochs": 3})
+    ... def perceptron(input_shape=(28, 28, 1), classes=10):
+    ...     return keras.Sequential([keras.Input(input_shape), keras.layers.Flatten(), keras.layers.Dense(classes)])
+    >>> NETWORKS.pop("perceptron")(classes=7).output_shape
+    (None, 7)
+    """
+
+    def register(build):
+        NETWORKS[build.__name__] = Network(build, task, **options)
+        return build
+
+    return register
+
+
+def networks_of(task: str) -> dict[str, Network]:
+    """Those that train on images, or on words, by name."""
+    return {name: found for name, found in NETWORKS.items() if found.task == task}

@@ -1,0 +1,122 @@
+"""Print what can leave a saved model, what cannot, and why.
+
+A structure is a set of members, such as the filters of a layer, that can leave one by one with all weights that belong
+to them. Members whose weights are all zero cost nothing to take out.
+
+Examples:
+  tf-terngrad structures model.keras
+  tf-terngrad structures model.keras --custom=layers.py
+  tf-terngrad structures model.keras --json > model.json
+"""
+
+import json
+
+import numpy as np
+
+from tf_terngrad.cli.files import add_model_arguments, load_model
+from tf_terngrad.console import doing, show_table
+from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.structures import structures
+
+
+def add_arguments(parser) -> None:
+    """Add the model, and how to print."""
+    parser.add_argument("model", metavar="MODEL.keras", help="a saved Keras model; .h5 is read too")
+    parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    add_model_arguments(parser)
+
+
+def run(arguments) -> None:
+    """Load, look, print."""
+    model = load_model(arguments.model, arguments)
+    with doing("Following the model's dimensions"):
+        found = described(model)
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(arguments.model, found)
+
+
+def described(model) -> dict:
+    """What can leave a model and what cannot, in plain numbers and texts."""
+    found, costs = structures(model), multiply_adds(model)
+    return {
+        "parameters": model.count_params(),
+        "multiply_adds": total(costs.values()) if costs else None,
+        "open_sizes": any(None in tensor.shape[1:] for tensor in model.inputs),
+        "structures": [
+            {
+                "name": structure.name,
+                "kind": structure.kind,
+                "members": structure.size,
+                "zero": int(np.count_nonzero(structure.norms() == 0)),
+                "weights_each": weights_each(structure),
+                "multiply_adds": total(costs.get(path) for path in structure.born) if structure.born else None,
+                "layers": list(structure.layers),
+            }
+            for structure in found
+        ],
+        "frozen": [
+            {"name": frozen.name, "channels": frozen.size, "reasons": list(frozen.reasons)} for frozen in found.frozen
+        ],
+    }
+
+
+def show(name, found) -> None:
+    """Print tables of what can leave and what cannot."""
+    cost = f"{_count(found['multiply_adds'])} multiply-adds an example"
+    if found["open_sizes"] and found["multiply_adds"]:
+        cost += " (sizes that the inputs leave open count as 1)"
+    print(f"{name}: {found['parameters']:,} parameters, {cost}")
+    print("\nCan leave:" if found["structures"] else "\nNothing can leave.")
+    if found["structures"]:
+        show_table(
+            ["structure", "kind", "members", "of them zero", "weights each", "multiply-adds of the layer"],
+            [
+                (
+                    *(row["name"], row["kind"], row["members"], row["zero"]),
+                    *(f"{row['weights_each']:,}", _count(row["multiply_adds"], "")),
+                )
+                for row in found["structures"]
+            ],
+            text=["kind"],
+        )
+    if found["frozen"]:
+        print("\nCannot leave:")
+        rows = [(row["name"], row["channels"] or "all", "; ".join(row["reasons"])) for row in found["frozen"]]
+        show_table(["layer", "channels", "why"], rows, text=["why"])
+    print(f"\n{_advice(found)}")
+
+
+def multiply_adds(model) -> dict:
+    """Layer -> its multiply-adds, None where nobody knows; empty where open sizes cannot be 1."""
+    shapes = [[size or 1 for size in tensor.shape[1:]] for tensor in model.inputs]
+    try:
+        return {cost.path: cost.multiply_adds for cost in layer_costs(model, shapes)}
+    except ValueError:
+        return {}
+
+
+def weights_each(structure) -> int:
+    """How many numbers leave with one member."""
+    sizes = [np.prod(piece.variable.shape) // piece.variable.shape[piece.axis] for piece in structure.slices]
+    return int(sum(size * piece.indices.shape[1] for size, piece in zip(sizes, structure.slices, strict=True)))
+
+
+def total(counts):
+    """Their sum, or None if one is not known."""
+    counts = list(counts)
+    return None if None in counts else sum(counts)
+
+
+def _advice(found):
+    zero = sum(row["zero"] for row in found["structures"])
+    if zero:
+        return f"{zero:,} members are zero: tf-terngrad compact takes them out."
+    if found["structures"]:
+        return "No member is zero yet. Train with tt.sparsify(model, strength=...), then compact."
+    return "No layer is known to have members that can leave; see the reasons above."
+
+
+def _count(number, unknown="an unknown number of"):
+    return unknown if number is None else f"{number:,}"
