@@ -24,6 +24,7 @@ from worth_it_plot import plot
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1]))
 
 from tf_terngrad.ternary import cost
+from tf_terngrad.ternary.schedules import SCHEDULES
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("model", list(SIZES), f"Some of {', '.join(SIZES)}, or paths of .keras files.")
@@ -45,7 +46,7 @@ for name in ("step_ms", "teraflops"):
     flags.register_validator(name, lambda value: value is None or 0 < value < math.inf, "expected a number above 0")
 flags.register_validator("delay_us", lambda value: value is None or math.isfinite(value), "expected a finite number")
 
-METHODS = ("float32", "float16", *cost.SCHEDULES)
+METHODS = cost.FLOATS | SCHEDULES
 INFINIBAND = cost.Link(100e9, 2e-6)
 
 
@@ -78,7 +79,7 @@ def throughputs(size, compute, link, workers):
 
     def of(method, count):
         where = {"levels": FLAGS.levels, "link": link, "cores": FLAGS.cores}
-        return count / cost.step_seconds(method, compute, size.parameters, count, **where)
+        return count / cost.step_seconds(METHODS[method], compute, size.parameters, count, **where)
 
     return {method: [of(method, count) for count in workers] for method in METHODS}
 
@@ -94,7 +95,7 @@ def print_table(size, compute, name, workers, speeds):
     alone = speeds["float32"][0]
     efficiency = [100 * speed / (count * alone) for count, speed in zip(workers, speeds["float32"], strict=True)]
     print(f"{'float32 efficiency %':>22}" + "".join(f"{value:>8.0f}" for value in efficiency))
-    for method in METHODS[1:]:
+    for method in list(METHODS)[1:]:
         ratios = [ours / theirs for ours, theirs in zip(speeds[method], speeds["float32"], strict=True)]
         print(f"{method + ' / float32':>22}" + "".join(f"{ratio:>8.2f}" for ratio in ratios))
 

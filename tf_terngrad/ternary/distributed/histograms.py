@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_terngrad.checks import integer
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed.averager import name_of
@@ -54,9 +55,8 @@ class GradientHistograms(keras.callbacks.Callback):
         self._settings = Settings(TernGrad() if compression is None else compression)
         if not self._settings.ternary:
             raise TypeError(f"Expected a TernGrad, such as TernGrad(clip=2.5). Received: compression={compression!r}")
-        for name, count in {"workers": workers, "every": every}.items():
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"Expected a number of at least 1. Received: {name}={count!r}")
+        workers = integer(workers, "workers", "GradientHistograms", 1)
+        every = integer(every, "every", "GradientHistograms", 1)
         if len(x) == 0 or len(x) % workers:
             raise ValueError(f"Expected a multiple of {workers} examples, one share a worker. Received: {len(x)}")
         self._batch = (x, y)

@@ -2,7 +2,8 @@
 
 import keras
 
-from tf_terngrad.ternary import transport
+from tf_terngrad.checks import positive
+from tf_terngrad.ternary.transport import transport_of
 
 
 class ScheduleLearningRate(keras.callbacks.Callback):
@@ -93,12 +94,11 @@ class WarmUpLearningRate(ScheduleLearningRate):
     """
 
     def __init__(self, initial_lr, warmup_epochs=5, steps_per_epoch=None):
-        if not warmup_epochs > 0:
-            raise ValueError(f"Expected a positive number of epochs. Received: warmup_epochs={warmup_epochs!r}")
+        warmup_epochs = positive(warmup_epochs, "warmup_epochs", "WarmUpLearningRate")
         super().__init__(initial_lr, self._factor, 0, warmup_epochs, staircase=False, steps_per_epoch=steps_per_epoch)
         self.warmup_epochs = warmup_epochs
 
     def _factor(self, epoch):
-        workers = transport.initialized().size()
+        workers = len(transport_of().ready().ranks())
         done = min((epoch + 1 / self.steps_per_epoch) / self.warmup_epochs, 1)
         return (1 + done * (workers - 1)) / workers

@@ -6,13 +6,13 @@ import math
 import keras
 import tensorflow as tf
 
-from tf_terngrad.checks import expect
+from tf_terngrad.checks import expect, integer
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.distributed.settings import Settings
 from tf_terngrad.ternary.exchange import NAME, for_rows, random_key
 from tf_terngrad.ternary.partition import bucket_lengths
-from tf_terngrad.ternary.quantize import check_integer
+from tf_terngrad.ternary.state import ExchangeState
 
 
 def simulate(model, workers: int, compression=None, exclude=()):
@@ -52,7 +52,7 @@ def simulate(model, workers: int, compression=None, exclude=()):
         raise TypeError(f"Expected a keras.Model. Received: {model!r}")
     if not model.built or not model.compiled:
         raise ValueError(f"Model {model.name!r} is not built and compiled. Give it an input and call compile first.")
-    workers = check_integer(workers, "workers", 1)
+    workers = integer(workers, "workers", "simulate", 1)
     settings = Settings(compression, exclude=exclude)
     if settings.wire(tf.float32) != tf.float32:
         raise ValueError(
@@ -72,12 +72,16 @@ class Simulation:
         model: what they train.
         workers: how many.
         settings: `Settings`, how gradients travel.
+
+    Attributes:
+        state: `ExchangeState`, of the random bits. It counts from 0, whatever else the process has made.
     """
 
     def __init__(self, model, workers, settings):
         self.model = model
         self.workers = workers
         self.settings = settings
+        self.state = ExchangeState(first=0)
         self._of_rows = set()
 
     def train_step(self, data):
@@ -112,8 +116,7 @@ class Simulation:
             else:
                 together.setdefault((gradient.dtype, compression), []).append(position)
         for (_, compression), positions in together.items():
-            step = self.settings.compression.next_step()
-            means = average([gradients[position] for position in positions], compression, step)
+            means = average([gradients[position] for position in positions], compression, self.state.next_step())
             for position, mean in zip(positions, means, strict=True):
                 results[position] = mean
         return results
@@ -150,6 +153,12 @@ class Simulation:
                 metric.update_state(loss, sample_weight=tf.shape(keras.tree.flatten(x)[0])[0])
         self.model.compute_metrics(x, y, predictions, sample_weight)
         return tape.gradient(scaled, [variable.value for variable in variables])
+
+
+def simulation_of(model):
+    """The `Simulation` that trains a model; None: none does."""
+    step = getattr(model, "train_step", None)
+    return step.__self__ if isinstance(getattr(step, "__self__", None), Simulation) else None
 
 
 def _dense(gradient, variable):
