@@ -3,11 +3,11 @@
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
+import patience
 import psutil
 import pytest
 from workers import run_workers
@@ -35,17 +35,15 @@ def worker(run, rank):
 
 def test_a_killed_worker_ends_the_run_by_name_and_resume_ends_it_in_a_compact_file(tmp_path):
     run = start(*SPARSE, "--epochs=6", "--output=run", cwd=tmp_path)
-    while not (tmp_path / "run/checkpoints/model.npz").exists():
-        assert run.poll() is None, run.communicate()[0]
-        time.sleep(0.1)
+    patience.wait_until((tmp_path / "run/checkpoints/model.npz").exists, run)
     worker(run, 1).kill()
-    printed, _ = run.communicate(timeout=60)
+    printed = patience.finish(run).stdout
     assert run.returncode != 0
     assert "Process 1 exit" in printed or "process 1" in printed.lower(), printed
     assert not (tmp_path / "run/model.keras").exists()
 
     resumed = start(*SPARSE, "--epochs=6", "--output=run", "--resume", cwd=tmp_path)
-    printed, _ = resumed.communicate(timeout=400)
+    printed = patience.finish(resumed).stdout
     assert resumed.returncode == 0, printed
     assert "done before" in printed
     assert "[1]<stdout>" not in printed, "one worker is to print, not all"
@@ -59,7 +57,7 @@ def test_a_killed_worker_ends_the_run_by_name_and_resume_ends_it_in_a_compact_fi
 def test_a_bad_folder_ends_all_workers_with_one_message(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.txt").write_text("mine")
-    printed, _ = (run := start(*SPARSE, "--output=run", cwd=tmp_path)).communicate(timeout=120)
+    printed = patience.finish(run := start(*SPARSE, "--output=run", cwd=tmp_path)).stdout
     assert run.returncode != 0
     assert printed.count("files that are no run") == 1
 

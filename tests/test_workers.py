@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
 import horovod.tensorflow as hvd
 import numpy as np
+import patience
 import psutil
 import pytest
 from workers import WorkersFailed, run_workers
@@ -78,7 +78,7 @@ def test_no_worker_survives_a_killed_test_run():
     program = "import os, workers; print(*workers.run_workers(os.getpid), flush=True); os.kill(os.getpid(), 9)"
     with tempfile.TemporaryDirectory() as folder:  # for what a killed process cannot clear away
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": folder}
-        done = subprocess.run([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, timeout=600)
+        done = patience.run([sys.executable, "-c", program], env=env)
     assert done.returncode == -signal.SIGKILL
     identifiers = [int(identifier) for identifier in done.stdout.split()]
     assert len(identifiers) == 2
