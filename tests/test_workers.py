@@ -55,6 +55,19 @@ def wait_for_one_that_raises():
     total_of(np.ones(2))
 
 
+def wait_for_one_that_sleeps():
+    if hvd.rank() == 1:
+        time.sleep(600)
+    total_of(np.ones(2))
+
+
+def test_workers_that_hang_are_told_from_those_that_work():
+    """The one in Horovod's exchange asks for the other all the time; that is no sign of life."""
+    with pytest.raises(WorkersFailed, match="2 s without a sign of life") as failed:
+        run_workers(wait_for_one_that_sleeps, silence=2)
+    assert str(failed.value).count("did not return") == 2
+
+
 def leave():
     if hvd.rank() == 0:
         os._exit(7)
