@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import virtual_workers
+from exchanges import SHAPES, averages, gradients
 
 import tf_terngrad.ternary.exchange as exchange
 from tf_terngrad.ternary import partition
@@ -14,7 +15,6 @@ from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.layout import digits_per_byte
 from tf_terngrad.ternary.schedules import SCHEDULES
 
-SHAPES = [(300, 20), (7,), (0,), (3, 1111)]
 SETTINGS = {
     "words": TernGrad(schedule="words"),
     "bytes": TernGrad(schedule="bytes"),
@@ -26,17 +26,6 @@ SETTINGS = {
     "buckets": TernGrad(schedule="words", bucket_size=100),
     "many buckets": TernGrad(schedule="bytes", levels=2, bucket_size=1000, share_scales=False),
 }
-
-
-def gradients(worker, dtype="float32"):
-    rng = np.random.default_rng(worker)
-    return [tf.constant(rng.normal(size=shape) * 10.0**i, dtype) for i, shape in enumerate(SHAPES)]
-
-
-def averages(workers, settings, of=gradients, step=5):
-    return virtual_workers.run(
-        workers, lambda network: exchange.average(of(int(network.rank())), settings, network, step)
-    )
 
 
 @pytest.fixture(params=SETTINGS.values(), ids=SETTINGS.keys())

@@ -8,14 +8,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import virtual_workers
+from exchanges import averages, gradients
 from small_training import classification
 
 import tf_terngrad as tt
 from tf_terngrad.ternary import exchange
 from tf_terngrad.ternary.cost import Link
 from tf_terngrad.ternary.schedules import AUTOMATIC, SCHEDULES, choose, schedule_of
-
-SHAPES = [(300, 20), (7,), (0,), (3, 1111)]
 
 
 class Sums(tt.Schedule):
@@ -45,17 +44,6 @@ def schedule(request):
 def registered():
     yield tt.register_schedule(SUMS)
     del SCHEDULES[SUMS.name]
-
-
-def gradients(worker, dtype="float32"):
-    rng = np.random.default_rng(worker)
-    return [tf.constant(rng.normal(size=shape) * 10.0**i, dtype) for i, shape in enumerate(SHAPES)]
-
-
-def averages(workers, settings, of=gradients, step=5):
-    return virtual_workers.run(
-        workers, lambda network: exchange.average(of(int(network.rank())), settings, network, step)
-    )
 
 
 @pytest.mark.parametrize("workers", [1, 2, 5])

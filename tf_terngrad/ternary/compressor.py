@@ -40,6 +40,8 @@ class TernGrad:
         ternarize:  digit = sign(g) (floor(x) + b),  x = L |f(g)| / s,  b ~ Bernoulli(x - floor(x))
         average:    s / (L N) times the sum of the N workers' digits
 
+    Use it when gradients take longer to travel between your machines than to compute.
+
     Give it to anything of Horovod's that takes `compression=`, or to `tf_terngrad.distributed`. Op Average or Sum, with
     any prescale and postscale; Adasum and others are refused, for digits can only be added. What is no tensor of
     floats, or smaller than `smallest`, travels as it is. Of `tf.IndexedSlices`, rows of one index are merged, and each

@@ -44,6 +44,8 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
 
         code = sign(g) (floor(x) + b),   x = L |f(g)| / s,   b ~ Bernoulli(x - floor(x))
 
+    Use it when you send gradients in a way of your own; `TernGrad` does all of it for Horovod.
+
     With L = 1, the digits are -1, 0 and 1, and b is 1 with probability |f(g)| / s. The random bits depend on the seed
     and an element's position alone: distinct seeds give independent digits.
 
@@ -83,6 +85,8 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
 def pack(codes, levels: int = 1) -> tf.Tensor:
     """Digits as bytes: five ternary digits each, 1.6 bits a digit.
 
+    Use it when you send or store digits that `ternarize` gave.
+
     Args:
         codes: integers in [-levels, levels], of any shape.
         levels: L.
@@ -105,6 +109,8 @@ def pack(codes, levels: int = 1) -> tf.Tensor:
 
 def unpack(wire, size, levels: int = 1) -> tf.Tensor:
     """The digits that `pack` made bytes of, int8 of shape (size,).
+
+    Use it when you have got bytes of another worker, and know how many digits they hold.
 
     Args:
         wire: uint8 of shape (bytes,).

@@ -25,6 +25,8 @@ __all__ = [
 class BroadcastVariables(keras.callbacks.Callback):
     """Before the first batch, all workers get the state of one: what was loaded, or drawn at random, is one model then.
 
+    Use it when `fit` trains on several workers: always.
+
     That is all of the model's variables (weights, BatchNorm statistics, the states of seed generators), all of the
     optimizer's (moments, iterations, learning rate), and how far the random bits of its exchanges are.
 
@@ -76,6 +78,8 @@ class BroadcastVariables(keras.callbacks.Callback):
 class AverageMetrics(keras.callbacks.Callback):
     """At the end of an epoch, its logs become the averages over the workers: loss, metrics, and those of validation.
 
+    Use it when logs, checkpoints or early stopping shall look at the data of all workers.
+
     Put it before the callbacks that should see the averages: checkpoints, early stopping, schedules. All workers decide
     the same then.
 
@@ -110,6 +114,8 @@ class AverageMetrics(keras.callbacks.Callback):
 
 class CheckReplicas(keras.callbacks.Callback):
     """Every so many batches, checks that all workers have the same trainable weights, bit by bit; ends training if not.
+
+    Use it when you want a training that falls apart to end at once.
 
     What a check costs: a checksum of all weights, and an exchange of four bytes a variable.
 

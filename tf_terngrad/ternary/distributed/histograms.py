@@ -21,6 +21,8 @@ _INK, _BAR = "#44546a", "#14539a"
 class GradientHistograms(keras.callbacks.Callback):
     """Histograms of gradients as they are, clipped, ternary and averaged: before training, and behind every k-th epoch.
 
+    Use it when you want to see what clipping and rounding do to the gradients of your model.
+
     The batch is shared out among so many simulated workers; nothing is exchanged, and nothing of the model changes. The
     first three columns show the first worker's gradient, the last one what all workers get.
 

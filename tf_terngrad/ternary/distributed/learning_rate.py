@@ -11,6 +11,8 @@ class ScheduleLearningRate(keras.callbacks.Callback):
 
         rate = initial_lr * multiplier(epoch),   start_epoch <= epoch < end_epoch
 
+    Use it when the rate shall fall by epochs, and stay a number that other callbacks may set.
+
     Args:
         initial_lr: the rate for all workers together; usually N times that of one.
         multiplier: a function of the epoch; or a number m, which stands for m^(epoch - start_epoch).
@@ -75,6 +77,8 @@ class WarmUpLearningRate(ScheduleLearningRate):
     """Raises the learning rate from that of one worker to that of N, in the first epochs, batch by batch.
 
         rate = initial_lr / N * (1 + epoch (N - 1) / warmup_epochs),   at a batch's end
+
+    Use it when N workers train with N times the learning rate of one, which is too much for the first steps.
 
     Args:
         initial_lr: the rate after warming up; usually N times that of one worker.

@@ -23,6 +23,8 @@ def DistributedOptimizer(
 
         g = (1/N) sum_i g_i,   i = 1 .. N workers
 
+    Use it when `fit`, or a loop of your own, trains one model on several workers.
+
     It is the same object, ready for `compile` and for loops of one's own. With gradient accumulation, one exchange
     serves the whole window. `keras.optimizers.LossScaleOptimizer` may be around it, and `compile` may put it there.
     What is made from its configuration is an ordinary optimizer, that of a loaded model too: make it distributed again.

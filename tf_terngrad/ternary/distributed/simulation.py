@@ -20,10 +20,12 @@ def simulate(model, workers: int, compression=None, exclude=()):
 
         g = (1/N) sum_i Q(g_i),   g_i the gradient of the loss of the i-th part of the batch
 
-    with Q what `compression` makes of it. All of Keras stays in use: losses, regularizers, metrics, callbacks, any
-    optimizer. What the layers keep for themselves, as BatchNormalization its statistics, sees the parts one after the
-    other; a strength that `sparsify` sets by a ratio is that of the first part alone, where workers have the mean. One
-    worker is the machine: N of them take N times the work of a codec and of small batches.
+    Use it when you want to know what ternary gradients do to the accuracy of your model, before you rent machines.
+
+    Q is what `compression` makes of a gradient. All of Keras stays in use: losses, regularizers, metrics, callbacks,
+    any optimizer. What the layers keep for themselves, as BatchNormalization its statistics, sees the parts one after
+    the other; a strength that `sparsify` sets by a ratio is that of the first part alone, where workers have the mean.
+    One worker is the machine: N of them take N times the work of a codec and of small batches.
 
     Args:
         model: a built and compiled `keras.Model`.

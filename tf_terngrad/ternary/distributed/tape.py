@@ -14,6 +14,8 @@ class DistributedGradientTape:
 
         g = (1/N) sum_i g_i,   i = 1 .. N workers
 
+    Use it when a loop of your own needs the averages themselves, before an ordinary optimizer applies them.
+
     Args:
         tape: a `tf.GradientTape`.
         compression: None, `Compression.none`, `Compression.fp16`, or a `TernGrad`.

@@ -14,6 +14,8 @@ from tf_terngrad.ternary.transport import transport_of
 def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None:
     """Give the variables of all workers the values that one of them has; eager.
 
+    Use it when a loop of your own begins, so that all workers begin with one model.
+
     Args:
         variables: variables of Keras or TensorFlow, of any types; as many, and of the same shapes, on all workers.
         root_rank: whose values.
@@ -48,6 +50,8 @@ def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None
 
 def check_replicas(variables, process_set=None) -> None:
     """Check that variables have the same values, bit by bit, on all workers; eager.
+
+    Use it when you want to be sure that the workers still train one model.
 
     Args:
         variables: variables of Keras or TensorFlow, the same ones on all workers.
