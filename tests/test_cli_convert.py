@@ -96,3 +96,9 @@ def test_mistakes_end_in_one_sentence(run, folder, command, arguments, sentence)
     assert code == 1 and printed == ""
     assert complaint.startswith(f"tf-terngrad {command}: ") and sentence in complaint
     assert not list(folder.glob("*n.tflite*"))
+
+
+def test_a_mode_that_needs_calibration_asks_for_it(folder, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        main(["convert", str(folder / "m.keras"), str(folder / "n.tflite"), "--quantize=int8"])
+    assert "--quantize=int8 needs --calibration=FILE.npz" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import virtual_workers
 
 from tf_terngrad.ternary.compressor import Compression, TernGrad
 from tf_terngrad.ternary.distributed import gradients
-from tf_terngrad.ternary.distributed.settings import Settings
+from tf_terngrad.ternary.distributed.settings import Route, Settings
 
 EXACT = TernGrad(clip=None, smallest=10)  # digits stand for gradients of -s, 0 and s as they are
 SHAPES = {"first/kernel": (30, 4), "first/bias": (4,), "frozen": None, "last/kernel": (4, 25), "last/bias": (25,)}
@@ -29,7 +29,7 @@ def ternary_gradients(worker, dtype="float32"):
 
 def averages(workers, settings, of=ternary_gradients, names=tuple(SHAPES)):
     def average(network):
-        return gradients.average(of(int(network.rank())), names, settings, network)
+        return gradients.average(of(int(network.rank())), names, settings, network, 1)
 
     return virtual_workers.run(workers, average)
 
@@ -43,9 +43,9 @@ def expected(workers, op="average", of=ternary_gradients):
 
 @pytest.mark.parametrize("op", ["average", "sum"])
 @pytest.mark.parametrize("compression", [None, EXACT, TernGrad(clip=None, share_scales=False, smallest=1)])
-@pytest.mark.parametrize("bucket_bytes", [1, 500, 2**20])
-def test_every_worker_gets_what_numpy_gets(op, compression, bucket_bytes):
-    for result in averages(3, Settings(compression, op, bucket_bytes=bucket_bytes)):
+@pytest.mark.parametrize("fusion_bytes", [1, 500, 2**20])
+def test_every_worker_gets_what_numpy_gets(op, compression, fusion_bytes):
+    for result in averages(3, Settings(compression, op, fusion_bytes=fusion_bytes)):
         for value, should, given in zip(result, expected(3, op), ternary_gradients(0), strict=True):
             if should is None:
                 assert value is None
@@ -96,13 +96,13 @@ class Recorder:
 def exchanged(settings, of=ternary_gradients, names=tuple(SHAPES)):
     def average(network):
         recorder = Recorder(network)
-        gradients.average(of(int(network.rank())), names, settings, recorder)
+        gradients.average(of(int(network.rank())), names, settings, recorder, 1)
         return recorder.exchanged
 
     return virtual_workers.run(2, average)[0]
 
 
-def test_what_fits_into_a_bucket_is_one_exchange():
+def test_what_fits_into_a_fusion_is_one_exchange():
     floats = 30 * 4 + 4 + 4 * 25 + 25
     assert exchanged(Settings()) == [("gradients.0.floats", "float32", floats)]
     bytes_of_digits = [item for item in exchanged(Settings(EXACT)) if item[1] == "uint8"]
@@ -111,8 +111,8 @@ def test_what_fits_into_a_bucket_is_one_exchange():
     assert ("gradients.1.floats", "float32", 4) in exchanged(Settings(EXACT))
 
 
-def test_a_small_bucket_begins_with_the_last_layer():
-    sizes = [size for _, _, size in exchanged(Settings(bucket_bytes=4 * 125))]
+def test_a_small_fusion_begins_with_the_last_layer():
+    sizes = [size for _, _, size in exchanged(Settings(fusion_bytes=4 * 125))]
     assert sizes == [125, 124]
 
 
@@ -120,7 +120,7 @@ def test_all_digits_of_a_step_share_their_scales_by_one_exchange():
     def of(worker):
         return [*ternary_gradients(worker), *ternary_gradients(worker, "float64"), rows_of(worker, [worker, 5])]
 
-    found = exchanged(Settings(EXACT, bucket_bytes=1), of, [*SHAPES, *SHAPES, "embeddings"])
+    found = exchanged(Settings(EXACT, fusion_bytes=1), of, [*SHAPES, *SHAPES, "embeddings"])
     digits = [name for name, *_ in found if name.endswith("bytes")]
     assert digits == [f"gradients.{number}.bytes" for number in (0, 1, 2, 4, 5, 6, 8)]
     # of the rows of both workers and of six tensors, and of each bucket twice a mark of two floats
@@ -146,20 +146,20 @@ def test_float16_halves_the_bytes():
     st.integers(1, 400),
     st.sampled_from(["", "1*", "*"]),
 )
-def test_each_gradient_is_in_one_bucket_that_is_not_too_large(sizes, bucket_bytes, pattern):
+def test_each_gradient_is_in_one_fusion_that_is_not_too_large(sizes, fusion_bytes, pattern):
     values = [None if size is None else tf.zeros(size[:1], size[1]) for size in sizes]
     names = [str(position) for position in range(len(values))]
-    found = gradients.buckets(values, names, Settings(EXACT, exclude=[pattern], bucket_bytes=bucket_bytes))
-    positions = [position for bucket in found for position in bucket.positions]
+    found = gradients.fusions(values, names, Settings(EXACT, exclude=[pattern], fusion_bytes=fusion_bytes))
+    positions = [position for fusion in found for position in fusion.positions]
     assert sorted(positions) == [position for position, value in enumerate(values) if value is not None]
-    for bucket in found:
-        assert bucket.positions == sorted(bucket.positions, reverse=True)
-        assert len({values[position].dtype for position in bucket.positions}) == 1
-        size = sum(int(tf.size(values[position])) * values[position].dtype.size for position in bucket.positions)
-        assert size <= bucket_bytes or len(bucket.positions) == 1
-        for position in bucket.positions:
+    for fusion in found:
+        assert fusion.positions == sorted(fusion.positions, reverse=True)
+        assert len({values[position].dtype for position in fusion.positions}) == 1
+        size = sum(int(tf.size(values[position])) * values[position].dtype.size for position in fusion.positions)
+        assert size <= fusion_bytes or len(fusion.positions) == 1
+        for position in fusion.positions:
             digits = not fnmatch.fnmatchcase(names[position], pattern) and int(tf.size(values[position])) >= 10
-            assert bucket.route == ("digits" if digits else "floats")
+            assert fusion.route == Route(digits)
 
 
 def rows_of(worker, indices, dtype=tf.int64):
@@ -235,8 +235,8 @@ def test_compression_of_another_kind_is_refused(wrong):
         ({"op": "adasum"}, ValueError, "op='adasum'"),
         ({"exclude": "*/bias"}, TypeError, "exclude="),
         ({"exclude": [3]}, TypeError, "exclude="),
-        ({"bucket_bytes": 0}, ValueError, "bucket_bytes=0"),
-        ({"bucket_bytes": 1e6}, TypeError, "bucket_bytes="),
+        ({"fusion_bytes": 0}, ValueError, "fusion_bytes=0"),
+        ({"fusion_bytes": 1e6}, TypeError, "fusion_bytes="),
     ],
 )
 def test_arguments_out_of_range_are_refused(arguments, error, message):

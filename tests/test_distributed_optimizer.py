@@ -7,9 +7,9 @@ from distributed_training import BATCH, STEPS, differ, joint_batches, mine_of_al
 from workers import run_workers
 
 import tf_terngrad as tt
-from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed import DistributedOptimizer, callbacks
+from tf_terngrad.ternary.horovod import HorovodTransport
 
 OPTIMIZERS = {
     "momentum": lambda: keras.optimizers.SGD(0.1, momentum=0.9, nesterov=True),
@@ -101,17 +101,17 @@ def test_half_precision_skips_a_step_on_all_workers_if_one_has_no_finite_gradien
 def test_a_window_of_accumulation_costs_one_exchange():
     def exchanges(optimizer):
         count = [0]
-        original = transport.HorovodTransport.total
+        original = HorovodTransport.total
 
         def counted(self, tensor, name):
             count[0] += 1
             return original(self, tensor, name)
 
-        transport.HorovodTransport.total = counted
+        HorovodTransport.total = counted
         try:
             trained(network(), DistributedOptimizer(optimizer), mine_of_all(), BATCH // 2, run_eagerly=True)
         finally:
-            transport.HorovodTransport.total = original
+            HorovodTransport.total = original
         return count[0]
 
     def together():
@@ -167,6 +167,6 @@ def test_workers_may_have_made_other_optimizers_before():
         trained(model, DistributedOptimizer(keras.optimizers.SGD(), TernGrad()), mine_of_all(), BATCH)
         return model.get_weights()
 
-    first, second = run_workers(together, timeout=60)
+    first, second = run_workers(together)
     for mine, theirs in zip(first, second, strict=True):
         np.testing.assert_array_equal(mine, theirs)

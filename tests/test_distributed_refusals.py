@@ -10,11 +10,11 @@ import tensorflow as tf
 from distributed_training import BATCH, mine_of_all, network, trained
 from workers import run_workers
 
-from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed import DistributedOptimizer
 from tf_terngrad.ternary.distributed.averager import Averager
 from tf_terngrad.ternary.distributed.settings import Settings
+from tf_terngrad.ternary.horovod import horovod
 
 
 def ancestors(operation):
@@ -28,9 +28,9 @@ def ancestors(operation):
 
 
 def test_the_last_layers_wait_for_the_gradients_of_the_first_only_to_share_scales():
-    def waits(compression, bucket_bytes):
+    def waits(compression, fusion_bytes):
         model = network()
-        average = Averager(Settings(compression, bucket_bytes=bucket_bytes))
+        average = Averager(Settings(compression, fusion_bytes=fusion_bytes))
         first, last = [], []
 
         @tf.function
@@ -48,7 +48,7 @@ def test_the_last_layers_wait_for_the_gradients_of_the_first_only_to_share_scale
 
     def together():
         compressions = (None, TernGrad(smallest=1, share_scales=False), TernGrad(smallest=1))
-        return [[waits(compression, bucket_bytes) for bucket_bytes in (1, 2**20)] for compression in compressions]
+        return [[waits(compression, fusion_bytes) for fusion_bytes in (1, 2**20)] for compression in compressions]
 
     assert run_workers(together) == [[[False, True], [False, True], [True, True]]] * 2
 
@@ -101,7 +101,7 @@ def test_a_gradient_that_one_worker_lacks_in_a_later_step_is_an_error_on_all_wor
             step(hvd.rank() == 1)
         return str(caught.value)
 
-    for message in run_workers(together, timeout=60):
+    for message in run_workers(together):
         assert "workers [0] have weight: float32 (3,) as digits; workers [1] have weight: no gradient" in message
 
 
@@ -118,7 +118,7 @@ def test_a_worker_that_comes_later_joins_those_that_have_averaged_before():
         after = tf.function(step) if hvd.rank() else before  # as a new worker, which has traced nothing
         return float(after(3.0))
 
-    assert run_workers(together, timeout=60) == [3.0] * 2
+    assert run_workers(together) == [3.0] * 2
 
 
 def test_xla_is_refused():
@@ -163,9 +163,9 @@ def test_what_cannot_be_distributed_is_refused(monkeypatch):
     with pytest.raises(RuntimeError, match="not initialized"):
         DistributedOptimizer(keras.optimizers.SGD())
     monkeypatch.setitem(sys.modules, "horovod.tensorflow", None)
-    transport.horovod.cache_clear()
+    horovod.cache_clear()
     with pytest.raises(ModuleNotFoundError, match="build_horovod"):
         DistributedOptimizer(keras.optimizers.SGD())
     with pytest.raises(TypeError, match=r"such as TernGrad\(\)"):
         DistributedOptimizer(keras.optimizers.SGD(), "terngrad")
-    transport.horovod.cache_clear()
+    horovod.cache_clear()

@@ -1,16 +1,20 @@
 import dataclasses
+import math
 
+import hypothesis
+import hypothesis.strategies as st
 import numpy as np
 import pytest
 import tensorflow as tf
 import virtual_workers
+from exchanges import SHAPES, averages, gradients
 
 import tf_terngrad.ternary.exchange as exchange
-from tf_terngrad.ternary import cost, partition
+from tf_terngrad.ternary import partition
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.layout import digits_per_byte
+from tf_terngrad.ternary.schedules import SCHEDULES
 
-SHAPES = [(300, 20), (7,), (0,), (3, 1111)]
 SETTINGS = {
     "words": TernGrad(schedule="words"),
     "bytes": TernGrad(schedule="bytes"),
@@ -22,17 +26,6 @@ SETTINGS = {
     "buckets": TernGrad(schedule="words", bucket_size=100),
     "many buckets": TernGrad(schedule="bytes", levels=2, bucket_size=1000, share_scales=False),
 }
-
-
-def gradients(worker, dtype="float32"):
-    rng = np.random.default_rng(worker)
-    return [tf.constant(rng.normal(size=shape) * 10.0**i, dtype) for i, shape in enumerate(SHAPES)]
-
-
-def averages(workers, settings, of=gradients, step=5):
-    return virtual_workers.run(
-        workers, lambda network: exchange.average(of(int(network.rank())), settings, network, step)
-    )
 
 
 @pytest.fixture(params=SETTINGS.values(), ids=SETTINGS.keys())
@@ -74,7 +67,7 @@ def test_the_average_is_right_on_average(settings):
 
 
 def test_schedules_that_share_scales_agree_to_the_bit():
-    first, *others = (averages(4, dataclasses.replace(TernGrad(), schedule=name))[0] for name in exchange.SCHEDULES)
+    first, *others = (averages(4, dataclasses.replace(TernGrad(), schedule=name))[0] for name in SCHEDULES)
     for other in others:
         for mine, theirs in zip(first, other, strict=True):
             np.testing.assert_allclose(mine, theirs, rtol=1e-6)
@@ -109,7 +102,7 @@ def test_steps_and_seeds_draw_other_digits():
 
 @pytest.mark.parametrize("workers", [2, 4, 8])
 @pytest.mark.parametrize("levels", [1, 3])
-@pytest.mark.parametrize("schedule", exchange.SCHEDULES)
+@pytest.mark.parametrize("schedule", SCHEDULES)
 def test_what_travels_is_what_the_cost_model_says(schedule, workers, levels):
     size, sent = 100_000, {}
 
@@ -120,7 +113,7 @@ def test_what_travels_is_what_the_cost_model_says(schedule, workers, levels):
 
     virtual_workers.run(workers, send)
     scales = 4 * 2 * (workers - 1) / workers
-    expected = cost.BYTES[schedule](size, workers, levels) + scales
+    expected = SCHEDULES[schedule].bytes(size, workers, levels) + scales
     # shards end where blocks do: the last one is shorter, the others longer
     assert np.mean(list(sent.values())) == pytest.approx(expected, rel=0.02)
 
@@ -133,6 +126,15 @@ def test_shards_cover_everything_once_and_end_with_blocks():
             assert shards.sum() == size
             of_sums = 64 * digits_per_byte(min(workers, 127))
             assert all(shard % 320 == 0 and shard % of_sums == 0 for shard in shards[shards > 0][:-1])
+
+
+@hypothesis.given(st.integers(0, 10**7), st.integers(1, 300), st.integers(1, 127))
+def test_shards_are_balanced(size, workers, levels):
+    """No worker sums more than its share, but for less than the block that a shard has to end with."""
+    shards = partition.shard_sizes(size, tf.constant(workers), levels).numpy()
+    in_bytes, in_sums = (64 * digits_per_byte(most) for most in (levels, min(workers * levels, 127)))
+    assert shards.sum() == size
+    assert shards.max() < size / workers + math.lcm(in_bytes, in_sums)
 
 
 def test_more_workers_than_two_bytes_hold_are_refused_before_anything_travels():

@@ -26,7 +26,7 @@ def reduce_others(settings, sizes):
 @pytest.mark.parametrize("settings", SETTINGS, ids=str)
 def test_a_gradient_of_another_shape_is_an_error_everywhere(settings, sizes):
     with pytest.raises(WorkersFailed) as failed:
-        run_workers(reduce_others, settings, sizes, timeout=60)
+        run_workers(reduce_others, settings, sizes)
     assert str(failed.value).count("raised") == 2
     assert "did not return" not in str(failed.value)
 
@@ -87,16 +87,17 @@ def test_what_is_not_finite_on_one_worker_reaches_all_through_every_door(value):
 
 def reduce_others_of_one_size(settings):
     """As many elements in all, otherwise shared out."""
-    from tf_terngrad.ternary import exchange, transport
+    from tf_terngrad.ternary import exchange
+    from tf_terngrad.ternary.horovod import HorovodTransport
 
     parts = [tf.ones(size) for size in [(1500, 2500), (2500, 1500)][hvd.rank()]]
-    exchange.average(parts, tt.TernGrad(**settings), transport.HorovodTransport(), 1)
+    exchange.average(parts, tt.TernGrad(**settings), HorovodTransport(), 1)
 
 
 @pytest.mark.parametrize("settings", [{"schedule": name} for name in ("words", "bytes", "shards")], ids=str)
 def test_tensors_in_another_order_are_an_error_everywhere(settings):
     with pytest.raises(WorkersFailed, match="same shapes, in the same order") as failed:
-        run_workers(reduce_others_of_one_size, settings, timeout=60)
+        run_workers(reduce_others_of_one_size, settings)
     assert str(failed.value).count("same shapes, in the same order") >= 2
 
 
@@ -111,6 +112,6 @@ def test_a_worker_that_stops_answering_is_named(door):
     """Horovod's guard, with times for a test; by itself it warns after a minute, and waits on."""
     env = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "1", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "3"}
     with pytest.raises(WorkersFailed) as failed:
-        run_workers(stop_answering, door, 20, env=env, timeout=60)
+        run_workers(stop_answering, door, 20, env=env)
     assert "Missing ranks:\n1!: [" in str(failed.value)
     assert "Will shutdown" in str(failed.value)

@@ -57,9 +57,14 @@ def test_every_tells_how_often_and_variables_which(tmp_path):
 
 
 def test_bad_input_is_refused(tmp_path):
-    for options in ({"workers": 0}, {"every": 0}, {"workers": 3}):
-        with pytest.raises(ValueError, match="Expected a"):
+    for options in ({"workers": 0}, {"every": 0}):
+        with pytest.raises(ValueError, match=r"GradientHistograms: .*at least 1"):
             histograms(tmp_path, **options)
+    for options in ({"workers": True}, {"every": 1.5}):
+        with pytest.raises(TypeError, match=r"GradientHistograms: .*at least 1"):
+            histograms(tmp_path, **options)
+    with pytest.raises(ValueError, match="multiple of 3 examples"):
+        histograms(tmp_path, workers=3)
     with pytest.raises(TypeError, match="compression="):
         histograms(tmp_path, compression="terngrad")
     x, y = classification(40)

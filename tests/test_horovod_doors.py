@@ -240,8 +240,6 @@ def in_a_process_set():
 
 
 def test_a_step_may_be_traced_again_on_one_worker_of_a_process_set():
-    first, second, other = run_workers(
-        in_a_process_set, workers=3, env={"HOROVOD_DYNAMIC_PROCESS_SETS": "1"}, timeout=90
-    )
+    first, second, other = run_workers(in_a_process_set, workers=3, env={"HOROVOD_DYNAMIC_PROCESS_SETS": "1"})
     assert first == second and other is None
     assert all(value in (1.5, 3.0) for means in first for value in means)

@@ -64,13 +64,13 @@ def test_a_tensor_can_be_the_seed_and_change_inside_a_graph():
 
 @pytest.mark.parametrize("clip", [0, -1.0, float("nan"), float("inf"), "2.5", True])
 def test_a_clip_that_is_not_positive_is_refused(clip):
-    with pytest.raises(ValueError, match="clip="):
+    with pytest.raises(TypeError if clip in ("2.5", True) else ValueError, match=r"ternarize: .*clip="):
         tt.ternarize(gradient(3), clip=clip, seed=(1, 2))
 
 
 @pytest.mark.parametrize("levels", [0, 128, 1.0, True, None])
 def test_levels_that_digits_cannot_have_are_refused(levels):
-    with pytest.raises(ValueError, match="levels="):
+    with pytest.raises(ValueError if levels in (0, 128) else TypeError, match=r"ternarize: .*levels="):
         tt.ternarize(gradient(3), seed=(1, 2), levels=levels)
 
 
@@ -109,7 +109,7 @@ def test_numpys_numbers_are_taken():
 @pytest.mark.parametrize(
     ("size", "error", "message"),
     [
-        (-1, ValueError, "from 0 to .*size=-1"),
+        (-1, ValueError, "at least 0.*size=-1"),
         (3.0, TypeError, "size=3.0"),
         ("3", TypeError, "size='3'"),
         (True, TypeError, "size=True"),

@@ -35,8 +35,8 @@ def test_the_process_set_is_that_of_either_and_two_are_refused():
             Settings(TernGrad(process_set=some), process_set=other)
 
 
-def test_buckets_have_a_number_of_bytes():
-    assert Settings(bucket_bytes=np.int64(5)) == Settings(bucket_bytes=5)
+def test_fusions_have_a_number_of_bytes():
+    assert Settings(fusion_bytes=np.int64(5)) == Settings(fusion_bytes=5)
     for wrong, error in ((True, TypeError), (1e6, TypeError), (0, ValueError)):
-        with pytest.raises(error, match=f"bucket_bytes={wrong}"):
-            Settings(bucket_bytes=wrong)
+        with pytest.raises(error, match=f"fusion_bytes={wrong}"):
+            Settings(fusion_bytes=wrong)

@@ -1,17 +1,20 @@
 """train.py on several workers, started by horovodrun as a user does."""
 
+import functools
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import keras
 import numpy as np
+import patience
 import psutil
 import pytest
+import tensorflow as tf
 from workers import run_workers
 
+from models.training.checkpoint import EpochCheckpoint
 from models.training.trainer import Trainer, batches
 from models.training.workers import Worker, this_worker
 
@@ -35,17 +38,15 @@ def worker(run, rank):
 
 def test_a_killed_worker_ends_the_run_by_name_and_resume_ends_it_in_a_compact_file(tmp_path):
     run = start(*SPARSE, "--epochs=6", "--output=run", cwd=tmp_path)
-    while not (tmp_path / "run/checkpoints/model.npz").exists():
-        assert run.poll() is None, run.communicate()[0]
-        time.sleep(0.1)
+    patience.wait_until((tmp_path / "run/checkpoints/model.npz").exists, run)
     worker(run, 1).kill()
-    printed, _ = run.communicate(timeout=60)
+    printed = patience.finish(run).stdout
     assert run.returncode != 0
     assert "Process 1 exit" in printed or "process 1" in printed.lower(), printed
     assert not (tmp_path / "run/model.keras").exists()
 
     resumed = start(*SPARSE, "--epochs=6", "--output=run", "--resume", cwd=tmp_path)
-    printed, _ = resumed.communicate(timeout=400)
+    printed = patience.finish(resumed).stdout
     assert resumed.returncode == 0, printed
     assert "done before" in printed
     assert "[1]<stdout>" not in printed, "one worker is to print, not all"
@@ -59,7 +60,7 @@ def test_a_killed_worker_ends_the_run_by_name_and_resume_ends_it_in_a_compact_fi
 def test_a_bad_folder_ends_all_workers_with_one_message(tmp_path):
     (tmp_path / "run").mkdir()
     (tmp_path / "run/thesis.txt").write_text("mine")
-    printed, _ = (run := start(*SPARSE, "--output=run", cwd=tmp_path)).communicate(timeout=120)
+    printed = patience.finish(run := start(*SPARSE, "--output=run", cwd=tmp_path)).stdout
     assert run.returncode != 0
     assert printed.count("files that are no run") == 1
 
@@ -94,6 +95,61 @@ def test_all_workers_learn_and_remove_the_same(tmp_path, compression):
     assert first[2:] == second[2:]
     assert first[2] == 100, "the leader's dead units leave, and no others"
     assert first[3] < 0.1
+
+
+class Killed(RuntimeError):
+    """What stands for a kill."""
+
+
+class Kill(keras.callbacks.Callback):
+    """Ends the training as an epoch begins."""
+
+    def on_epoch_begin(self, epoch, logs=None):
+        if epoch == 2:
+            raise Killed
+
+
+def resumable_training(folder, killed):
+    """The weights after two stages of a training; or nothing, where it is killed in the first."""
+    from models import lenet
+    from models.training.workers import HorovodWorker
+
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 128)
+    images = rng.normal(size=(128, 28, 28, 1)).astype("float32") + labels[:, None, None, None]
+    keras.utils.set_random_seed(1)
+    models = [lenet(classes=2), lenet(classes=2)]
+    trainer = Trainer(folder, (images, labels), (images, labels), 64, worker=HorovodWorker("terngrad"))
+    try:
+        for number, model in enumerate(models):
+            trainer.fit(model, f"stage{number}", 4, 0.05, (Kill(),) if killed else ())
+    except Killed:
+        return None
+    return [weight for model in models for weight in model.get_weights()]
+
+
+def test_a_resumed_training_is_the_uninterrupted_one_to_the_bit(tmp_path):
+    """Ternary digits are drawn at random: those after the kill must be those that would have come without it."""
+    run = functools.partial(run_workers, resumable_training, env={})
+    expected, _ = run(tmp_path / "whole", False)
+    assert run(tmp_path / "broken", True) == [None, None]
+    resumed, others = run(tmp_path / "broken", False)
+    for one, other, wanted in zip(resumed, others, expected, strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, wanted)
+
+
+def test_a_run_of_several_workers_goes_on_with_one_alone(tmp_path):
+    """The leader's file has what one worker needs, and one worker's file serves several."""
+    several, alone = EpochCheckpoint(tmp_path / "a.npz", [tf.Variable(5)]), EpochCheckpoint(tmp_path / "a.npz")
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    for writer, step in ((several, 5), (alone, 9)):
+        model.fit(np.ones((4, 2)), np.ones(4), verbose=0, callbacks=[writer])
+        reader = EpochCheckpoint(tmp_path / "a.npz", [tf.Variable(9)])
+        reader.restore(model)
+        assert int(reader.exchanged[0]) == step
+        assert EpochCheckpoint(tmp_path / "a.npz").restore(model)[0] == 1
 
 
 def test_the_parts_of_a_batch_are_what_one_worker_would_see():

@@ -2,13 +2,13 @@
 
 import os
 import signal
-import subprocess
 import sys
 import tempfile
 import time
 
 import horovod.tensorflow as hvd
 import numpy as np
+import patience
 import psutil
 import pytest
 from workers import WorkersFailed, run_workers
@@ -55,6 +55,19 @@ def wait_for_one_that_raises():
     total_of(np.ones(2))
 
 
+def wait_for_one_that_sleeps():
+    if hvd.rank() == 1:
+        time.sleep(600)
+    total_of(np.ones(2))
+
+
+def test_workers_that_hang_are_told_from_those_that_work():
+    """The one in Horovod's exchange asks for the other all the time; that is no sign of life."""
+    with pytest.raises(WorkersFailed, match="2 s without a sign of life") as failed:
+        run_workers(wait_for_one_that_sleeps, silence=2)
+    assert str(failed.value).count("did not return") == 2
+
+
 def leave():
     if hvd.rank() == 0:
         os._exit(7)
@@ -78,7 +91,7 @@ def test_no_worker_survives_a_killed_test_run():
     program = "import os, workers; print(*workers.run_workers(os.getpid), flush=True); os.kill(os.getpid(), 9)"
     with tempfile.TemporaryDirectory() as folder:  # for what a killed process cannot clear away
         env = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "TMPDIR": folder}
-        done = subprocess.run([sys.executable, "-c", program], env=env, stdout=subprocess.PIPE, timeout=600)
+        done = patience.run([sys.executable, "-c", program], env=env)
     assert done.returncode == -signal.SIGKILL
     identifiers = [int(identifier) for identifier in done.stdout.split()]
     assert len(identifiers) == 2

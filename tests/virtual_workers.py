@@ -6,25 +6,38 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import tensorflow as tf
 
+import tf_terngrad as tt
+
 
 class Meeting:
-    """Where all workers lay down a value, and take all of them away."""
+    """Where all workers lay down a value, and take all of them away. Nobody waits for one that has left."""
 
     def __init__(self, workers):
         self.workers = workers
-        self._values = [None] * workers
-        self._barrier = threading.Barrier(workers, timeout=60)
+        self._changed = threading.Condition()
+        self._rounds, self._counts, self._left = {}, [0] * workers, set()
 
     def everyones(self, rank, name, value):
-        self._values[rank] = (name, value)
-        self._barrier.wait()
-        names, values = zip(*self._values, strict=True)
+        with self._changed:
+            number = self._counts[rank]
+            self._counts[rank] += 1
+            laid = self._rounds.setdefault(number, {})
+            laid[rank] = (name, value)
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: len(laid) == self.workers or self._left - laid.keys())
+            if len(laid) < self.workers:
+                raise RuntimeError(f"worker {rank} waits in {name!r} for workers {self._left - laid.keys()}, who left")
+        names, values = zip(*(laid[other] for other in range(self.workers)), strict=True)
         assert len(set(names)) == 1, names
-        self._barrier.wait()
         return values
 
+    def leave(self, rank):
+        with self._changed:
+            self._left.add(rank)
+            self._changed.notify_all()
 
-class VirtualTransport:
+
+class VirtualTransport(tt.distributed.Transport):
     """A transport of one of N workers; eager only."""
 
     def __init__(self, meeting, rank):
@@ -67,7 +80,21 @@ class VirtualTransport:
 
 
 def run(workers, function):
-    """What function(transport) gives for each of the workers, in their order."""
+    """What function(transport) gives for each of the workers, in their order; the error of the first that failed."""
     meeting = Meeting(workers)
+    failures = []
+
+    def work(rank):
+        try:
+            return function(VirtualTransport(meeting, rank))
+        except BaseException as error:
+            failures.append(error)
+            raise
+        finally:
+            meeting.leave(rank)
+
     with ThreadPoolExecutor(workers) as threads:
-        return list(threads.map(lambda rank: function(VirtualTransport(meeting, rank)), range(workers)))
+        done = [threads.submit(work, rank) for rank in range(workers)]
+    if failures:
+        raise failures[0]
+    return [one.result() for one in done]

@@ -26,8 +26,10 @@ from multiprocessing import forkserver
 from multiprocessing.connection import Pipe, wait
 
 import cloudpickle
+import patience
+import psutil
 
-SECONDS_FOR_THE_OTHERS = 3  # after one worker has failed; they mostly wait for it in an exchange
+SILENCE_OF_THE_OTHERS = 3  # seconds, after one worker has failed; they mostly wait for it in an exchange
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 SHOWN = 6000  # characters of a worker's output
 
@@ -36,7 +38,7 @@ class WorkersFailed(AssertionError):
     """A worker raised, died or did not answer; the message has what each of them said."""
 
 
-def run_workers(function, *arguments, workers=2, env=None, timeout=240):
+def run_workers(function, *arguments, workers=2, env=None, silence=patience.SILENCE):
     """Calls `function(*arguments)` in each of N Horovod workers.
 
     Args:
@@ -45,7 +47,7 @@ def run_workers(function, *arguments, workers=2, env=None, timeout=240):
         workers: Their number.
         env: A dict of environment variables; such workers are started for this one call. HOROVOD_* variables cost
             nothing more; others may be read while TensorFlow is imported, so each worker imports it anew.
-        timeout: Seconds, the start included.
+        silence: Seconds for which none of them gives a sign of life; then they are taken for hung.
 
     Returns:
         A list of what each rank returned.
@@ -54,9 +56,9 @@ def run_workers(function, *arguments, workers=2, env=None, timeout=240):
         WorkersFailed: Not every rank returned. All are killed.
     """
     if env is None:
-        return _kept(workers).run(function, *arguments, timeout=timeout)
+        return _kept(workers).run(function, *arguments, silence=silence)
     with contextlib.closing(Workers(workers, env)) as fresh:
-        return fresh.run(function, *arguments, timeout=timeout)
+        return fresh.run(function, *arguments, silence=silence)
 
 
 class Workers:
@@ -78,7 +80,7 @@ class Workers:
         self._rendezvous = RendezvousServer()
         port = self._rendezvous.start()  # a free one
         self._rendezvous.init(get_host_assignments(parse_hosts(f"localhost:{size}"), size))
-        self._processes, self._connections, self._shown = [], [], [0] * size
+        self._processes, self._connections, self._shown, self._asking = [], [], [0] * size, [()] * size
         for rank in range(size):
             self._start(rank, _environment(rank, size, port), env or {})
 
@@ -94,17 +96,16 @@ class Workers:
         self._processes.append(process)
         self._connections.append(ours)
 
-    def run(self, function, *arguments, timeout=240):
+    def run(self, function, *arguments, silence=patience.SILENCE):
         """As `run_workers`."""
-        deadline = time.monotonic() + timeout
         call = _pickled(function, arguments)
         self._signal(signal.SIGCONT)
         for connection in self._connections:
             with contextlib.suppress(BrokenPipeError):  # a dead worker is noticed when its answer does not come
                 connection.send_bytes(call)
-        answers = self._answers(deadline)
+        answers = self._answers(silence)
         if [kind for kind, _ in answers] != ["returned"] * self.size:
-            raise WorkersFailed(self._report(answers, timeout))
+            raise WorkersFailed(self._report(answers, silence))
         self._signal(signal.SIGSTOP)  # idle, they would go on to talk to each other a thousand times a second
         self._shown = [self._output(rank).stat().st_size for rank in range(self.size)]
         return [value for _, value in answers]
@@ -114,24 +115,39 @@ class Workers:
             if process.is_alive():
                 os.kill(process.pid, number)
 
-    def _answers(self, deadline):
+    def _watch(self, silence):
+        written = [self._output(rank) for rank in range(self.size)]
+        return patience.Watch(
+            lambda: sum(_work(process.pid, self._asking[rank]) for rank, process in enumerate(self._processes)),
+            lambda: sum(file.stat().st_size for file in written if file.exists()),
+            silence,
+        )
+
+    def _answers(self, silence):
         """A pair (returned, value), (raised, traceback), (died, exit code) or (hung, None) of each rank."""
         answers = [("hung", None)] * self.size
-        waiting = list(self._connections)
-        while waiting and (ready := wait(waiting, max(0, deadline - time.monotonic()))):
+        waiting, watch = list(self._connections), self._watch(silence)
+        while waiting:
+            ready = wait(waiting, patience.GLANCE)
+            if not ready and not watch.lives():
+                break
             for connection in ready:
-                waiting.remove(connection)
                 rank = self._connections.index(connection)
                 try:
-                    answers[rank] = cloudpickle.loads(connection.recv_bytes())
+                    answer = cloudpickle.loads(connection.recv_bytes())
+                    if answer[0] == "asks":
+                        self._asking[rank] = answer[1]
+                        continue
+                    answers[rank] = answer
                 except (EOFError, ConnectionResetError):
                     self._processes[rank].join()
                     answers[rank] = ("died", self._processes[rank].exitcode)
+                waiting.remove(connection)
                 if answers[rank][0] != "returned":
-                    deadline = min(deadline, time.monotonic() + SECONDS_FOR_THE_OTHERS)
+                    watch = self._watch(min(silence, SILENCE_OF_THE_OTHERS))
         return answers
 
-    def _report(self, answers, timeout):
+    def _report(self, answers, silence):
         """What each rank did and said; the workers are ended, since nobody knows what they still wait for."""
         self._signal(signal.SIGUSR1)  # a worker then writes where it is
         time.sleep(0.3)
@@ -142,7 +158,7 @@ class Workers:
                 "returned": "returned",
                 "raised": f"raised\n{content}",
                 "died": f"died with exit code {content}",
-                "hung": f"did not return (timeout: {timeout} s); each of its threads was at, innermost call first:",
+                "hung": f"did not return ({silence} s without a sign of life); its threads, innermost call first:",
             }[kind]
             parts.append(f"----- rank {rank} {told}\n{said}")
         self.close()
@@ -207,6 +223,20 @@ def _pickled(function, arguments):
         cloudpickle.unregister_pickle_by_value(module)
 
 
+def _threads(identifier):
+    """The threads of a process, and how many seconds of the processor each has used."""
+    try:
+        threads = psutil.Process(identifier).threads()
+    except psutil.Error:
+        return {}
+    return {thread.id: thread.user_time + thread.system_time for thread in threads}
+
+
+def _work(identifier, asking):
+    """What a worker has used of the processor, but for the threads that ask others whether they are there."""
+    return sum(used for thread, used in _threads(identifier).items() if thread not in asking)
+
+
 def _serve(connection, environment, output):
     """What a worker does: calls one function after the other until the tests end."""
     _end_with_the_tests()
@@ -236,7 +266,9 @@ def _answer_calls(connection):
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
+    before = _threads(os.getpid())
     hvd.init()
+    connection.send_bytes(cloudpickle.dumps(("asks", _threads(os.getpid()).keys() - before.keys())))
     while True:
         call = connection.recv_bytes()
         try:

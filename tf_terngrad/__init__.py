@@ -24,12 +24,14 @@ from tf_terngrad.sparsity.structures import Structure, structures
 from tf_terngrad.ternary import distributed
 from tf_terngrad.ternary.compressor import Compression, TernGrad
 from tf_terngrad.ternary.quantize import pack, ternarize, unpack
+from tf_terngrad.ternary.schedules import Schedule, register_schedule
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Compression",
     "Rule",
+    "Schedule",
     "Sparsity",
     "Structure",
     "TernGrad",
@@ -41,6 +43,7 @@ __all__ = [
     "pack",
     "register_cost",
     "register_rule",
+    "register_schedule",
     "regularizers",
     "rules",
     "sparsify",

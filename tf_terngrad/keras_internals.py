@@ -135,3 +135,19 @@ def trainable_variables(optimizer) -> list:
 def in_xla(graph) -> bool:
     """Whether XLA compiles what is traced in this graph of TensorFlow."""
     return control_flow_util.GraphOrParentsInXlaContext(graph)
+
+
+def between_accumulation_and_clipping(optimizer, note, change) -> None:
+    """Have an optimizer clip and apply `change(gradients)` in place of what it has accumulated.
+
+    `apply` sees a batch's own gradients; between accumulation and clipping Keras calls no public method. The first of
+    these two methods is told the variables, which `note(variables)` gets; the second the accumulated gradients.
+    """
+    overwrite, clip = optimizer._overwrite_variables_directly_with_gradients, optimizer._clip_gradients
+
+    def noting(gradients, variables):
+        note(variables)
+        return overwrite(gradients, variables)
+
+    optimizer._overwrite_variables_directly_with_gradients = noting
+    optimizer._clip_gradients = lambda gradients: clip(change(gradients))

@@ -25,12 +25,14 @@ from absl import app, flags
 
 from tf_terngrad.cli.rates import bits_per_second
 from tf_terngrad.console import growing_table
-from tf_terngrad.ternary import cost
+from tf_terngrad.ternary.cost import FLOATS, Link
+from tf_terngrad.ternary.schedules import AUTOMATIC, SCHEDULES
 from tools.emulated_network import CannotEmulate, burst_seconds
 from tools.network_lab import Lab, WorkersFailed, exit_on_signals
 
-ALL_METHODS = ["float32", "float16", "GRACE", "words", "bytes", "shards", "auto", "auto-each"]
-BASES = ALL_METHODS[:3]
+BASES = [*FLOATS, "GRACE"]
+MODELLED = FLOATS | SCHEDULES | {AUTOMATIC.name: AUTOMATIC}
+ALL_METHODS = [*BASES, *SCHEDULES, AUTOMATIC.name, "auto-each"]
 SMALLEST = 1000  # as in exchange_methods.py: smaller ones travel as floats by every method
 
 WORKERS = flags.DEFINE_list("workers", ["2", "4", "8"], "Numbers of workers.")
@@ -89,11 +91,10 @@ def model(method, size, workers, rate):
     unknown = {"alone": (0, math.nan), "GRACE": (math.nan, (workers - 1) * size), "auto-each": (math.nan, math.nan)}
     if method in unknown:
         return unknown[method]
-    name = cost.choose(size, workers) if method == "auto" else method
     bits = bits_per_second(rate)
-    link = cost.Link(bits or math.inf, burst=burst_seconds(bits))
-    seconds = cost.seconds(name, size, workers, link=link, cores=os.cpu_count() / workers)
-    return seconds, cost.BYTES[name](size, workers)
+    link = Link(bits or math.inf, burst=burst_seconds(bits))
+    seconds = MODELLED[method].seconds(size, workers, link=link, cores=os.cpu_count() / workers)
+    return seconds, MODELLED[method].bytes(size, workers)
 
 
 def speedup(results, case, base, method):

@@ -5,7 +5,8 @@ import tensorflow as tf
 
 import tf_terngrad as tt
 from tf_terngrad.ternary.distributed.averager import Averager
-from tf_terngrad.ternary.distributed.settings import BUCKET_BYTES, Settings
+from tf_terngrad.ternary.distributed.settings import FUSION_BYTES, Settings
+from tf_terngrad.ternary.schedules import AUTOMATIC, SCHEDULES
 from tools import grace
 
 CLIP = 2.5
@@ -44,13 +45,13 @@ def _int8(gradient, name):
     return tf.reshape(total / hvd.size(), gradient.shape)
 
 
-def terngrad(schedule, bucket_bytes=BUCKET_BYTES):
+def terngrad(schedule, fusion_bytes=FUSION_BYTES):
     """What this package's optimizer and tape do, by one of its schedules, or the one that it chooses."""
-    settings = Settings(tt.TernGrad(clip=CLIP, schedule=schedule, smallest=SMALLEST), bucket_bytes=bucket_bytes)
+    settings = Settings(tt.TernGrad(clip=CLIP, schedule=schedule, smallest=SMALLEST), fusion_bytes=fusion_bytes)
     return lambda gradients, name: Averager(settings)(gradients, gradients)
 
 
 EXCHANGES = {"alone": alone, "float32": float32, "float16": float16, "GRACE": int8} | {
-    schedule: terngrad(schedule) for schedule in ("words", "bytes", "shards", "auto")
+    schedule: terngrad(schedule) for schedule in (*SCHEDULES, AUTOMATIC.name)
 }
-EXCHANGES["auto-each"] = terngrad("auto", bucket_bytes=1)
+EXCHANGES["auto-each"] = terngrad(AUTOMATIC.name, fusion_bytes=1)

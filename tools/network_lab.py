@@ -152,7 +152,7 @@ class _Run:
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
-        self._listener.join(1)  # a child of its own may keep the pipe open
+        self._listener.join(5)  # a child of its own may keep the pipe open
         self.process.stdout.close()
 
 

@@ -5,10 +5,12 @@ import io
 import json
 import zipfile
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_terngrad.files import drafts, replacing, write
 
@@ -18,11 +20,14 @@ class EpochCheckpoint(keras.callbacks.Callback):
 
     Args:
         path: the .npz file.
+        exchanged: variables that tell how far the random bits of exchanges between workers are. A file without them, as
+            of one worker alone, leaves them as they are, and one with them serves one worker too.
     """
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, exchanged: Sequence[tf.Variable] = ()):
         super().__init__()
         self.path = Path(path)
+        self.exchanged = list(exchanged)
         self.epochs = 0
         self.curves: dict[str, list[float]] = {}
 
@@ -39,7 +44,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
         try:
             with self.path.open("rb") as stream, np.load(stream, allow_pickle=False) as file:
                 header = json.loads(file["header"].item())
-                values = [file[f"state_{i}"] for i in range(len(file.files) - 1)]
+                values = _listed(file, "state")
+                exchanged = _listed(file, "exchanged")
         except (zipfile.BadZipFile, zlib.error, KeyError, ValueError, OSError, EOFError) as error:
             raise ValueError(f"{self.path} is no checkpoint; remove it to start again ({error})") from error
         variables = _state(model)
@@ -49,6 +55,8 @@ class EpochCheckpoint(keras.callbacks.Callback):
                 f"{model.name!r}. Received: {len(values)} variables"
             )
         for variable, value in zip(variables, values, strict=True):
+            variable.assign(value)
+        for variable, value in zip(self.exchanged, exchanged, strict=False):
             variable.assign(value)
         self.epochs, self.curves = header["epochs"], header["curves"]
         return self.epochs, self.curves
@@ -64,10 +72,16 @@ class EpochCheckpoint(keras.callbacks.Callback):
             self.curves.setdefault(name, []).append(float(value))
         header = np.array(json.dumps({"epochs": self.epochs, "curves": self.curves}))
         state = {f"state_{i}": keras.ops.convert_to_numpy(v) for i, v in enumerate(_state(self.model))}
+        state |= {f"exchanged_{i}": variable.numpy() for i, variable in enumerate(self.exchanged)}
         self.path.parent.mkdir(parents=True, exist_ok=True)
         write(self.path.with_suffix(".csv"), _table(self.curves).encode())
         with replacing(self.path) as draft, draft.open("wb") as stream:
             np.savez(stream, header=header, **state)
+
+
+def _listed(file, name) -> list[np.ndarray]:
+    """The arrays of a file that are numbered under a name."""
+    return [file[f"{name}_{i}"] for i in range(sum(key.startswith(f"{name}_") for key in file.files))]
 
 
 def _state(model: keras.Model) -> list[keras.Variable]:

@@ -39,9 +39,9 @@ def train_stage(
         ValueError: the checkpoint is of another model.
     """
     model.optimizer.build(model.trainable_variables)
-    checkpoint = EpochCheckpoint(path)
+    checkpoint = EpochCheckpoint(path, worker.exchanged(model.optimizer))
     checkpoint.epochs, checkpoint.curves = worker.lead(checkpoint.restore, model)
-    worker.share([*model.variables, *model.optimizer.variables])
+    worker.share([*model.variables, *model.optimizer.variables, *checkpoint.exchanged])
     if worker.leads:
         done = f" ({checkpoint.epochs} done before)" if checkpoint.epochs else ""
         print(f"\n{path.stem}: {epochs} epochs{done}, {model.count_params():,} parameters", flush=True)

@@ -37,6 +37,10 @@ class Worker:
         """The optimizer, averaging gradients over all workers."""
         return optimizer
 
+    def exchanged(self, optimizer: keras.optimizers.Optimizer) -> list:
+        """The variables that tell how far the random bits of the optimizer's exchanges are."""
+        return []
+
     def part_of(self, batch_size: int) -> int:
         """How many examples of a batch each worker gets; a ValueError where that is not the same for all."""
         if batch_size % self.size:
@@ -45,7 +49,7 @@ class Worker:
             )
         return batch_size // self.size
 
-    def share(self, variables: list[keras.Variable]) -> None:
+    def share(self, variables: list) -> None:
         """Give all workers the leader's values."""
 
     def agree(self, value):
@@ -88,6 +92,9 @@ class HorovodWorker(Worker):
 
     def optimizer(self, optimizer):
         return tt.distributed.DistributedOptimizer(optimizer, compression=self._compression)
+
+    def exchanged(self, optimizer):
+        return list(tt.distributed.exchange_state(optimizer).variables)
 
     def share(self, variables):
         tt.distributed.broadcast_variables(variables)

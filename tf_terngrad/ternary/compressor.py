@@ -6,29 +6,16 @@ import functools
 import keras
 import tensorflow as tf
 
-from tf_terngrad.checks import expect
-from tf_terngrad.ternary import transport
-from tf_terngrad.ternary.exchange import SCHEDULES, average, average_rows
-from tf_terngrad.ternary.quantize import FLOATS, check_bucket_size, check_clip, check_integer, check_levels
+from tf_terngrad.checks import expect, flag, integer, positive
+from tf_terngrad.ternary import horovod
+from tf_terngrad.ternary.exchange import average, average_rows
+from tf_terngrad.ternary.quantize import FLOATS, LARGEST_LEVELS
+from tf_terngrad.ternary.schedules import SCHEDULES, is_registered, schedule_of
+from tf_terngrad.ternary.state import state_of
+from tf_terngrad.ternary.transport import transport_of
 
 SIGNS = 32
 """How many signs tell the workers' shapes apart."""
-
-
-def _counter() -> tf.Variable:
-    with tf.init_scope():
-        return tf.Variable(0, dtype=tf.int64, trainable=False, name="terngrad_step")
-
-
-@functools.cache
-def _steps_of(settings) -> tf.Variable:
-    """How many gradients travelled with these settings through Horovod's doors."""
-    return _counter()
-
-
-def _next_step(settings) -> tf.Tensor:
-    """The random bits' step: another one for equal settings too, which a loop may make anew each time."""
-    return _steps_of(settings).assign_add(1)
 
 
 def _of_an_instance(method):
@@ -48,12 +35,12 @@ def _of_an_instance(method):
 class TernGrad:
     """Gradients travel as digits in [-L, L] and a scale, ternary by default; their average is the same everywhere.
 
-    Use it when several machines train one model and wait for the network: pass it wherever `compression=` is taken.
-
         clip:       f(g) = g where |g| <= c sigma, else sign(g) c sigma
         scale:      s = max |f(g)|, the largest of all workers
         ternarize:  digit = sign(g) (floor(x) + b),  x = L |f(g)| / s,  b ~ Bernoulli(x - floor(x))
         average:    s / (L N) times the sum of the N workers' digits
+
+    Use it when gradients take longer to travel between your machines than to compute.
 
     Give it to anything of Horovod's that takes `compression=`, or to `tf_terngrad.distributed`. Op Average or Sum, with
     any prescale and postscale; Adasum and others are refused, for digits can only be added. What is no tensor of
@@ -69,14 +56,16 @@ class TernGrad:
         bucket_size: consecutive elements of a tensor that share a scale; None: all of them.
         share_scales: the largest scale of all workers serves all; False: each has its own, which only the schedule
             "bytes" can carry.
-        schedule: "words", "bytes", "shards" (see `tf_terngrad.ternary.exchange`), or "auto": what costs least for the
-            size and the number of workers on a link of 1 Gb/s; "words" where the size is not known statically.
+        schedule: "words", "bytes", "shards" (see `tf_terngrad.ternary.schedules`), or "auto": what costs least for the
+            size and the number of workers on a link of 1 Gb/s; "words" where the size is not known statically. Or a
+            `Schedule` of your own, or the name that `register_schedule` knows it by; what is saved is the name.
         smallest: tensors of fewer elements stay floats.
         seed: of the random bits, any integer; the same seed gives the same digits again.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers. Not part of the configuration.
+        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers. For `tf_terngrad.distributed` it may be a
+            `Transport`. Not part of the configuration.
 
     Raises:
-        ValueError, TypeError: an argument out of range.
+        TypeError, ValueError: an argument of another kind, or out of range.
 
     Example:
 
@@ -92,31 +81,30 @@ class TernGrad:
     levels: int = 1
     bucket_size: int | None = None
     share_scales: bool = True
-    schedule: str = "auto"
+    schedule: object = "auto"
     smallest: int = 1024
     seed: int = 0
     process_set: object = None
-    _steps: list = dataclasses.field(default_factory=list, init=False, repr=False, compare=False)
 
     def __post_init__(self):
+        clip, size, schedule = self.clip, self.bucket_size, schedule_of(self.schedule)
         values = {
-            "clip": check_clip(self.clip),
-            "levels": check_levels(self.levels),
-            "bucket_size": check_bucket_size(self.bucket_size),
-            "smallest": check_integer(self.smallest, "smallest", 0),
-            "seed": check_integer(self.seed, "seed"),
+            "clip": clip if clip is None else positive(clip, "clip", "TernGrad"),
+            "levels": integer(self.levels, "levels", "TernGrad", 1, LARGEST_LEVELS),
+            "bucket_size": size if size is None else integer(size, "bucket_size", "TernGrad", 1),
+            "share_scales": flag(self.share_scales, "share_scales", "TernGrad"),
+            "schedule": schedule.name if is_registered(schedule) else schedule,
+            "smallest": integer(self.smallest, "smallest", "TernGrad", 0),
+            "seed": integer(self.seed, "seed", "TernGrad"),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
-        if self.schedule not in ("auto", *SCHEDULES):
-            raise ValueError(f"Expected one of {('auto', *SCHEDULES)}. Received: schedule={self.schedule!r}")
-        if not isinstance(self.share_scales, bool):
-            raise TypeError(f"Expected share_scales of type bool. Received: share_scales={self.share_scales!r}")
-        transport.check_process_set(self.process_set)
-        if not self.share_scales and self.schedule not in ("auto", "bytes"):
+        transport_of(self.process_set)
+        if not self.share_scales and not schedule.private_scales:
+            able = " or ".join(repr(name) for name, one in SCHEDULES.items() if one.private_scales)
             raise ValueError(
-                f"Scales of each worker's own need schedule='bytes', for sums of digits need one scale. "
-                f"Received: share_scales=False, schedule={self.schedule!r}"
+                f"TernGrad: scales of each worker's own need schedule={able}, for sums of digits need one scale. "
+                f"Received: share_scales=False, schedule={schedule.name!r}"
             )
 
     def compresses(self, tensor) -> bool:
@@ -138,8 +126,9 @@ class TernGrad:
             tensor = tf.convert_to_tensor(tensor)
         if not self.compresses(tensor):
             return tensor, None
-        network, name = transport.HorovodTransport(self.process_set), transport.unique_name(tensor)
-        (mean,) = average([tensor], self, network, _next_step(self), name)
+        network = self._network()
+        name = network.unique_name(tensor)
+        (mean,) = average([tensor], self, network, state_of(self).next_step(), name)
         return token_of(tensor, network.rank()), (mean, tf.cast(network.size(), tf.float32), name)
 
     def decompress(self, token, context):
@@ -181,29 +170,28 @@ class TernGrad:
         Raises:
             ValueError: another op or process set.
         """
-        hvd = transport.initialized()
-        if op not in (hvd.Average, hvd.Sum):
+        network = self._network()
+        operation = network.operation_name(op)
+        if operation not in ("average", "sum"):
             raise ValueError(f"TernGrad's digits can only be added: expected op Average or Sum. Received: op={op}")
-        if (process_set or hvd.global_process_set) is not (self.process_set or hvd.global_process_set):
+        if not network.is_of(process_set):
             raise ValueError(
                 "Expected the same process_set for TernGrad and Horovod. "
                 f"Received: {self.process_set} and {process_set}"
             )
-        network = transport.HorovodTransport(self.process_set)
-        mean = average_rows(slices, self, network, _next_step(self), transport.unique_name(slices.values))
-        times = tf.cast(factor if op == hvd.Average else factor * tf.cast(network.size(), tf.float64), mean.dtype)
+        mean = average_rows(slices, self, network, state_of(self).next_step(), network.unique_name(slices.values))
+        times = tf.cast(factor if operation == "average" else factor * tf.cast(network.size(), tf.float64), mean.dtype)
         return tf.IndexedSlices(mean.values * times, mean.indices, mean.dense_shape)
 
-    def next_step(self) -> tf.Tensor:
-        """A number that no exchange of this object had before: the random bits' step."""
-        if not self._steps:
-            self._steps.append(_counter())
-        return self._steps[0].assign_add(1)
+    def _network(self):
+        """Horovod's own functions run in graphs whose scopes tell their exchanges apart."""
+        return horovod.HorovodTransport(self.process_set, scoped=True).ready()
 
     def get_config(self) -> dict:
-        """The arguments, but for the process set, which lives as long as its workers."""
-        fields = [field.name for field in dataclasses.fields(self) if field.init and field.name != "process_set"]
-        return {name: getattr(self, name) for name in fields}
+        """The arguments, but for the process set, which lives as long as its workers; of the schedule, the name."""
+        config = {field.name: getattr(self, field.name) for field in dataclasses.fields(self)}
+        del config["process_set"]
+        return config | {"schedule": schedule_of(self.schedule).name}
 
     @classmethod
     def from_config(cls, config: dict) -> "TernGrad":
@@ -246,18 +234,15 @@ class _Lazy(type):
     @property
     def none(cls):
         """Nothing is compressed."""
-        return transport.horovod().Compression.none
+        return horovod.horovod().Compression.none
 
     @property
     def fp16(cls):
         """Floats travel as float16."""
-        return transport.horovod().Compression.fp16
+        return horovod.horovod().Compression.fp16
 
 
 class Compression(metaclass=_Lazy):
-    """What can be passed as `compression=`: `none`, `fp16` (Horovod's own) and `terngrad` (with its defaults).
-
-    Use it when an argument wants one of the ways that gradients can travel, as `compression=` does.
-    """
+    """What can be passed as `compression=`: `none`, `fp16` (Horovod's own) and `terngrad` (with its defaults)."""
 
     terngrad = TernGrad()

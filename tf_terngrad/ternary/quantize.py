@@ -1,12 +1,10 @@
 """Clip, scale, ternarize: a gradient as a few digits and a scale."""
 
-import math
-import numbers
-
 import tensorflow as tf
 
-from tf_terngrad.checks import expect
+from tf_terngrad.checks import expect, integer, positive
 from tf_terngrad.ternary import codec
+from tf_terngrad.ternary.layout import LARGEST_LEVELS
 
 FLOATS = (tf.float16, tf.bfloat16, tf.float32, tf.float64)
 
@@ -29,14 +27,14 @@ def scale(gradient, clip: float | None = 2.5, lengths=None) -> tuple[tf.Tensor, 
         (thresholds, scales), both float32 of shape (buckets,).
 
     Raises:
-        TypeError: the gradient is no tensor of floats.
+        TypeError: the gradient is no tensor of floats, or the clip no number.
         ValueError: a clip that is not positive.
         tf.errors.InvalidArgumentError: lengths that do not sum to the gradient's size.
 
     >>> [float(value[0]) for value in scale(tf.constant([3.0, -1.0]), clip=2.5)]
     [5.0, 3.0]
     """
-    clip = check_clip(clip)
+    clip = None if clip is None else positive(clip, "clip", "scale")
     gradient = tf.reshape(check_gradient(gradient), (-1,))
     return codec.scale(gradient, [tf.size(gradient)] if lengths is None else lengths, clip)
 
@@ -44,9 +42,9 @@ def scale(gradient, clip: float | None = 2.5, lengths=None) -> tuple[tf.Tensor, 
 def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: int = 1) -> tuple[tf.Tensor, tf.Tensor]:
     """Round a gradient to digits at random, so that the digits times the scale have the clipped gradient as their mean.
 
-    Use it when you write an exchange of your own, or want to see what happens to a gradient.
-
         code = sign(g) (floor(x) + b),   x = L |f(g)| / s,   b ~ Bernoulli(x - floor(x))
+
+    Use it when you send gradients in a way of your own; `TernGrad` does all of it for Horovod.
 
     With L = 1, the digits are -1, 0 and 1, and b is 1 with probability |f(g)| / s. The random bits depend on the seed
     and an element's position alone: distinct seeds give independent digits.
@@ -63,7 +61,7 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
         infinite.
 
     Raises:
-        TypeError: the gradient is no tensor of floats, or the scale no number.
+        TypeError: the gradient is no tensor of floats, or clip, scale, levels are no numbers.
         ValueError: clip, seed or levels out of range, or a scale that is no scalar.
         tf.errors.InvalidArgumentError: a scale that is negative or NaN.
 
@@ -73,7 +71,8 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
 
     Paper: Wen et al., TernGrad, 2017.
     """
-    clip, levels = check_clip(clip), check_levels(levels)
+    clip = None if clip is None else positive(clip, "clip", "ternarize")
+    levels = integer(levels, "levels", "ternarize", 1, LARGEST_LEVELS)
     gradient, seed = check_gradient(gradient), check_seed(seed)
     flat, lengths = tf.reshape(gradient, (-1,)), [tf.size(gradient)]
     thresholds, scales = codec.scale(flat, lengths, clip)
@@ -86,7 +85,7 @@ def ternarize(gradient, clip: float | None = 2.5, scale=None, *, seed, levels: i
 def pack(codes, levels: int = 1) -> tf.Tensor:
     """Digits as bytes: five ternary digits each, 1.6 bits a digit.
 
-    Use it when digits are to be stored or sent: they take a twentieth of the bits of float32 numbers.
+    Use it when you send or store digits that `ternarize` gave.
 
     Args:
         codes: integers in [-levels, levels], of any shape.
@@ -101,7 +100,7 @@ def pack(codes, levels: int = 1) -> tf.Tensor:
     >>> unpack(pack(tf.constant([1, 0, -1], tf.int8)), 3).numpy().tolist()
     [1, 0, -1]
     """
-    levels = check_levels(levels)
+    levels = integer(levels, "levels", "pack", 1, LARGEST_LEVELS)
     codes = tf.convert_to_tensor(codes)
     if not codes.dtype.is_integer:
         raise TypeError(f"Expected digits as integers. Received: codes of dtype {codes.dtype.name}")
@@ -111,7 +110,7 @@ def pack(codes, levels: int = 1) -> tf.Tensor:
 def unpack(wire, size, levels: int = 1) -> tf.Tensor:
     """The digits that `pack` made bytes of, int8 of shape (size,).
 
-    Use it when bytes that `pack` made have arrived and you want the digits back.
+    Use it when you have got bytes of another worker, and know how many digits they hold.
 
     Args:
         wire: uint8 of shape (bytes,).
@@ -122,7 +121,7 @@ def unpack(wire, size, levels: int = 1) -> tf.Tensor:
         TypeError, ValueError: a size that is no integer of 0 or more, or levels out of range.
         tf.errors.InvalidArgumentError: bytes that `pack` did not make, or not for this size.
     """
-    size, levels = check_size(size), check_levels(levels)
+    size, levels = check_size(size), integer(levels, "levels", "unpack", 1, LARGEST_LEVELS)
     wire = tf.convert_to_tensor(wire)
     if wire.dtype != tf.uint8:
         raise TypeError(f"Expected bytes, uint8. Received: a tensor of dtype {wire.dtype.name}")
@@ -135,40 +134,6 @@ def check_gradient(gradient) -> tf.Tensor:
     if gradient.dtype not in FLOATS:
         raise TypeError(f"Expected a gradient of floats. Received: a tensor of dtype {gradient.dtype.name}")
     return gradient
-
-
-def check_clip(clip) -> float | None:
-    """How many standard deviations, as Python's own number; refuses one that is not positive."""
-    if clip is None:
-        return None
-    if not _is(clip, numbers.Real) or not 0 < clip < math.inf:
-        raise ValueError(f"Expected a positive float, of standard deviations, or None. Received: clip={clip!r}")
-    return int(clip) if _is(clip, numbers.Integral) else float(clip)
-
-
-def check_levels(levels) -> int:
-    """The levels as Python's own number; refuses those that int8 digits cannot have."""
-    if not _is(levels, numbers.Integral) or not 1 <= levels <= 127:
-        raise ValueError(f"Expected an integer from 1 to 127. Received: levels={levels!r}")
-    return int(levels)
-
-
-def check_bucket_size(bucket_size) -> int | None:
-    """The size as Python's own number; refuses buckets that hold nothing."""
-    if bucket_size is None:
-        return None
-    if not _is(bucket_size, numbers.Integral) or bucket_size < 1:
-        raise ValueError(f"Expected a positive integer, or None. Received: bucket_size={bucket_size!r}")
-    return int(bucket_size)
-
-
-def check_integer(value, name: str, least: int = -(2**63)) -> int:
-    """The value as Python's own number; refuses what is no integer, or none that an int64 holds."""
-    if not _is(value, numbers.Integral):
-        raise TypeError(f"Expected {name} of type int. Received: {name}={value!r}")
-    if not least <= value < 2**63:
-        raise ValueError(f"Expected an integer from {least} to {2**63 - 1}. Received: {name}={value!r}")
-    return int(value)
 
 
 def check_scale(scale) -> tf.Tensor:
@@ -185,7 +150,7 @@ def check_scale(scale) -> tf.Tensor:
 def check_size(size):
     """The number of digits, an integer or a tensor of one."""
     if not tf.is_tensor(size):
-        return check_integer(size, "size", 0)
+        return integer(size, "size", "unpack", 0)
     if not size.dtype.is_integer or size.shape.rank not in (0, None):
         raise TypeError(f"Expected an integer scalar. Received: size of {size.dtype.name}, shape {size.shape}")
     return size
@@ -197,7 +162,3 @@ def check_seed(seed) -> tf.Tensor:
     if not seed.dtype.is_integer or seed.shape.rank != 1 or seed.shape[0] not in (2, 3, 4):
         raise ValueError(f"Expected two to four integers. Received: a seed of {seed.dtype.name}, shape {seed.shape}")
     return tf.cast(seed, tf.int64)
-
-
-def _is(value, kind) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)

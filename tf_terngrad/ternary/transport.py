@@ -1,167 +1,153 @@
-"""Horovod: the only file that imports it, when something is exchanged and not before."""
+"""What this package needs of a network: the protocol that Horovod's workers, those of tests and yours serve."""
 
+import abc
 import functools
-import importlib
-import os
+import itertools
+import pickle
 import re
-import sys
 
+import numpy as np
 import tensorflow as tf
 
-
-@functools.cache
-def horovod():
-    """The module `horovod.tensorflow`.
-
-    Raises:
-        ModuleNotFoundError: Horovod is not installed.
-    """
-    try:
-        return importlib.import_module("horovod.tensorflow")
-    except ImportError as error:
-        raise ModuleNotFoundError(
-            "Horovod is not installed, or was built for another TensorFlow. Build it with "
-            f"`python tools/build_horovod.py` from tf_terngrad's sources. ({error})"
-        ) from error
+from tf_terngrad.checks import refusal
 
 
-def initialized():
-    """The module `horovod.tensorflow`, if `hvd.init()` was called.
+class Transport(abc.ABC):
+    """Some workers, this one among them, and what they can do together.
 
-    Raises:
-        RuntimeError: it was not.
-    """
-    hvd = horovod()
-    if not hvd.is_initialized():
-        raise RuntimeError("Horovod is not initialized. Call horovod.tensorflow.init() before anything is exchanged.")
-    return hvd
+    Use it when your workers talk over something else than Horovod: write a class with the six abstract methods, and
+    give an instance as `process_set` to whatever of `tf_terngrad.distributed` takes one. The other methods work on top
+    of those six; replace them where the network has a better way.
 
+    All workers call the same methods in the same order. The name of an exchange is the same on all of them, and no
+    other exchange of the same step has it. Tensors that are added or compared have equal shapes and dtypes.
 
-def own_compressions() -> tuple:
-    """Horovod's `Compression.none` and `Compression.fp16`; none of them where Horovod was not imported yet."""
-    hvd = sys.modules.get("horovod.tensorflow")
-    return () if hvd is None else (hvd.Compression.none, hvd.Compression.fp16)
+    Example:
 
-
-def check_process_set(process_set) -> None:
-    """Refuse what is no process set of Horovod's."""
-    if process_set is not None and not isinstance(process_set, horovod().ProcessSet):
-        raise TypeError(
-            "Expected a horovod.tensorflow.ProcessSet, such as hvd.add_process_set([0, 1]), or None. "
-            f"Received: process_set={process_set!r}"
-        )
-
-
-def operation_name(op):
-    """Of one of Horovod's operations its name, as "sum" of hvd.Sum; what is none of them, itself."""
-    hvd = sys.modules.get("horovod.tensorflow")
-    names = ("Average", "Sum", "Adasum", "Min", "Max", "Product")
-    known = {} if hvd is None or type(op) is not int else {getattr(hvd, name): name.lower() for name in names}
-    return known.get(op, op)
-
-
-def members(process_set=None):
-    """The process set, or that of all workers, if this worker can exchange with it.
-
-    Raises:
-        RuntimeError: Horovod is not initialized.
-        ValueError: it does not know the process set; or this worker is not in it.
-    """
-    everyone = initialized().global_process_set
-    if process_set is None or process_set is everyone:
-        return everyone
-    if process_set.process_set_id is None:
-        raise ValueError(
-            "Horovod does not know the process set. Give it to hvd.init(process_sets=[...]), or to "
-            f"hvd.add_process_set. Received: {process_set}"
-        )
-    if not process_set.included():
-        raise ValueError(
-            f"Worker {horovod().rank()} is none of the process set's workers, {process_set.ranks}, and cannot exchange "
-            "with them. Expected a process set that it is in, or nothing exchanged on this worker."
-        )
-    return process_set
-
-
-class HorovodTransport:
-    """The workers of a Horovod process set.
-
-    Args:
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
-        scoped: whether the names of exchanges get those of the scopes and functions that they are in; if not, they must
-            be unique without, and serve workers whose scopes tell of another past, as of other optimizers.
-
-    Raises:
-        RuntimeError: Horovod is not initialized.
-        ValueError: this worker is not in the process set.
+    ```python
+    average = tt.distributed.DistributedGradientTape(tape, tt.TernGrad(), process_set=MyTransport())
+    ```
     """
 
-    def __init__(self, process_set=None, scoped=True):
-        self._set = members(process_set)
-        self._scoped = scoped
-        self._hvd = horovod()
+    # Who there is.
 
-    def size(self):
-        return self._hvd.size_op(process_set_id=self._set.process_set_id)
+    @abc.abstractmethod
+    def size(self) -> tf.Tensor:
+        """How many workers there are now, int32 scalar; in a graph, when it runs."""
 
-    def rank(self):
-        """The number within the process set; among all workers Horovod has an op, for their number may change."""
-        if self._set is self._hvd.global_process_set:
-            return self._hvd.rank_op()
-        return self._set.rank() + self._zero()
+    @abc.abstractmethod
+    def rank(self) -> tf.Tensor:
+        """Which of them this one is, int32 scalar: from 0 to `size() - 1`."""
 
-    def maximum(self, tensor, name):
-        return self._exchange(self._hvd.allreduce, tensor, name, op=self._hvd.Max)
+    def ranks(self) -> list[int]:
+        """The workers' numbers among all that the network has, in the order of their `rank`."""
+        with tf.init_scope():
+            return list(range(int(self.size())))
 
-    def total(self, tensor, name):
-        return self._exchange(self._hvd.allreduce, tensor, name, op=self._hvd.Sum)
+    def alone(self) -> bool:
+        """Whether there is one worker only, and will be: nothing is exchanged then."""
+        return len(self.ranks()) == 1
 
-    def gather(self, tensor, name):
-        return self._exchange(self._hvd.allgather, tensor, name)
+    def members(self, process_set) -> "Transport":
+        """The transport of some of the workers; None: of all of them.
 
-    def scatter(self, tensor, counts, name):
-        received, _ = self._exchange(self._hvd.alltoall, tensor, name, splits=counts)
-        return received
-
-    def _exchange(self, operation, tensor, name, **options):
-        options |= {"name": name, "process_set": self._set, "ignore_name_scope": not self._scoped}
-        return operation(self._live(tensor), **options)
-
-    def _live(self, tensor):
-        """The tensor, no constant of its graph: TensorFlow would exchange that once, when it optimizes the graph.
-
-        Nobody would take part in it who comes later.
+        Raises:
+            TypeError: the network knows no such thing.
         """
-        if tf.executing_eagerly() or tensor.shape.rank == 0:  # no number here is known before its step
-            return tensor
-        return tf.ensure_shape(tensor[self._zero() :], tensor.shape)
+        if process_set is not None:
+            raise TypeError(refusal(type(self).__name__, "process_set", "None: it has no sets of workers", process_set))
+        return self
 
-    def _zero(self):
-        """0, as TensorFlow cannot know."""
-        return tf.minimum(self.size(), 0)
+    def initialized(self) -> bool:
+        """Whether the workers have met, so that something can be exchanged."""
+        return True
+
+    def ready(self) -> "Transport":
+        """The transport itself, if this worker can exchange something with the others now.
+
+        Raises:
+            RuntimeError: the workers have not met; or what they need is not installed (ModuleNotFoundError).
+            ValueError: this worker is not one of them.
+        """
+        if not self.initialized():
+            raise RuntimeError(f"{type(self).__name__} is not initialized: its workers have not met yet.")
+        return self
+
+    # What they exchange.
+
+    @abc.abstractmethod
+    def maximum(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """The greatest value of any worker, elementwise; no value is NaN."""
+
+    @abc.abstractmethod
+    def total(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """The sum over workers, elementwise, of floats or of integers; the same bits on all of them."""
+
+    @abc.abstractmethod
+    def gather(self, tensor: tf.Tensor, name: str) -> tf.Tensor:
+        """Every worker's tensor, one after the other along the first axis; lengths may differ."""
+
+    @abc.abstractmethod
+    def scatter(self, tensor: tf.Tensor, counts: tf.Tensor, name: str) -> tf.Tensor:
+        """Hand counts[r] elements of a vector to worker r; what the workers handed to this one, in their order."""
+
+    def broadcast(self, tensor, root_rank: int, name: str) -> tf.Tensor:
+        """The tensor of one worker, for all of them; eager.
+
+        Args:
+            tensor: of the same shape and dtype on all workers.
+            root_rank: the worker's number among all that the network has, one of `ranks()`.
+            name: of the exchange.
+        """
+        tensor = tf.convert_to_tensor(tensor)
+        mine = int(root_rank == self.ranks()[int(self.rank())])
+        flat = tf.reshape(tensor, (-1,))
+        return tf.reshape(self.gather(flat[: mine * tf.size(flat)], name), tf.shape(tensor))
+
+    def everyones(self, value, name: str) -> list:
+        """What each worker has, in their order: anything that pickles. It happens now, even while a graph is made."""
+        with tf.init_scope():
+            data = tf.constant(np.frombuffer(pickle.dumps(value), np.uint8))
+            sizes = self.gather(tf.size(data)[None], f"{name}.sizes").numpy()
+            parts = np.split(self.gather(data, name).numpy(), np.cumsum(sizes)[:-1])
+            return [pickle.loads(part.tobytes()) for part in parts]
+
+    # What exchanges are called.
+
+    def new_name(self) -> str:
+        """A name for a series of exchanges: another one each time, the same on workers that ask in the same order."""
+        return f"tf_terngrad.{next(self._numbers)}"
+
+    @functools.cached_property
+    def _numbers(self):
+        return itertools.count()
+
+    def unique_name(self, tensor) -> str:
+        """A name for the exchange of a tensor, unique in its graph, and the same on workers that build it alike."""
+        if tf.executing_eagerly():
+            return "terngrad"  # eager exchanges follow one another
+        of = re.sub("[^A-Za-z0-9_.]", "_", tensor.name) if tf.is_symbolic_tensor(tensor) else "constant"
+        return tf.compat.v1.get_default_graph().unique_name(f"terngrad.{of}")
+
+    # What users say in the network's own words.
+
+    def operation_name(self, op):
+        """Of one of the network's own operations its name, as "sum"; what is none of them, itself."""
+        return op
+
+    def compression_name(self, compression) -> str | None:
+        """Of one of the network's own compressions its name, "none" or "fp16"; None: it is none of them."""
+        return None
 
 
-def alone(process_set=None) -> bool:
-    """Whether there is one worker only, and will be: an elastic job may grow."""
-    return members(process_set).size() == 1 and not int(os.environ.get("HOROVOD_ELASTIC", 0))
+def transport_of(process_set=None) -> Transport:
+    """The transport of those workers: a `Transport` itself, a process set of Horovod's, or (None) all of its workers.
 
+    Raises:
+        TypeError: it is neither.
+    """
+    if isinstance(process_set, Transport):
+        return process_set
+    from tf_terngrad.ternary.horovod import HorovodTransport  # which is a Transport, so that it imports this file
 
-def everyones(value, name: str, process_set=None) -> list:
-    """What each worker has, in their order: anything that pickles. It happens now, even while a graph is made."""
-    process_set = members(process_set)
-    with tf.init_scope():
-        return horovod().allgather_object(value, name=name, process_set=process_set)
-
-
-def broadcast(data, root_rank: int, name: str, process_set=None) -> tf.Tensor:
-    """The data of one worker, for all of them; eager."""
-    process_set = members(process_set)
-    return horovod().broadcast(tf.constant(data), root_rank, name=name, process_set=process_set)
-
-
-def unique_name(tensor) -> str:
-    """A name for the exchange of a tensor, unique in its graph, and the same on all workers that build it alike."""
-    if tf.executing_eagerly():
-        return "terngrad"  # eager exchanges follow one another
-    of = re.sub("[^A-Za-z0-9_.]", "_", tensor.name) if tf.is_symbolic_tensor(tensor) else "constant"
-    return tf.compat.v1.get_default_graph().unique_name(f"terngrad.{of}")
+    return HorovodTransport(process_set)

@@ -8,13 +8,16 @@ Examples:
   tf-terngrad convert words.keras words.tflite --streaming=1
 """
 
+import argparse
+
 from tf_terngrad import tflite
 from tf_terngrad.cli.files import add_model_arguments, check_target, load_arrays, load_model
 from tf_terngrad.cli.types import integer
 from tf_terngrad.console import doing
+from tf_terngrad.tflite.modes import MODES
 from tf_terngrad.tflite.recurrent import ROUTES
 
-QUANTIZATIONS = ("none", "float16", "dynamic", "int8")
+QUANTIZATIONS = {name or "none": mode for name, mode in MODES.items()}
 
 
 def add_arguments(parser) -> None:
@@ -48,6 +51,9 @@ def add_arguments(parser) -> None:
 
 def run(arguments) -> None:
     """Convert, check and print the report."""
+    mode = QUANTIZATIONS[arguments.quantize]
+    if mode.needs_calibration and not arguments.calibration:
+        raise argparse.ArgumentError(None, f"--quantize={arguments.quantize} needs --calibration=FILE.npz")
     sources = [arguments.model, arguments.calibration, arguments.evaluation]
     check_target(arguments.target, [".tflite"], sources, arguments.overwrite)
     calibration = only_or_all(load_arrays(arguments.calibration)) if arguments.calibration else None
@@ -57,7 +63,7 @@ def run(arguments) -> None:
         report = tflite.convert(
             model,
             arguments.target,
-            quantize=None if arguments.quantize == "none" else arguments.quantize,
+            quantize=mode,
             calibration=calibration,
             evaluation=evaluation,
             batch_size=arguments.batch_size or None,

@@ -18,8 +18,9 @@ from tf_terngrad.cli.rates import bits_per_second
 from tf_terngrad.cli.types import integer, names, number
 from tf_terngrad.console import show_table
 from tf_terngrad.ternary import cost
+from tf_terngrad.ternary.schedules import SCHEDULES
 
-METHODS = ("float32", "float16", *cost.SCHEDULES)
+METHODS = cost.FLOATS | SCHEDULES
 INFINIBAND = cost.Link(100e9, 2e-6)
 
 
@@ -126,7 +127,7 @@ def throughputs(size, compute, link, workers, arguments) -> dict[str, list[float
 
     def of(method, count):
         where = {"levels": arguments.levels, "link": link, "cores": arguments.cores}
-        return count / cost.step_seconds(method, compute, size.parameters, count, **where)
+        return count / cost.step_seconds(METHODS[method], compute, size.parameters, count, **where)
 
     return {method: [of(method, count) for count in workers] for method in METHODS}
 
@@ -141,7 +142,7 @@ def show(size, compute, name, workers, speeds) -> None:
     alone = speeds["float32"][0]
     efficiency = [100 * speed / (count * alone) for count, speed in zip(workers, speeds["float32"], strict=True)]
     rows = [("float32 efficiency %", *(f"{value:.0f}" for value in efficiency))]
-    for method in METHODS[1:]:
+    for method in list(METHODS)[1:]:
         ratios = [ours / theirs for ours, theirs in zip(speeds[method], speeds["float32"], strict=True)]
         rows.append((f"{method} / float32", *(f"{ratio:.2f}" for ratio in ratios)))
     show_table(["workers", *map(str, workers)], rows)

@@ -3,14 +3,18 @@
 from tf_terngrad.ternary.distributed import callbacks
 from tf_terngrad.ternary.distributed.optimizer import DistributedOptimizer
 from tf_terngrad.ternary.distributed.simulation import simulate
+from tf_terngrad.ternary.distributed.state import exchange_state
 from tf_terngrad.ternary.distributed.tape import DistributedGradientTape
 from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
+from tf_terngrad.ternary.transport import Transport
 
 __all__ = [
     "DistributedGradientTape",
     "DistributedOptimizer",
+    "Transport",
     "broadcast_variables",
     "callbacks",
     "check_replicas",
+    "exchange_state",
     "simulate",
 ]

@@ -8,26 +8,26 @@ import re
 
 import tensorflow as tf
 
-from tf_terngrad.ternary import transport
+from tf_terngrad.ternary.transport import Transport
 
 NUMBER = re.compile(r"_\d+(?=/|$)")
 
 SAME_MODEL = "Build the same model with the same arguments everywhere."
 
 
-def require(lines, subject: str, process_set=None, remedy: str = SAME_MODEL) -> None:
+def require(lines, subject: str, network: Transport, remedy: str = SAME_MODEL) -> None:
     """Refuse, on all workers, what is not the same on all of them.
 
     Args:
         lines: list of str, this worker's.
         subject: what they describe, for the message.
-        process_set: the workers; None: all of them.
+        network: of the workers.
         remedy: a sentence, the message's last.
 
     Raises:
         ValueError: they differ; it names the first difference, and who has what.
     """
-    everyones = transport.everyones(list(lines), "tf_terngrad.agreement", process_set)
+    everyones = network.everyones(list(lines), "tf_terngrad.agreement")
     for line in itertools.zip_longest(*everyones, fillvalue="nothing"):
         if len(set(line)) > 1:
             who = "; ".join(f"workers {ranks} have {value}" for value, ranks in parties(line).items())
@@ -39,14 +39,14 @@ def digest(lines) -> int:
     return int.from_bytes(hashlib.blake2b("\n".join(lines).encode(), digest_size=8).digest()) >> 2
 
 
-def require_if(differ, lines, subject: str, process_set=None):
+def require_if(differ, lines, subject: str, network: Transport):
     """`require` where the workers are known to differ, all of them knowing it; in graphs, of every step.
 
     Args:
         differ: boolean scalar, the same on all workers.
         lines: as in `require`.
         subject: likewise.
-        process_set: likewise.
+        network: likewise.
 
     Returns:
         What has to have run before anything is exchanged that could fail for the difference.
@@ -55,7 +55,7 @@ def require_if(differ, lines, subject: str, process_set=None):
         ValueError: in eager mode.
         tf.errors.InvalidArgumentError: in graphs, of the same text.
     """
-    ask = functools.partial(require, lines, subject, process_set)
+    ask = functools.partial(require, lines, subject, network)
     if tf.executing_eagerly():
         return ask() if differ else None
     return tf.cond(differ, lambda: tf.group(tf.py_function(ask, [], [])), tf.no_op)

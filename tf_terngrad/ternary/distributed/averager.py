@@ -1,16 +1,13 @@
-"""The average of gradients over Horovod's workers, with what must hold before anything is sent."""
+"""The average of gradients over the workers, with what must hold before anything is sent."""
 
 import functools
-import itertools
 import weakref
 
 import tensorflow as tf
 
 from tf_terngrad.keras_internals import in_xla
-from tf_terngrad.ternary import transport
 from tf_terngrad.ternary.distributed import agreement, gradients
-
-_COUNTER = itertools.count()
+from tf_terngrad.ternary.state import ExchangeState
 
 
 class Averager:
@@ -21,14 +18,19 @@ class Averager:
     Args:
         settings: `Settings`.
 
+    Attributes:
+        state: `ExchangeState`, of the random bits.
+
     Raises:
         ModuleNotFoundError, RuntimeError: Horovod is not installed, or not initialized.
+        ValueError: this worker is not in the process set.
     """
 
     def __init__(self, settings):
-        transport.initialized()
+        settings.network.ready()
         self.settings = settings
-        self._number = None
+        self.state = ExchangeState()
+        self._series = None
         self._calls = weakref.WeakKeyDictionary()
 
     def __call__(self, values, variables) -> list:
@@ -38,36 +40,35 @@ class Averager:
             ValueError: they are not alike on all workers (in graphs, an InvalidArgumentError); or XLA compiles this.
         """
         values, names = list(values), [name_of(variable) for variable in variables]
-        if transport.alone(self.settings.process_set):
+        network = self.settings.network
+        if network.alone():
             return values
         if in_xla(tf.compat.v1.get_default_graph()):
             raise ValueError(
                 "XLA cannot compile an exchange between workers. Give jit_compile=False to model.compile or "
                 "tf.function; where there is a GPU, Keras turns XLA on unless told not to."
             )
-        network, name = self._network(), self._name()
+        name = self._name()
         with tf.control_dependencies(self._agree(values, names, _calibrations(variables), network, name)):
             values = [None if value is None else tf.identity(value) for value in values]
-        return gradients.average(values, names, self.settings, network, name)
-
-    def _network(self):
-        return transport.HorovodTransport(self.settings.process_set, scoped=False)
+        return gradients.average(values, names, self.settings, network, self.state.next_step(), name)
 
     def _name(self):
         """Of the exchanges of a call: the same on workers that have made optimizers which they do not use."""
-        if self._number is None:
-            self._number = next(_COUNTER)
+        if self._series is None:
+            self._series = self.settings.network.new_name()
         if tf.executing_eagerly():
-            return f"tf_terngrad.{self._number}"
+            return self._series
         graph = tf.compat.v1.get_default_graph()
         self._calls[graph] = self._calls.get(graph, -1) + 1  # in a graph they may run at the same time
-        return f"tf_terngrad.{self._number}.{self._calls[graph]}"
+        return f"{self._series}.{self._calls[graph]}"
 
     def everywhere(self, flag) -> tf.Tensor:
         """Whether a boolean scalar is true on all workers."""
-        if transport.alone(self.settings.process_set):
+        network = self.settings.network
+        if network.alone():
             return flag
-        return self._network().maximum(tf.cast(~flag, tf.float32), f"{self._name()}.everywhere") == 0
+        return network.maximum(tf.cast(~flag, tf.float32), f"{self._name()}.everywhere") == 0
 
     def _agree(self, values, names, calibrations, network, name) -> list:
         """Asks in every step, for workers may come and gradients go: what is concatenated, Horovod cannot compare.
@@ -82,7 +83,7 @@ class Averager:
         own = tf.stack([tf.constant(agreement.digest(lines), tf.int64), _signature(calibrations)])
         most, least = tf.split(network.maximum(tf.concat([own, -own], 0), f"{name}.agreement"), 2)
         differ = most != -least
-        checked = agreement.require_if(differ[0], lines, "The gradients", self.settings.process_set)
+        checked = agreement.require_if(differ[0], lines, "The gradients", network)
         if not calibrations:
             return [] if checked is None else [checked]
         with tf.control_dependencies([] if checked is None else [checked]):

@@ -3,13 +3,14 @@
 import keras
 import numpy as np
 
-from tf_terngrad.ternary import transport
+from tf_terngrad.checks import integer
 from tf_terngrad.ternary.distributed import agreement
 from tf_terngrad.ternary.distributed.histograms import GradientHistograms
 from tf_terngrad.ternary.distributed.learning_rate import ScheduleLearningRate, WarmUpLearningRate
 from tf_terngrad.ternary.distributed.optimizer import is_distributed, is_new
+from tf_terngrad.ternary.distributed.state import exchange_state
 from tf_terngrad.ternary.distributed.variables import broadcast_variables, check_replicas
-from tf_terngrad.ternary.quantize import check_integer
+from tf_terngrad.ternary.transport import transport_of
 
 __all__ = [
     "AverageMetrics",
@@ -24,12 +25,14 @@ __all__ = [
 class BroadcastVariables(keras.callbacks.Callback):
     """Before the first batch, all workers get the state of one: what was loaded, or drawn at random, is one model then.
 
-    That is all of the model's variables (weights, BatchNorm statistics, the states of seed generators) and all of the
-    optimizer's (moments, iterations, learning rate).
+    Use it when `fit` trains on several workers: always.
+
+    That is all of the model's variables (weights, BatchNorm statistics, the states of seed generators), all of the
+    optimizer's (moments, iterations, learning rate), and how far the random bits of its exchanges are.
 
     Args:
         root_rank: whose state.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+        process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: all of Horovod's workers.
 
     Raises:
         ValueError: at the start of training: the model's optimizer does not average gradients, nor does the model have
@@ -61,24 +64,27 @@ class BroadcastVariables(keras.callbacks.Callback):
         agreement.require(
             [f"{self.params[name]} {name}" for name in ("epochs", "steps")],
             "What fit does",
-            self.process_set,
+            transport_of(self.process_set).ready(),
             "Give every worker as many examples, or steps_per_epoch.",
         )
         if not optimizer.built:
             optimizer.build(self.model.trainable_variables)
         if is_new(optimizer):
             self.model.make_train_function(force=True)  # it may have been traced while the optimizer averaged nothing
-        broadcast_variables([*self.model.variables, *optimizer.variables], self.root_rank, self.process_set)
+        exchanges = exchange_state(optimizer).variables if is_distributed(optimizer) else ()
+        broadcast_variables([*self.model.variables, *optimizer.variables, *exchanges], self.root_rank, self.process_set)
 
 
 class AverageMetrics(keras.callbacks.Callback):
     """At the end of an epoch, its logs become the averages over the workers: loss, metrics, and those of validation.
 
+    Use it when logs, checkpoints or early stopping shall look at the data of all workers.
+
     Put it before the callbacks that should see the averages: checkpoints, early stopping, schedules. All workers decide
     the same then.
 
     Args:
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+        process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: all of Horovod's workers.
 
     Raises:
         ValueError: at the end of an epoch: the workers' logs have different names.
@@ -96,9 +102,10 @@ class AverageMetrics(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Averages."""
-        if logs is None or transport.alone(self.process_set):
+        network = transport_of(self.process_set).ready()
+        if logs is None or network.alone():
             return
-        everyones = transport.everyones({k: float(v) for k, v in logs.items()}, "tf_terngrad.metrics", self.process_set)
+        everyones = network.everyones({k: float(v) for k, v in logs.items()}, "tf_terngrad.metrics")
         if any(set(others) != set(logs) for others in everyones):
             raise ValueError(f"The workers' logs must have the same names. Received: {[sorted(o) for o in everyones]}")
         for name in logs:
@@ -108,11 +115,13 @@ class AverageMetrics(keras.callbacks.Callback):
 class CheckReplicas(keras.callbacks.Callback):
     """Every so many batches, checks that all workers have the same trainable weights, bit by bit; ends training if not.
 
+    Use it when you want a training that falls apart to end at once.
+
     What a check costs: a checksum of all weights, and an exchange of four bytes a variable.
 
     Args:
         every: batches from one check to the next.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+        process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: all of Horovod's workers.
 
     Raises:
         TypeError, ValueError: `every` is no positive integer.
@@ -127,7 +136,7 @@ class CheckReplicas(keras.callbacks.Callback):
 
     def __init__(self, every=100, process_set=None):
         super().__init__()
-        self.every = check_integer(every, "every", 1)
+        self.every = integer(every, "every", "CheckReplicas", 1)
         self.process_set = process_set
         self._batches = 0
 

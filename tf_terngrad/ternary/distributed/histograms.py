@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
+from tf_terngrad.checks import integer
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed.averager import name_of
@@ -20,7 +21,7 @@ _INK, _BAR = "#44546a", "#14539a"
 class GradientHistograms(keras.callbacks.Callback):
     """Histograms of gradients as they are, clipped, ternary and averaged: before training, and behind every k-th epoch.
 
-    Use it when you want to see what clipping and ternarizing do to your gradients.
+    Use it when you want to see what clipping and rounding do to the gradients of your model.
 
     The batch is shared out among so many simulated workers; nothing is exchanged, and nothing of the model changes. The
     first three columns show the first worker's gradient, the last one what all workers get.
@@ -56,9 +57,8 @@ class GradientHistograms(keras.callbacks.Callback):
         self._settings = Settings(TernGrad() if compression is None else compression)
         if not self._settings.ternary:
             raise TypeError(f"Expected a TernGrad, such as TernGrad(clip=2.5). Received: compression={compression!r}")
-        for name, count in {"workers": workers, "every": every}.items():
-            if isinstance(count, bool) or not isinstance(count, int) or count < 1:
-                raise ValueError(f"Expected a number of at least 1. Received: {name}={count!r}")
+        workers = integer(workers, "workers", "GradientHistograms", 1)
+        every = integer(every, "every", "GradientHistograms", 1)
         if len(x) == 0 or len(x) % workers:
             raise ValueError(f"Expected a multiple of {workers} examples, one share a worker. Received: {len(x)}")
         self._batch = (x, y)

@@ -2,15 +2,16 @@
 
 import keras
 
-from tf_terngrad.ternary import transport
+from tf_terngrad.checks import positive
+from tf_terngrad.ternary.transport import transport_of
 
 
 class ScheduleLearningRate(keras.callbacks.Callback):
     """Sets the learning rate to a multiple of the initial one, which depends on the epoch.
 
-    Use it when the learning rate should fall by epochs, as the papers on distributed training have it.
-
         rate = initial_lr * multiplier(epoch),   start_epoch <= epoch < end_epoch
+
+    Use it when the rate shall fall by epochs, and stay a number that other callbacks may set.
 
     Args:
         initial_lr: the rate for all workers together; usually N times that of one.
@@ -75,9 +76,9 @@ class ScheduleLearningRate(keras.callbacks.Callback):
 class WarmUpLearningRate(ScheduleLearningRate):
     """Raises the learning rate from that of one worker to that of N, in the first epochs, batch by batch.
 
-    Use it when many workers make the batch large, and training diverges at the start.
-
         rate = initial_lr / N * (1 + epoch (N - 1) / warmup_epochs),   at a batch's end
+
+    Use it when N workers train with N times the learning rate of one, which is too much for the first steps.
 
     Args:
         initial_lr: the rate after warming up; usually N times that of one worker.
@@ -97,12 +98,11 @@ class WarmUpLearningRate(ScheduleLearningRate):
     """
 
     def __init__(self, initial_lr, warmup_epochs=5, steps_per_epoch=None):
-        if not warmup_epochs > 0:
-            raise ValueError(f"Expected a positive number of epochs. Received: warmup_epochs={warmup_epochs!r}")
+        warmup_epochs = positive(warmup_epochs, "warmup_epochs", "WarmUpLearningRate")
         super().__init__(initial_lr, self._factor, 0, warmup_epochs, staircase=False, steps_per_epoch=steps_per_epoch)
         self.warmup_epochs = warmup_epochs
 
     def _factor(self, epoch):
-        workers = transport.initialized().size()
+        workers = len(transport_of().ready().ranks())
         done = min((epoch + 1 / self.steps_per_epoch) / self.warmup_epochs, 1)
         return (1 + done * (workers - 1)) / workers

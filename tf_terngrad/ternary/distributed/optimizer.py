@@ -1,12 +1,9 @@
 """Any Keras 3 optimizer, made to average its gradients over the workers.
 
 It stays the object that it is, of its own class: what is saved of it loads without this package and without Horovod.
-For that, two of its methods are replaced on the instance, where Keras calls them in every step:
-
-- `_clip_gradients`, behind the accumulation of gradients and before clipping: here the gradients are exchanged;
-- `_overwrite_variables_directly_with_gradients`, earlier, which is told the variables, and has nothing else to do.
-
-An optimizer with an `apply` of its own, such as `keras.optimizers.MultiOptimizer`, exchanges as it begins.
+For that, `apply` is replaced on the instance: it averages first, and Keras clips and applies the averages. Where
+gradients accumulate, that would exchange those of every batch; one exchange serves a whole window between Keras'
+accumulation and its clipping (`keras_internals.between_accumulation_and_clipping`).
 """
 
 import contextlib
@@ -16,17 +13,17 @@ import keras
 from tf_terngrad import keras_internals
 from tf_terngrad.ternary.distributed import loss_scale
 from tf_terngrad.ternary.distributed.averager import Averager
-from tf_terngrad.ternary.distributed.settings import BUCKET_BYTES, Settings
+from tf_terngrad.ternary.distributed.settings import FUSION_BYTES, Settings
 
 
 def DistributedOptimizer(
-    optimizer, compression=None, op="average", exclude=(), process_set=None, bucket_bytes=BUCKET_BYTES
+    optimizer, compression=None, op="average", exclude=(), process_set=None, fusion_bytes=FUSION_BYTES
 ):
     """Make an optimizer average its gradients over the workers, before it clips and applies them.
 
-    Use it when `model.fit` runs on several workers: wrap the optimizer before `compile`.
-
         g = (1/N) sum_i g_i,   i = 1 .. N workers
+
+    Use it when `fit`, or a loop of your own, trains one model on several workers.
 
     It is the same object, ready for `compile` and for loops of one's own. With gradient accumulation, one exchange
     serves the whole window. `keras.optimizers.LossScaleOptimizer` may be around it, and `compile` may put it there.
@@ -38,9 +35,10 @@ def DistributedOptimizer(
         compression: None, `Compression.none`, `Compression.fp16`, or a `TernGrad`.
         op: "average" or "sum", or Horovod's Average or Sum.
         exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats: `["*/bias"]`.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: the compression's, or all workers.
-        bucket_bytes: the most that is exchanged at once, before compression. A bucket of floats travels while gradients
-            of earlier layers are being computed, one of digits while others are encoded; fewer buckets cost fewer
+        process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: the compression's, or all of Horovod's
+            workers.
+        fusion_bytes: the most that is exchanged at once, before compression. Floats of one such fusion travel while
+            gradients of earlier layers are being computed, digits while others are encoded; fewer fusions cost fewer
             exchanges.
 
     Returns:
@@ -48,7 +46,7 @@ def DistributedOptimizer(
 
     Raises:
         TypeError: no Keras 3 optimizer, or another kind of compression.
-        ValueError: it is distributed already; or op, bucket_bytes out of range.
+        ValueError: it is distributed already; or op, fusion_bytes out of range.
         ModuleNotFoundError, RuntimeError: Horovod is not installed, or not initialized.
         ValueError: in the first step, on all workers: gradients that are not alike on all of them.
 
@@ -64,7 +62,7 @@ def DistributedOptimizer(
 
     Paper: Wen et al., TernGrad: Ternary gradients to reduce communication in distributed deep learning, 2017.
     """
-    settings = Settings(compression, op, exclude, process_set, bucket_bytes)
+    settings = Settings(compression, op, exclude, process_set, fusion_bytes)
     if not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(
             "Expected an instance of a Keras 3 optimizer, such as keras.optimizers.SGD(). (For those of tf_keras there "
@@ -89,20 +87,24 @@ def is_new(optimizer) -> bool:
 
 
 class Exchange:
-    """What makes an optimizer distributed; its attribute `_exchange`."""
+    """What makes an optimizer distributed; its attribute `_exchange`.
+
+    Attributes:
+        state: `ExchangeState`, of the random bits.
+        used: whether it has averaged gradients, or was traced doing so.
+    """
 
     def __init__(self, optimizer, averager):
         self._optimizer = optimizer
         self._averager = averager
         self._variables = []
         self._done = False
+        self.state = averager.state
         self.used = False
         self.everywhere = averager.everywhere
         optimizer._exchange = self
-        if type(optimizer).apply is keras.optimizers.Optimizer.apply:
-            self._clip = optimizer._clip_gradients
-            optimizer._overwrite_variables_directly_with_gradients = self._note_variables
-            optimizer._clip_gradients = self._average_and_clip
+        if self.accumulates and type(optimizer).apply is keras.optimizers.Optimizer.apply:
+            keras_internals.between_accumulation_and_clipping(optimizer, self._note, self._average_accumulated)
         else:
             self._apply = optimizer.apply
             optimizer.apply = self._average_and_apply
@@ -132,17 +134,25 @@ class Exchange:
         """Whether the optimizer's gradients are averages already."""
         return self._done
 
-    def _note_variables(self, gradients, variables):
+    def _average_unless_done(self, gradients, variables):
+        return gradients if self._done else self.average(gradients, variables)
+
+    def _note(self, variables):
         _refuse_overwritten(variables)
         self._variables = list(variables)
-        return gradients, variables
 
-    def _average_and_clip(self, gradients):
-        return self._clip(gradients if self._done else self.average(gradients, self._variables))
+    def _average_accumulated(self, gradients):
+        return self._average_unless_done(gradients, self._variables)
 
     def _average_and_apply(self, gradients, trainable_variables=None):
-        variables = trainable_variables or keras_internals.trainable_variables(self._optimizer)
-        return self._apply(gradients if self._done else self.average(gradients, variables), trainable_variables)
+        """In place of `apply`. What Keras refuses or leaves alone, it is left to, before anything is exchanged."""
+        if len(gradients) == 0 or (trainable_variables is None and not self._optimizer.built):
+            return self._apply(gradients, trainable_variables)
+        given = keras_internals.trainable_variables(self._optimizer)
+        given = given if trainable_variables is None else list(trainable_variables)
+        if len(gradients) != len(given):
+            raise ValueError(f"Expected a gradient for each of {len(given)} variables. Received: {len(gradients)}")
+        return self._apply(self._average_unless_done(gradients, given), None if trainable_variables is None else given)
 
 
 def _refuse_overwritten(variables):

@@ -5,12 +5,23 @@ import fnmatch
 
 import tensorflow as tf
 
-from tf_terngrad.ternary import transport
-from tf_terngrad.ternary.compressor import Compression, TernGrad
-from tf_terngrad.ternary.quantize import check_integer
+from tf_terngrad.checks import integer, one_of
+from tf_terngrad.ternary.compressor import TernGrad
+from tf_terngrad.ternary.transport import transport_of
 
-BUCKET_BYTES = 32 * 2**20
+FUSION_BYTES = 32 * 2**20
 OPERATIONS = ("average", "sum")
+
+
+@dataclasses.dataclass(frozen=True)
+class Route:
+    """How a gradient travels: as digits or as floats, dense or as the rows of a `tf.IndexedSlices`."""
+
+    digits: bool
+    rows: bool = False
+
+    def __str__(self):
+        return f"{'rows of ' if self.rows else ''}{'digits' if self.digits else 'floats'}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,8 +32,9 @@ class Settings:
         compression: None, Compression.none, Compression.fp16, or a `TernGrad`.
         op: "average" or "sum", over the workers; Horovod's Average and Sum are taken too.
         exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats.
-        process_set: the workers; None: those of the `TernGrad`, or all of them.
-        bucket_bytes: the most that is exchanged at once, as it is before compression; a larger tensor goes alone.
+        process_set: the workers, Horovod's process set or a `Transport`; None: those of the `TernGrad`, or all of
+            Horovod's.
+        fusion_bytes: the most that is exchanged at once, as it is before compression; a larger tensor goes alone.
 
     Raises:
         TypeError, ValueError: an argument of another kind, or out of range.
@@ -32,13 +44,11 @@ class Settings:
     op: str = "average"
     exclude: tuple = ()
     process_set: object = None
-    bucket_bytes: int = BUCKET_BYTES
+    fusion_bytes: int = FUSION_BYTES
 
     def __post_init__(self):
         self._check_compression()
-        op = transport.operation_name(self.op)
-        if op not in OPERATIONS:
-            raise ValueError(f"Expected one of {OPERATIONS}. Received: op={op!r}")
+        op = one_of(self.network.operation_name(self.op), OPERATIONS, "op", "DistributedOptimizer")
         listed = isinstance(self.exclude, (list, tuple))
         if not listed or not all(isinstance(pattern, str) for pattern in self.exclude):
             raise TypeError(f"Expected a list of patterns, such as ['*/bias']. Received: exclude={self.exclude!r}")
@@ -46,7 +56,7 @@ class Settings:
             "op": op,
             "exclude": tuple(self.exclude),
             "process_set": self._checked_process_set(),
-            "bucket_bytes": check_integer(self.bucket_bytes, "bucket_bytes", 1),
+            "fusion_bytes": integer(self.fusion_bytes, "fusion_bytes", "DistributedOptimizer", 1),
         }
         for name, value in values.items():
             object.__setattr__(self, name, value)
@@ -56,11 +66,16 @@ class Settings:
         """Whether anything travels as digits."""
         return isinstance(self.compression, TernGrad)
 
-    def route(self, gradient, name: str) -> str:
-        """How the gradient of a variable travels: a key of `gradients.ROUTES`."""
+    @property
+    def network(self):
+        """The transport of the workers."""
+        return transport_of(self.process_set)
+
+    def route(self, gradient, name: str) -> Route:
+        """How the gradient of a variable travels."""
         if isinstance(gradient, tf.IndexedSlices):
-            return "rows of digits" if self.rows_travel_as_digits(name) else "rows of floats"
-        return "digits" if self.travels_as_digits(gradient, name) else "floats"
+            return Route(self.rows_travel_as_digits(name), rows=True)
+        return Route(self.travels_as_digits(gradient, name))
 
     def travels_as_digits(self, gradient, name: str) -> bool:
         """Whether a gradient, or whatever has its shape and dtype, becomes digits."""
@@ -72,18 +87,18 @@ class Settings:
 
     def wire(self, dtype: tf.DType) -> tf.DType:
         """The type in which floats of this type travel; Horovod adds no bfloat16."""
-        if not self.ternary and self.compression is not None and self.compression is Compression.fp16:
+        if not self.ternary and self.network.compression_name(self.compression) == "fp16":
             return tf.float16
         return tf.float32 if dtype == tf.bfloat16 else dtype
 
     def __str__(self):
         """The settings but for the process set, which is the same if anything arrives at all."""
         compression = self.compression.get_config() if self.ternary else self.compression
-        return f"compression={compression}, op={self.op}, exclude={self.exclude}, bucket_bytes={self.bucket_bytes}"
+        return f"compression={compression}, op={self.op}, exclude={self.exclude}, fusion_bytes={self.fusion_bytes}"
 
     def _checked_process_set(self):
         """The one that either names, this or the `TernGrad`."""
-        transport.check_process_set(self.process_set)
+        transport_of(self.process_set)
         of_compression = self.compression.process_set if self.ternary else None
         if None not in (self.process_set, of_compression) and self.process_set is not of_compression:
             raise ValueError(
@@ -95,7 +110,7 @@ class Settings:
     def _check_compression(self):
         if self.compression is None or self.ternary:
             return
-        if self.compression not in transport.own_compressions():
+        if self.network.compression_name(self.compression) is None:
             raise TypeError(
                 "Expected None, Compression.none, Compression.fp16 or a TernGrad, such as TernGrad(). "
                 f"Received: compression={self.compression!r}"

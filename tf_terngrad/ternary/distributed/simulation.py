@@ -6,26 +6,26 @@ import math
 import keras
 import tensorflow as tf
 
-from tf_terngrad.checks import expect
+from tf_terngrad.checks import expect, integer
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.distributed.settings import Settings
 from tf_terngrad.ternary.exchange import NAME, for_rows, random_key
 from tf_terngrad.ternary.partition import bucket_lengths
-from tf_terngrad.ternary.quantize import check_integer
+from tf_terngrad.ternary.state import ExchangeState
 
 
 def simulate(model, workers: int, compression=None, exclude=()):
     """Make `fit` train a model as so many workers would, each on its part of every batch.
 
-    Use it when you want to know, on one machine, what ternary gradients do to the accuracy of many workers.
-
         g = (1/N) sum_i Q(g_i),   g_i the gradient of the loss of the i-th part of the batch
 
-    with Q what `compression` makes of it. All of Keras stays in use: losses, regularizers, metrics, callbacks, any
-    optimizer. What the layers keep for themselves, as BatchNormalization its statistics, sees the parts one after the
-    other; a strength that `sparsify` sets by a ratio is that of the first part alone, where workers have the mean. One
-    worker is the machine: N of them take N times the work of a codec and of small batches.
+    Use it when you want to know what ternary gradients do to the accuracy of your model, before you rent machines.
+
+    Q is what `compression` makes of a gradient. All of Keras stays in use: losses, regularizers, metrics, callbacks,
+    any optimizer. What the layers keep for themselves, as BatchNormalization its statistics, sees the parts one after
+    the other; a strength that `sparsify` sets by a ratio is that of the first part alone, where workers have the mean.
+    One worker is the machine: N of them take N times the work of a codec and of small batches.
 
     Args:
         model: a built and compiled `keras.Model`.
@@ -54,7 +54,7 @@ def simulate(model, workers: int, compression=None, exclude=()):
         raise TypeError(f"Expected a keras.Model. Received: {model!r}")
     if not model.built or not model.compiled:
         raise ValueError(f"Model {model.name!r} is not built and compiled. Give it an input and call compile first.")
-    workers = check_integer(workers, "workers", 1)
+    workers = integer(workers, "workers", "simulate", 1)
     settings = Settings(compression, exclude=exclude)
     if settings.wire(tf.float32) != tf.float32:
         raise ValueError(
@@ -74,12 +74,16 @@ class Simulation:
         model: what they train.
         workers: how many.
         settings: `Settings`, how gradients travel.
+
+    Attributes:
+        state: `ExchangeState`, of the random bits. It counts from 0, whatever else the process has made.
     """
 
     def __init__(self, model, workers, settings):
         self.model = model
         self.workers = workers
         self.settings = settings
+        self.state = ExchangeState(first=0)
         self._of_rows = set()
 
     def train_step(self, data):
@@ -114,8 +118,7 @@ class Simulation:
             else:
                 together.setdefault((gradient.dtype, compression), []).append(position)
         for (_, compression), positions in together.items():
-            step = self.settings.compression.next_step()
-            means = average([gradients[position] for position in positions], compression, step)
+            means = average([gradients[position] for position in positions], compression, self.state.next_step())
             for position, mean in zip(positions, means, strict=True):
                 results[position] = mean
         return results
@@ -152,6 +155,12 @@ class Simulation:
                 metric.update_state(loss, sample_weight=tf.shape(keras.tree.flatten(x)[0])[0])
         self.model.compute_metrics(x, y, predictions, sample_weight)
         return tape.gradient(scaled, [variable.value for variable in variables])
+
+
+def simulation_of(model):
+    """The `Simulation` that trains a model; None: none does."""
+    step = getattr(model, "train_step", None)
+    return step.__self__ if isinstance(getattr(step, "__self__", None), Simulation) else None
 
 
 def _dense(gradient, variable):

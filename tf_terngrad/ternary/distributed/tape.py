@@ -6,23 +6,24 @@ import keras
 import tensorflow as tf
 
 from tf_terngrad.ternary.distributed.averager import Averager
-from tf_terngrad.ternary.distributed.settings import BUCKET_BYTES, Settings
+from tf_terngrad.ternary.distributed.settings import FUSION_BYTES, Settings
 
 
 class DistributedGradientTape:
     """A `tf.GradientTape` whose `gradient` gives averages over the workers; in all else it is the tape.
 
-    Use it when you write the training loop yourself and several workers train.
-
         g = (1/N) sum_i g_i,   i = 1 .. N workers
+
+    Use it when a loop of your own needs the averages themselves, before an ordinary optimizer applies them.
 
     Args:
         tape: a `tf.GradientTape`.
         compression: None, `Compression.none`, `Compression.fp16`, or a `TernGrad`.
         op: "average" or "sum", or Horovod's Average or Sum.
         exclude: patterns, as a shell's, of the paths of variables whose gradients stay floats: `["*/bias"]`.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: the compression's, or all workers.
-        bucket_bytes: the most that is exchanged at once, before compression.
+        process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: the compression's, or all of Horovod's
+            workers.
+        fusion_bytes: the most that is exchanged at once, before compression.
 
     Raises:
         TypeError, ValueError: an argument of another kind, or out of range.
@@ -40,11 +41,16 @@ class DistributedGradientTape:
     Paper: Wen et al., TernGrad: Ternary gradients to reduce communication in distributed deep learning, 2017.
     """
 
-    def __init__(self, tape, compression=None, op="average", exclude=(), process_set=None, bucket_bytes=BUCKET_BYTES):
+    def __init__(self, tape, compression=None, op="average", exclude=(), process_set=None, fusion_bytes=FUSION_BYTES):
         if not isinstance(tape, tf.GradientTape):
             raise TypeError(f"Expected a tf.GradientTape. Received: tape={tape!r}")
         self._tape = tape
-        self._average = _averager(Settings(compression, op, exclude, process_set, bucket_bytes))
+        self._average = _averager(Settings(compression, op, exclude, process_set, fusion_bytes))
+
+    @property
+    def exchange_state(self):
+        """The `ExchangeState` of all tapes with these settings."""
+        return self._average.state
 
     def gradient(self, target, sources, output_gradients=None, unconnected_gradients=tf.UnconnectedGradients.NONE):
         """The averages of the gradients, in the structure of the sources.

@@ -5,20 +5,21 @@ import zlib
 import numpy as np
 import tensorflow as tf
 
-from tf_terngrad.ternary import transport
+from tf_terngrad.checks import integer, one_of
 from tf_terngrad.ternary.distributed import agreement
 from tf_terngrad.ternary.distributed.averager import name_of
+from tf_terngrad.ternary.transport import transport_of
 
 
 def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None:
     """Give the variables of all workers the values that one of them has; eager.
 
-    Use it when all workers should begin with the same values, in a training loop of your own.
+    Use it when a loop of your own begins, so that all workers begin with one model.
 
     Args:
         variables: variables of Keras or TensorFlow, of any types; as many, and of the same shapes, on all workers.
         root_rank: whose values.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+        process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: all of Horovod's workers.
 
     Raises:
         ValueError: the variables are not alike on all workers; or there is no worker of that rank.
@@ -31,17 +32,17 @@ def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None
     ```
     """
     variables = list(variables)
-    size = transport.initialized().size()
-    if root_rank not in range(size):
-        raise ValueError(f"Expected a rank from 0 to {size - 1}. Received: root_rank={root_rank!r}")
-    if transport.alone(process_set) or not variables:
+    network = transport_of(process_set).ready()
+    root_rank = integer(root_rank, "root_rank", "broadcast_variables")
+    one_of(root_rank, network.ranks(), "root_rank", "broadcast_variables")
+    if network.alone() or not variables:
         return
     lines = [agreement.entry(name_of(v), f"{tf.as_dtype(v.dtype).name} {tuple(v.shape)}") for v in variables]
-    agreement.require([f"values of worker {root_rank}", *lines], "The variables", process_set)
+    agreement.require([f"values of worker {root_rank}", *lines], "The variables", network)
     values = [_numpy(variable) for variable in variables]
     # as bytes: Horovod broadcasts no bfloat16 and no uint32, of which seeds are
     data = np.concatenate([np.frombuffer(value.tobytes(), np.uint8) for value in values])
-    received = transport.broadcast(data, root_rank, "tf_terngrad.broadcast", process_set).numpy()
+    received = network.broadcast(data, root_rank, "tf_terngrad.broadcast").numpy()
     ends = np.cumsum([value.nbytes for value in values])
     for variable, value, part in zip(variables, values, np.split(received, ends[:-1]), strict=True):
         variable.assign(part.view(value.dtype).reshape(value.shape))
@@ -50,20 +51,21 @@ def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None
 def check_replicas(variables, process_set=None) -> None:
     """Check that variables have the same values, bit by bit, on all workers; eager.
 
-    Use it when you want to be sure that the workers' models have not drifted apart.
+    Use it when you want to be sure that the workers still train one model.
 
     Args:
         variables: variables of Keras or TensorFlow, the same ones on all workers.
-        process_set: a `horovod.tensorflow.ProcessSet`; None: all workers.
+        process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: all of Horovod's workers.
 
     Raises:
         RuntimeError: on all workers: they differ; it names the first that does, and the workers.
         ModuleNotFoundError, RuntimeError: Horovod is not installed, or not initialized.
     """
-    if transport.alone(process_set):
+    network = transport_of(process_set).ready()
+    if network.alone():
         return
     sums = [(name_of(variable), zlib.crc32(_numpy(variable).tobytes())) for variable in variables]
-    everyones = transport.everyones([checksum for _, checksum in sums], "tf_terngrad.replicas", process_set)
+    everyones = network.everyones([checksum for _, checksum in sums], "tf_terngrad.replicas")
     for (name, _), values in zip(sums, zip(*everyones, strict=True), strict=True):
         parties = list(agreement.parties(values).values())
         if len(parties) > 1:
