@@ -6,10 +6,10 @@ import numbers
 import warnings
 
 import keras
-import numpy as np
 
 from tf_terngrad.sparsity.graph.follow import Graph
 from tf_terngrad.sparsity.graph.replay import check_model
+from tf_terngrad.sparsity.graph.values import is_finite
 from tf_terngrad.sparsity.remove.plan import make_plan, named_units
 from tf_terngrad.sparsity.remove.rebuild import Builder
 from tf_terngrad.sparsity.structures import from_graph
@@ -56,9 +56,10 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
         if plans and not plan.changes:
             break
         plans.append(plan)
-        if dry_run and not plan.changes:
+        if plan.changes or not dry_run:
+            small = Builder(graph, plan).build()
+        if not plan.changes:
             break
-        small = Builder(graph, plan).build()
     if dry_run:
         return dataclasses.replace(plans[0], then=tuple(plans[1:]))
     for sentence in dict.fromkeys(sentence for plan in plans for sentence in plan.warnings):
@@ -85,7 +86,7 @@ def _check(model, tolerance, round_to):
     if not isinstance(round_to, numbers.Integral) or round_to < 1:
         raise ValueError(f"Expected round_to to be an integer of at least 1. Received: round_to={round_to!r}")
     for weight in model.weights:
-        if keras.backend.is_float_dtype(weight.dtype) and not np.isfinite(weight.numpy()).all():
+        if keras.backend.is_float_dtype(weight.dtype) and not is_finite(weight):
             raise ValueError(
                 f"Weight {weight.path!r} holds NaN or infinity: the model cannot be compacted. "
                 "Load a checkpoint from before the training diverged."

@@ -19,8 +19,12 @@ from tf_terngrad.keras_internals import (
 )
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.graph.values import array_of
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.selection import take
+
+
+_BLANK = keras.initializers.Zeros()
 
 
 class Builder:
@@ -37,11 +41,14 @@ class Builder:
         self._graph = graph
         self._layers = {}
         self._copies = {}
+        self._held = []  # the initializers of the new layers, until the model stands
         self._folds = self._constants_to_fold()
 
     def build(self):
         """The smaller model, with its weights."""
         model = self.model(self._graph.model, self._graph.inputs, gather=True)
+        for layer, name, initializer in self._held:
+            vars(layer)[name] = initializer
         for old, new in self._copies.values():
             self._copy_state(old, new)
         return model
@@ -71,6 +78,7 @@ class Builder:
                 config = rule.with_bias(call, config)
             with SafeModeScope(safe_mode=False):
                 new = type(old).from_config(config)
+            self._held += _hold_initializers(new)
         except (TypeError, ValueError, NotImplementedError) as error:
             if not isinstance(old, keras.layers.Layer):
                 return _copy_operation(old)
@@ -182,7 +190,7 @@ class Builder:
         after.assign(bias[:, stay].reshape(after.shape))
 
     def _assign(self, layer, source, target):
-        array = source.numpy()
+        array = array_of(source)
         array = self.kept.shrink(self._graph.weights.get(id(source)), array)
         if tuple(target.shape) != array.shape:
             raise RuntimeError(
@@ -190,6 +198,24 @@ class Builder:
                 f"compaction, but {array.shape} stays. The rule of {type(layer).__name__} contradicts itself."
             )
         target.assign(array)
+
+
+def _hold_initializers(layer):
+    """Let stock layers make their weights of zeros, which are about to be overwritten; gives back what to restore.
+
+    Random initial values would take longer than everything else. A user's own layer may use an initializer otherwise.
+    """
+    inside = all_layers(layer) if isinstance(layer, keras.layers.Layer) else ()
+    held = [
+        (each, name, value)
+        for each in inside
+        if type(each).__module__.partition(".")[0] == "keras"
+        for name, value in vars(each).items()
+        if isinstance(value, keras.initializers.Initializer)
+    ]
+    for each, name, _ in held:
+        vars(each)[name] = _BLANK
+    return held
 
 
 def _copy_operation(operation):
