@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_terngrad.sparsity.graph.branches import find_branches
 from tf_terngrad.sparsity.graph.follow import Graph
@@ -50,9 +51,16 @@ class Slice:
 
     def zero(self, members):
         """Set the slices of these members to zero."""
-        array = np.array(self.variable.numpy())
-        np.moveaxis(array, self.axis, 0)[self.indices[members].ravel()] = 0
-        self.variable.assign(array)
+        positions = self.indices[members].ravel()
+        shape, value = tuple(self.variable.shape), self.variable.value
+        if (0 < self.axis == len(shape) - 1) or isinstance(value, tf.distribute.DistributedValues):
+            array = np.array(self.variable.numpy())
+            np.moveaxis(array, self.axis, 0)[positions] = 0
+            self.variable.assign(array)
+        else:  # in place: the last layers of a dense net read all others, and are not written whole for each of them
+            places = np.stack(np.meshgrid(*map(np.arange, shape[: self.axis]), positions, indexing="ij"), -1)
+            rows = np.zeros((*places.shape[:-1], *shape[self.axis + 1 :]), value.dtype.as_numpy_dtype)
+            value.scatter_nd_update(places, rows)
 
 
 @dataclasses.dataclass(frozen=True)

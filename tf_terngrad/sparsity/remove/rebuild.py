@@ -1,6 +1,7 @@
 """Build the smaller model: the same graph of stock Keras layers, with the configurations and weights that stay."""
 
 import copy
+import functools
 import math
 import tempfile
 
@@ -24,9 +25,6 @@ from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.selection import take
 
 
-_BLANK = keras.initializers.Zeros()
-
-
 class Builder:
     """Rebuilds a followed model by its plan; rules call it to make their layers.
 
@@ -41,14 +39,14 @@ class Builder:
         self._graph = graph
         self._layers = {}
         self._copies = {}
-        self._held = []  # the initializers of the new layers, until the model stands
+        self._blank = []  # the stock layers whose weights begin as zeros, until the model stands
         self._folds = self._constants_to_fold()
 
     def build(self):
         """The smaller model, with its weights."""
         model = self.model(self._graph.model, self._graph.inputs, gather=True)
-        for layer, name, initializer in self._held:
-            vars(layer)[name] = initializer
+        for layer in self._blank:
+            vars(layer).pop("add_weight", None)
         for old, new in self._copies.values():
             self._copy_state(old, new)
         return model
@@ -78,7 +76,7 @@ class Builder:
                 config = rule.with_bias(call, config)
             with SafeModeScope(safe_mode=False):
                 new = type(old).from_config(config)
-            self._held += _hold_initializers(new)
+            self._blank += _blank_weights(new)
         except (TypeError, ValueError, NotImplementedError) as error:
             if not isinstance(old, keras.layers.Layer):
                 return _copy_operation(old)
@@ -200,22 +198,20 @@ class Builder:
         target.assign(array)
 
 
-def _hold_initializers(layer):
-    """Let stock layers make their weights of zeros, which are about to be overwritten; gives back what to restore.
+def _blank_weights(layer) -> list:
+    """Let stock layers begin with zeros for weights that will be overwritten; gives back these layers.
 
-    Random initial values would take longer than everything else. A user's own layer may use an initializer otherwise.
+    Random initial values would take longer than all the rest. A user's own layer may do more with an initializer.
     """
     inside = all_layers(layer) if isinstance(layer, keras.layers.Layer) else ()
-    held = [
-        (each, name, value)
-        for each in inside
-        if type(each).__module__.partition(".")[0] == "keras"
-        for name, value in vars(each).items()
-        if isinstance(value, keras.initializers.Initializer)
-    ]
-    for each, name, _ in held:
-        vars(each)[name] = _BLANK
-    return held
+    stock = [each for each in inside if type(each).__module__.partition(".")[0] == "keras"]
+    for each in stock:
+        vars(each)["add_weight"] = functools.partial(_add_blank_weight, each)
+    return stock
+
+
+def _add_blank_weight(layer, shape=None, initializer=None, *args, **kwargs):
+    return type(layer).add_weight(layer, shape, "zeros", *args, **kwargs)
 
 
 def _copy_operation(operation):
