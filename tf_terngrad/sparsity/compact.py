@@ -10,6 +10,7 @@ import keras
 from tf_terngrad.sparsity.graph.follow import Graph
 from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.graph.values import is_finite
+from tf_terngrad.sparsity.remove.fates import composed, remember
 from tf_terngrad.sparsity.remove.plan import make_plan, named_units
 from tf_terngrad.sparsity.remove.rebuild import Builder
 from tf_terngrad.sparsity.structures import from_graph
@@ -46,7 +47,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
     1
     """
     _check(model, tolerance, round_to)
-    plans, small = [], model
+    plans, small, found = [], model, []
     names = [keep] if isinstance(keep, str) else list(keep or ())
     while True:  # a branch that has left may have frozen or tied what can leave now
         graph = Graph(small, tolerance=tolerance)
@@ -57,13 +58,16 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
             break
         plans.append(plan)
         if plan.changes or not dry_run:
-            small = Builder(graph, plan).build()
+            builder = Builder(graph, plan)
+            small = builder.build()
+            found = composed(found, builder.fates) if found else builder.fates
         if not plan.changes:
             break
     if dry_run:
         return dataclasses.replace(plans[0], then=tuple(plans[1:]))
     for sentence in dict.fromkeys(sentence for plan in plans for sentence in plan.warnings):
         warnings.warn(sentence, stacklevel=2)
+    remember(small, found)
     return small
 
 

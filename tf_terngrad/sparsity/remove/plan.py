@@ -32,11 +32,13 @@ class Kept:
         mask = self.mask(channels)
         return (np.cumsum(mask) - 1)[chosen[mask[chosen]]]
 
-    def shrink(self, weight, array):
-        """The part of a variable's value that stays."""
-        for axis, units in weight.axes.items() if weight else ():
-            array = array.compress(self._stays[units], axis)
-        return array
+    def along(self, weight, shape):
+        """For each axis of a variable of this shape the positions that stay; `weight` is None if nothing shrinks it."""
+        axes = weight.axes if weight else {}
+        return [
+            np.flatnonzero(self._stays[axes[axis]]) if axis in axes else np.arange(size)
+            for axis, size in enumerate(shape)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)

@@ -21,6 +21,8 @@ from tf_terngrad.keras_internals import (
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.values import array_of
+from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
+from tf_terngrad.sparsity.remove.fates import fate, gone
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.selection import take
 
@@ -31,11 +33,13 @@ class Builder:
     Attributes:
         kept: which units stay.
         sites: which places of the model's graphs stay.
+        fates: what became of every variable, once the model is built.
     """
 
     def __init__(self, graph, plan):
         self.kept = plan.kept
         self.sites = plan.sites
+        self.fates = []
         self._graph = graph
         self._layers = {}
         self._copies = {}
@@ -49,6 +53,9 @@ class Builder:
             vars(layer).pop("add_weight", None)
         for old, new in self._copies.values():
             self._copy_state(old, new)
+        copied = {id(fate.old) for fate in self.fates}
+        left = {id(v): v for layer in all_layers(self._graph.model) for v in _state(layer) if id(v) not in copied}
+        self.fates += map(gone, left.values())
         return model
 
     def call_at(self, site):
@@ -186,16 +193,27 @@ class Builder:
         bias += 0.0 if before is None else self._graph.value(before).reshape(bias.shape)
         bias[0] += added
         after.assign(bias[:, stay].reshape(after.shape))
+        whole = map(np.arange, after.shape[:-1])
+        self.fates.append(fate(before, after, [*whole, np.flatnonzero(stay)], folded=True))
 
     def _assign(self, layer, source, target):
-        array = array_of(source)
-        array = self.kept.shrink(self._graph.weights.get(id(source)), array)
+        kept = self.kept.along(self._graph.weights.get(id(source)), source.shape)
+        array = _cut(array_of(source), kept)
         if tuple(target.shape) != array.shape:
             raise RuntimeError(
                 f"Layer {layer.name!r}: weight {target.name!r} should have shape {tuple(target.shape)} after "
                 f"compaction, but {array.shape} stays. The rule of {type(layer).__name__} contradicts itself."
             )
         target.assign(array)
+        self.fates.append(fate(source, target, kept))
+
+
+def _cut(array, kept):
+    """What stays of an array; the first axis first, for it is cut fastest."""
+    for axis, positions in enumerate(kept):
+        if len(positions) < array.shape[axis]:
+            array = array.take(positions, axis)
+    return array
 
 
 def _blank_weights(layer) -> list:
@@ -246,9 +264,27 @@ def _stock(config):
     Initial values that are an array, as of an embedding that was trained elsewhere, fit no smaller layer: zeros then.
     """
     if isinstance(config, dict):
-        if str(config.get("registered_name", "")).startswith("tf_terngrad>"):
+        registered = str(config.get("registered_name", ""))
+        if registered == keras.saving.get_registered_name(SumRegularizer):
+            return _stock_sum([_stock(part) for part in config["config"]["regularizers"]])
+        if registered.startswith("tf_terngrad>"):
             return None
         if config.get("class_name") == "Constant" and not np.isscalar(config["config"]["value"]):
             return "zeros"
         return {key: _stock(value) for key, value in config.items()}
     return [_stock(value) for value in config] if isinstance(config, list) else config
+
+
+_NORMS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
+
+
+def _stock_sum(parts):
+    """The sum of the regularizers that are not this package's own: L1 and L2 are one, others need a sum."""
+    regularizers = [keras.regularizers.deserialize(part) for part in parts if part is not None]
+    norms = [each for each in regularizers if type(each) in _NORMS]
+    left = [each for each in regularizers if each not in norms]
+    if len(norms) > 1:
+        l1, l2 = (sum(float(getattr(each, name, 0.0)) for each in norms) for name in ("l1", "l2"))
+        norms = [keras.regularizers.L1L2(l1, l2)]
+    left = norms + left
+    return keras.regularizers.serialize(left[0] if len(left) == 1 else SumRegularizer(left)) if left else None
