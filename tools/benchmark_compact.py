@@ -46,13 +46,10 @@ class Peer:
         self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
 
     def measure(self, name):
-        """Milliseconds for "graph" and "removal"; None if the peer cannot run here."""
-        try:
-            print(name, file=self._process.stdin, flush=True)
-        except BrokenPipeError:
-            return None
-        answer = self._process.stdout.readline()
-        return {key: 1000 * seconds for key, seconds in json.loads(answer).items()} if answer else None
+        """Milliseconds for "graph" and "removal"."""
+        print(name, file=self._process.stdin, flush=True)
+        answer = json.loads(self._process.stdout.readline())
+        return {key: 1000 * seconds for key, seconds in answer.items()}
 
 
 def is_there(python):
@@ -89,10 +86,9 @@ def main(_):
         print(f"Torch-Pruning is left out: {TORCH_PYTHON.value} lacks torch, torchvision or torch-pruning.")
     print(f"{'network':12} {'structures':>11} {'compact':>9} {'peer graph':>11} {'removal':>9} {'ratio':>6}")
     for name in CHOSEN.value:
-        model, runs = halved(name), []
+        model = halved(name)
         measure(model)  # a first run loads what later ones share
-        for _ in range(RUNS.value):
-            runs.append(measure(model) | ((peer and peer.measure(NETWORKS[name])) or {}))
+        runs = [measure(model) | (peer.measure(NETWORKS[name]) if peer else {}) for _ in range(RUNS.value)]
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         print(f"{name:12} {middle['structures']:8.0f} ms {middle['compact']:6.0f} ms", end="")
         if "graph" in middle:

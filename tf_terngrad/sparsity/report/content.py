@@ -10,6 +10,28 @@ from tf_terngrad.sparsity.report import wording
 
 
 @dataclasses.dataclass(frozen=True)
+class Matrix:
+    """A weight as a matrix with one row an output, before and after.
+
+    Args:
+        title: the layer, and the weight's name if it has several.
+        before: (rows, columns).
+        after: what is there now; None if the layer left.
+        kept: Boolean masks of the rows and of the columns that stay; None where it is not known what left.
+    """
+
+    title: str
+    before: np.ndarray
+    after: np.ndarray | None = None
+    kept: tuple | None = None
+
+    @property
+    def lost(self):
+        """How many numbers left."""
+        return self.before.size - (0 if self.after is None else self.after.size)
+
+
+@dataclasses.dataclass(frozen=True)
 class Row:
     """One layer before and after; every pair is (before, after), 0 where the layer is not there.
 
@@ -19,8 +41,7 @@ class Row:
         width: how many units, filters or channels it gives.
         parameters: how many numbers its weights hold.
         multiply_adds: for one example; None when the layer's type has no cost rule.
-        matrices: its weights of two axes or more, as (title, matrix before, matrix after), one row an output; the
-            second is None if the layer left.
+        matrices: a `Matrix` for each of its weights of two axes or more.
     """
 
     name: str
