@@ -1,6 +1,7 @@
 """Units that lie at the same places of the weights: what become the members of a structure. Nothing is named here."""
 
 import dataclasses
+import itertools
 
 import numpy as np
 
@@ -82,8 +83,7 @@ def _split(units, number):
     order = np.lexsort((units, number[units]))
     numbers = number[units[order]]
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))  # what lies nowhere comes first, with -1
-    ends = [*starts[1:], len(order)]
-    return [(numbers[start], order[start:end]) for start, end in zip(starts, ends, strict=True)]
+    return [(numbers[start], order[start:end]) for start, end in itertools.pairwise([*starts, len(order)])]
 
 
 def _enter(graph, members, number):
