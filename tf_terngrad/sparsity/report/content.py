@@ -1,11 +1,10 @@
 """What compaction left: widths, parameters and multiply-adds before and after, as text, page and picture."""
 
 import dataclasses
-import os
-from pathlib import Path
 
 import numpy as np
 
+from tf_terngrad import files
 from tf_terngrad.sparsity.report import wording
 
 
@@ -137,7 +136,7 @@ class Report:
         """
         from tf_terngrad.sparsity.report.page import page
 
-        _write(path, page(self).encode())
+        files.write(path, page(self).encode())
 
     def plot(self, path):
         """Save widths, weights and training curves as one PNG picture.
@@ -150,7 +149,7 @@ class Report:
         """
         from tf_terngrad.sparsity.report.figure import figure, rendered
 
-        _write(path, rendered(figure(self), "png"))
+        files.write(path, rendered(figure(self), "png"))
 
 
 def _cells(row):
@@ -158,18 +157,3 @@ def _cells(row):
     counts = [tuple(map(wording.number, pair)) for pair in (row.width, row.parameters, row.multiply_adds)]
     left = row.status or wording.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
     return [row.name, row.type, *counts, left]
-
-
-def _write(path, content):
-    """Write a file so that whoever opens it finds the old one or the whole new one."""
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        draft.write_bytes(content)
-        draft.replace(path)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        raise OSError(
-            f"The report cannot be written. Expected a file name in a folder that exists and can be written. "
-            f"Received: {str(path)!r} ({error})"
-        ) from error
