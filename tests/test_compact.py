@@ -347,3 +347,15 @@ def test_layers_made_again_have_their_own_initializers():
     hidden = tt.compact(model).layers[0]
     assert isinstance(hidden.kernel_initializer, keras.initializers.HeNormal)
     assert "add_weight" not in vars(hidden)
+
+
+def test_what_is_done_to_the_compact_model_does_not_reach_the_model():
+    model = sequential(keras.Input((5,)), layers.Dense(6, "relu"), layers.Dense(2))
+    before = [weight.numpy() for weight in model.weights]
+    small = tt.compact(model)
+    for weight in small.weights:
+        weight.value.assign_add(weight.value)
+    for found in tt.structures(small):
+        found.zero([0])
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), old)

@@ -21,8 +21,8 @@ from tf_terngrad.keras_internals import (
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.values import array_of
-from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
 from tf_terngrad.sparsity.remove.fates import fate, gone
+from tf_terngrad.sparsity.remove.stock import stock
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.selection import take
 
@@ -76,7 +76,7 @@ class Builder:
         """A layer made from its smaller configuration; its weights follow when the model stands."""
         old, rule = call.layer, rule_for(call.layer)
         try:
-            config = _stock(rule.config(call, self.kept))
+            config = stock(rule.config(call, self.kept))
             if name:
                 config["name"] = name
             if id(old) in self._folds and rule.bias(old) is None:
@@ -256,35 +256,3 @@ def _chain(first, last):
         layers.insert(0, layer)
         (tensor,) = arguments.args
     return layers
-
-
-def _stock(config):
-    """A configuration without this package's regularizers and constraints, for a smaller model is stock Keras.
-
-    Initial values that are an array, as of an embedding that was trained elsewhere, fit no smaller layer: zeros then.
-    """
-    if isinstance(config, dict):
-        registered = str(config.get("registered_name", ""))
-        if registered == keras.saving.get_registered_name(SumRegularizer):
-            return _stock_sum([_stock(part) for part in config["config"]["regularizers"]])
-        if registered.startswith("tf_terngrad>"):
-            return None
-        if config.get("class_name") == "Constant" and not np.isscalar(config["config"]["value"]):
-            return "zeros"
-        return {key: _stock(value) for key, value in config.items()}
-    return [_stock(value) for value in config] if isinstance(config, list) else config
-
-
-_NORMS = (keras.regularizers.L1, keras.regularizers.L2, keras.regularizers.L1L2)
-
-
-def _stock_sum(parts):
-    """The sum of the regularizers that are not this package's own: L1 and L2 are one, others need a sum."""
-    regularizers = [keras.regularizers.deserialize(part) for part in parts if part is not None]
-    norms = [each for each in regularizers if type(each) in _NORMS]
-    left = [each for each in regularizers if each not in norms]
-    if len(norms) > 1:
-        l1, l2 = (sum(float(getattr(each, name, 0.0)) for each in norms) for name in ("l1", "l2"))
-        norms = [keras.regularizers.L1L2(l1, l2)]
-    left = norms + left
-    return keras.regularizers.serialize(left[0] if len(left) == 1 else SumRegularizer(left)) if left else None
