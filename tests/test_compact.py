@@ -294,3 +294,68 @@ for path in sorted(pathlib.Path(sys.argv[1]).glob("*.keras")):
     )  # fmt: skip
     assert result.returncode == 0, result.stderr[-2000:]
     assert sorted(result.stdout.split()) == sorted(names)
+
+
+# What the user put on a weight
+
+
+@keras.saving.register_keras_serializable("test_compact")
+class RowLasso(tt.regularizers.StructuredRegularizer):
+    """A user's own regularizer on the public base."""
+
+    def __call__(self, weights):
+        return keras.ops.sum(keras.ops.sqrt(keras.ops.sum(keras.ops.square(weights), -1) + 1e-8))
+
+    def attached(self, layer, variable):
+        return self
+
+    def get_config(self):
+        return {}
+
+
+L1, L2, OURS = keras.regularizers.L1(0.25), keras.regularizers.L2(0.5), tt.regularizers.FilterLasso(1e-3)
+
+
+@pytest.mark.parametrize(
+    "given, left",
+    [
+        (OURS, None),
+        (OURS + tt.regularizers.ShapeLasso(1e-3), None),
+        (L2, L2),
+        (OURS + L2, L2),
+        (L1 + (OURS + L2), keras.regularizers.L1L2(0.25, 0.5)),
+        (L2 + OURS + L2, keras.regularizers.L1L2(0.0, 1.0)),
+        (RowLasso(), RowLasso()),
+        (OURS + RowLasso(), RowLasso()),
+        (RowLasso() + OURS + L2, L2 + RowLasso()),
+    ],
+)
+@pytest.mark.parametrize("holder", ["layer", "cell", "wrapper"])
+def test_a_users_own_regularizers_stay_and_this_packages_leave(given, left, holder):
+    hidden = {
+        "layer": lambda: layers.Dense(4, kernel_regularizer=given),
+        "cell": lambda: layers.RNN(layers.GRUCell(4, kernel_regularizer=given), return_sequences=True),
+        "wrapper": lambda: layers.TimeDistributed(layers.Dense(4, kernel_regularizer=given)),
+    }[holder]()
+    small = tt.compact(keras.Sequential([keras.Input((3, 5)), hidden, layers.Dense(2)])).layers[0]
+    found = getattr(getattr(small, "cell", small), "layer", getattr(small, "cell", small)).kernel_regularizer
+    assert keras.regularizers.serialize(found) == keras.regularizers.serialize(left)
+
+
+def test_layers_made_again_have_their_own_initializers():
+    model = sequential(keras.Input((5,)), layers.Dense(6, kernel_initializer="he_normal"), layers.Dense(2))
+    hidden = tt.compact(model).layers[0]
+    assert isinstance(hidden.kernel_initializer, keras.initializers.HeNormal)
+    assert "add_weight" not in vars(hidden)
+
+
+def test_what_is_done_to_the_compact_model_does_not_reach_the_model():
+    model = sequential(keras.Input((5,)), layers.Dense(6, "relu"), layers.Dense(2))
+    before = [weight.numpy() for weight in model.weights]
+    small = tt.compact(model)
+    for weight in small.weights:
+        weight.value.assign_add(weight.value)
+    for found in tt.structures(small):
+        found.zero([0])
+    for weight, old in zip(model.weights, before, strict=True):
+        np.testing.assert_array_equal(weight.numpy(), old)

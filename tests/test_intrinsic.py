@@ -222,11 +222,12 @@ def test_the_report_shows_what_left_a_recurrent_layer():
     assert rows["both/forward_lstm"].width == (6, 3)
     assert rows["both/forward_lstm"].multiply_adds == (5 * 24 * (4 + 6), 5 * 12 * (4 + 3))
     assert rows["stack"].width == (4, 2)
-    sizes = {title: (before.shape, after.shape) for title, before, after in rows["stack"].matrices}
+    sizes = {matrix.title: (matrix.before.shape, matrix.after.shape) for matrix in rows["stack"].matrices}
     assert sizes["stack kernel"] == ((15, 12), (9, 6))
     assert sizes["stack recurrent_kernel 2"] == ((16, 4), (8, 2))
-    (title, before, after), *_ = rows["both/forward_lstm"].matrices
-    assert (title, before.shape, after.shape) == ("both/forward_lstm kernel", (24, 4), (12, 4))
+    first = rows["both/forward_lstm"].matrices[0]
+    assert (first.title, first.before.shape, first.after.shape) == ("both/forward_lstm kernel", (24, 4), (12, 4))
+    np.testing.assert_array_equal(first.before[first.kept[0]], first.after)
 
 
 def test_randomize_reaches_the_biases_of_cells():

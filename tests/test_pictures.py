@@ -5,21 +5,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tf_terngrad.sparsity.report.pictures import kept_parts, weight_matrix, weight_picture
+from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix, weight_picture
 
 SHAPES = st.tuples(st.integers(1, 12), st.integers(1, 12))
 WHITE, SAND = [255, 255, 255], [246, 229, 209]
-
-
-@st.composite
-def cut_matrices(draw):
-    """A random matrix and masks of the rows and columns that stay."""
-    shape = draw(SHAPES)
-    rng = np.random.default_rng(draw(st.integers(0, 2**32 - 1)))
-    masks = [rng.random(length) < 0.5 for length in shape]
-    for mask in masks:
-        mask[rng.integers(len(mask))] = True
-    return rng.standard_normal(shape).astype(np.float32), masks, rng
 
 
 def test_a_row_is_an_output_channel_by_channel():
@@ -30,28 +19,20 @@ def test_a_row_is_an_output_channel_by_channel():
     np.testing.assert_array_equal(weight_matrix(kernel, (-2, -1)), kernel.transpose(2, 3, 1, 0).reshape(20, 6))
 
 
-@given(cut_matrices())
-def test_what_stays_is_recognised_whatever_the_rest_holds(case):
-    matrix, (rows, columns), _ = case
-    found = kept_parts(matrix, matrix[rows][:, columns])
-    np.testing.assert_array_equal(found[0], rows)
-    np.testing.assert_array_equal(found[1], columns)
-
-
-@given(cut_matrices())
-def test_after_further_training_what_is_not_zero_has_stayed(case):
-    matrix, (rows, columns), rng = case
-    matrix[~rows], matrix[:, ~columns] = 0, 0
-    trained = matrix[rows][:, columns] + rng.standard_normal((rows.sum(), columns.sum())).astype(np.float32)
-    found = kept_parts(matrix, trained)
-    np.testing.assert_array_equal(found[0], rows)
-    np.testing.assert_array_equal(found[1], columns)
-
-
-def test_nobody_can_tell_what_stays_of_other_weights():
-    rng = np.random.default_rng(0)
-    assert kept_parts(rng.random((4, 4)), rng.random((3, 2))) is None
-    assert kept_parts(rng.random((4, 4)), rng.random((5, 4))) is None
+@given(st.data())
+def test_masks_of_the_axes_become_masks_of_the_matrix(data):
+    shape = data.draw(st.lists(st.integers(1, 4), min_size=2, max_size=4))
+    outputs = data.draw(st.sampled_from([(-1,), (-2,), (-2, -1), (0,)]))
+    rng = np.random.default_rng(data.draw(st.integers(0, 99)))
+    masks = [rng.random(size) < 0.6 for size in shape]
+    kernel = rng.standard_normal(shape).astype(np.float32)
+    rows, columns = matrix_masks(masks, outputs)
+    small = kernel[np.ix_(*masks)]
+    if small.size:
+        np.testing.assert_array_equal(
+            weight_matrix(kernel, outputs)[np.ix_(rows, columns)], weight_matrix(small, outputs)
+        )
+    assert (rows.sum() * columns.sum()) == small.size
 
 
 def test_zero_is_white_large_is_blue_and_what_left_is_sand():
@@ -68,6 +49,13 @@ def test_zero_is_white_large_is_blue_and_what_left_is_sand():
 def test_larger_weights_are_darker():
     values = weight_picture((np.arange(6.0) ** 2)[:, None], size=6).sum(-1)[0]
     assert (np.diff(values.astype(int)) < 0).all()
+
+
+def test_the_weight_that_is_brightest_may_be_given():
+    kernel = np.array([[1.0, 4.0]])
+    assert (weight_picture(kernel, size=2)[1] == weight_picture(kernel, brightest=4.0, size=2)[1]).all()
+    assert (weight_picture(kernel, brightest=100.0, size=2) > weight_picture(kernel, size=2))[..., 0].all()
+    assert (weight_picture(kernel, brightest=1.0, size=2)[0] == weight_picture(kernel, brightest=1.0, size=2)[1]).all()
 
 
 @given(SHAPES, st.integers(1, 30))

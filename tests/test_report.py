@@ -102,18 +102,52 @@ def test_the_picture_is_a_picture(pair, tmp_path):
 def test_what_left_is_sand_in_the_picture_before(pair):
     from tf_terngrad.sparsity.report.figure import picture_pair
 
-    (_, before, after) = by_name(compare(*pair))["conv1"].matrices[0]
-    first, second = picture_pair(before, after, 100)
-    stays = before.any(1)
+    report = compare(pair[0], tt.compact(pair[0]))
+    matrix = by_name(report)["conv1"].matrices[0]
+    first, second = picture_pair(matrix, 100)
+    stays = matrix.before.any(1)
     assert (first[~stays] == [246, 229, 209]).all()
     np.testing.assert_array_equal(first[stays], second)
+    assert not any("pictures" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("name", ["conv1", "conv2", "dense1", "logits"])
+def test_the_rows_and_columns_that_stay_are_told_even_when_training_went_on(pair, name):
+    small = tt.compact(pair[0])
+    matrix = by_name(compare(pair[0], small))[name].matrices[0]
+    np.testing.assert_array_equal(matrix.before[np.ix_(*matrix.kept)], matrix.after)
+    for weight in small.weights:
+        weight.assign(keras.ops.ones_like(weight))
+    again = by_name(compare(pair[0], small))[name].matrices[0]
+    for before, after in zip(matrix.kept, again.kept, strict=True):
+        np.testing.assert_array_equal(before, after)
+
+
+def test_what_left_is_not_guessed_for_a_model_from_a_file(pair, tmp_path):
+    from tf_terngrad.sparsity.report.figure import picture_pair
+
+    small = tt.compact(pair[0])
+    small.save(tmp_path / "small.keras")
+    report = compare(pair[0], keras.models.load_model(tmp_path / "small.keras"))
+    matrices = [matrix for row in report.rows for matrix in row.matrices]
+    assert matrices
+    assert all(matrix.kept is None for matrix in matrices)
+    assert not (picture_pair(matrices[0], 100)[0] == [246, 229, 209]).all(-1).any()
+    assert any("do not mark what left" in note for note in report.notes)
+    assert not any("do not mark" in note for note in compare(pair[0], pair[0]).notes)
+
+
+def test_all_of_a_layer_that_left_is_sand():
+    report = compare(chain(layers.Dense(5, name="gone")), chain(layers.Dense(2, name="new")))
+    rows, columns = by_name(report)["gone"].matrices[0].kept
+    assert not rows.any() and not columns.any()
 
 
 def test_the_report_keeps_what_it_saw(pair):
     report = compare(*pair)
-    seen = by_name(report)["conv1"].matrices[0][1].copy()
+    seen = by_name(report)["conv1"].matrices[0].before.copy()
     pair[0].layers[1].kernel.assign_add(keras.ops.ones_like(pair[0].layers[1].kernel))
-    np.testing.assert_array_equal(by_name(report)["conv1"].matrices[0][1], seen)
+    np.testing.assert_array_equal(by_name(report)["conv1"].matrices[0].before, seen)
 
 
 def test_layers_may_leave_and_come():

@@ -4,6 +4,8 @@ import keras
 import numpy as np
 import pytest
 from hard_graphs import MODELS
+from hypothesis import given
+from hypothesis import strategies as st
 from keras import layers, ops
 from laws import (
     check_laws,
@@ -19,6 +21,7 @@ from laws import (
 )
 
 import tf_terngrad as tt
+from tf_terngrad.sparsity.structures import Slice
 
 # What else a model is
 
@@ -119,6 +122,29 @@ def test_a_layer_that_cannot_be_made_again_is_named():
     model = keras.Sequential([keras.Input((5,)), Stubborn(ops.relu), layers.Dense(2)])
     with pytest.raises(ValueError, match=r"'stubborn' \(Stubborn\) cannot be made again"):
         tt.compact(model)
+
+
+@given(st.data())
+def test_zero_reaches_the_slices_of_the_members_and_nothing_else(data):
+    shape = data.draw(st.lists(st.integers(2, 4), min_size=1, max_size=4))
+    axis = data.draw(st.integers(0, len(shape) - 1))
+    dtype = data.draw(st.sampled_from(["float32", "float16", "bfloat16"]))
+    variable = keras.Variable(np.ones(shape), dtype=dtype)
+    indices = np.random.default_rng(0).permutation(shape[axis])[: shape[axis] // 2 * 2].reshape(-1, 2)
+    Slice(variable, axis, indices, "layer", "kernel").zero([0])
+    expected = np.ones(shape)
+    np.moveaxis(expected, axis, 0)[indices[0]] = 0
+    np.testing.assert_array_equal(np.asarray(variable.numpy(), np.float32), expected)
+
+
+def test_zeroing_what_one_of_many_readers_reads_does_not_write_it_whole(monkeypatch):
+    model = keras.Sequential([keras.Input((5,)), layers.Dense(6, name="hidden"), layers.Dense(2)])
+    reader, written = model.layers[1].kernel, []
+    monkeypatch.setattr(reader, "assign", lambda value: written.append(value))
+    found = structure(model, "hidden")
+    found.zero([1])
+    assert not written
+    assert found.norms()[1] == 0
 
 
 # Bad input

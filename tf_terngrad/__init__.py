@@ -13,10 +13,11 @@ gradient = hvd.allreduce(gradient, compression=tt.TernGrad())
 """
 
 from tf_terngrad import tflite
-from tf_terngrad.sparsity import callbacks, rules
+from tf_terngrad.sparsity import callbacks, importance, rules
 from tf_terngrad.sparsity.compact import compact
 from tf_terngrad.sparsity.learn import regularizers
 from tf_terngrad.sparsity.learn import wrappers as layers
+from tf_terngrad.sparsity.remove.fates import fates
 from tf_terngrad.sparsity.report import compare
 from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
 from tf_terngrad.sparsity.sparsify import Sparsity, sparsify
@@ -39,6 +40,8 @@ __all__ = [
     "compact",
     "compare",
     "distributed",
+    "fates",
+    "importance",
     "layers",
     "pack",
     "register_cost",

@@ -6,6 +6,8 @@ import keras
 import numpy as np
 import tf_keras
 
+from tf_terngrad.sparsity.graph.replay import replay
+
 TOLERANCE = 1e-5  # of the largest output
 
 
@@ -27,15 +29,16 @@ def tf_keras_twin(model: keras.Model, **options) -> tf_keras.Model:
     """
     layers = {}
 
-    def follow(layer):
+    def follow(node, args, kwargs):
+        layer = node.operation
         if layer not in layers:
             layers[layer] = _counterpart(layer, options)
         # Keras 3 notes training=False with every call and replaces it; tf_keras would take it at its word.
-        return lambda *args, training=None, **kwargs: layers[layer](*args, **kwargs)
+        return layers[layer](*args, **{name: value for name, value in kwargs.items() if name != "training"})
 
     given = keras.tree.flatten(model.input)
     inputs = [tf_keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name) for tensor in given]
-    outputs = model._run_through_graph(keras.tree.pack_sequence_as(model.input, inputs), operation_fn=follow)
+    outputs = keras.tree.pack_sequence_as(model.output, replay(model, inputs, follow))
     twin = tf_keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=model.name)
     for layer, counterpart in layers.items():
         counterpart.set_weights(layer.get_weights())

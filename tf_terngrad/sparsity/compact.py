@@ -1,21 +1,22 @@
 """The smaller ordinary model."""
 
 import dataclasses
-import math
-import numbers
 import warnings
 
 import keras
-import numpy as np
 
+from tf_terngrad import checks
 from tf_terngrad.sparsity.graph.follow import Graph
 from tf_terngrad.sparsity.graph.replay import check_model
+from tf_terngrad.sparsity.graph.values import is_finite
+from tf_terngrad.sparsity.importance import find_score
+from tf_terngrad.sparsity.remove.fates import composed, remember
 from tf_terngrad.sparsity.remove.plan import make_plan, named_units
 from tf_terngrad.sparsity.remove.rebuild import Builder
 from tf_terngrad.sparsity.structures import from_graph
 
 
-def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
+def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="norm"):
     """Take out of a model what its outputs do not depend on; the rest is an ordinary, smaller Keras model.
 
     Use it when training has made structures zero, and you want the smaller model that computes the same.
@@ -23,7 +24,8 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
     A member of a structure leaves if nothing that matters reads it, or if it always emits the same constant and every
     reader can take that constant into its bias: f(x) = W x + b with x_i = v becomes f'(x') = W' x' + (b + v W_i). A
     term of a sum that is zero leaves with all its layers. The input model is not touched; names, inputs and outputs
-    stay; this package's regularizers and wrappers are gone from the result.
+    stay. This package's regularizers and wrappers are gone from the result; a user's own regularizers stay, also out
+    of a sum with this package's. `tt.fates` tells what became of every variable.
 
     Args:
         model: a built Functional or Sequential `keras.Model`.
@@ -32,14 +34,16 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
         round_to: keep widths at multiples of this, with dead members if need be; 8 suits most accelerators.
         keep: names of layers whose outputs all stay, or of structures whose members all stay.
         dry_run: return a `Plan` to print instead of a model.
+        scores: which dead members `round_to` keeps, the most important first: "norm", "random", or a function of a
+            `Structure` that gives an array of shape (size,); see `tt.importance`.
 
     Returns:
         A `keras.Model`, or with `dry_run` a `Plan`.
 
     Raises:
-        TypeError: if `model` is not a Keras model.
+        TypeError: if `model` is not a Keras model, or another argument is of a wrong kind.
         ValueError: if it is not built, is a subclass with its own `call`, or has weights that are not finite; if
-            `tolerance` is negative or NaN, `round_to` is not a positive integer, or a name in `keep` is unknown.
+            `tolerance` is negative or NaN, `round_to` is below 1, or a name in `keep` or of `scores` is unknown.
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
     >>> from tf_terngrad.sparsity.structures import structures
@@ -47,24 +51,28 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False):
     >>> compact(model).get_layer("hidden").units
     1
     """
-    _check(model, tolerance, round_to)
-    plans, small = [], model
+    tolerance, round_to = _checked(model, tolerance, round_to, scores)
+    plans, small, found = [], model, []
     names = [keep] if isinstance(keep, str) else list(keep or ())
     while True:  # a branch that has left may have frozen or tied what can leave now
         graph = Graph(small, tolerance=tolerance)
         layers = _born_in(graph, names) if names and small is model else []
-        plan = make_plan(graph, names, round_to)
+        plan = make_plan(graph, names, round_to, scores)
         names += layers
         if plans and not plan.changes:
             break
         plans.append(plan)
-        if dry_run and not plan.changes:
+        if plan.changes or not dry_run:
+            builder = Builder(graph, plan)
+            small = builder.build()
+            found = composed(found, builder.fates) if found else builder.fates
+        if not plan.changes:
             break
-        small = Builder(graph, plan).build()
     if dry_run:
         return dataclasses.replace(plans[0], then=tuple(plans[1:]))
     for sentence in dict.fromkeys(sentence for plan in plans for sentence in plan.warnings):
         warnings.warn(sentence, stacklevel=2)
+    remember(small, found)
     return small
 
 
@@ -80,15 +88,14 @@ def _born_in(graph, names):
     return [path for path in layers if path not in names]
 
 
-def _check(model, tolerance, round_to):
+def _checked(model, tolerance, round_to, scores):
+    """The tolerance and `round_to` as Python's own numbers, once all arguments are known to be right."""
     check_model(model)
-    if not isinstance(tolerance, numbers.Real) or not 0 <= tolerance < math.inf:
-        raise ValueError(f"Expected a finite tolerance of at least 0. Received: tolerance={tolerance!r}")
-    if not isinstance(round_to, numbers.Integral) or round_to < 1:
-        raise ValueError(f"Expected round_to to be an integer of at least 1. Received: round_to={round_to!r}")
+    find_score(scores, "compact")
     for weight in model.weights:
-        if keras.backend.is_float_dtype(weight.dtype) and not np.isfinite(weight.numpy()).all():
+        if keras.backend.is_float_dtype(weight.dtype) and not is_finite(weight):
             raise ValueError(
                 f"Weight {weight.path!r} holds NaN or infinity: the model cannot be compacted. "
                 "Load a checkpoint from before the training diverged."
             )
+    return checks.number(tolerance, "tolerance", "compact"), checks.integer(round_to, "round_to", "compact", least=1)

@@ -4,9 +4,11 @@ import dataclasses
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_terngrad.sparsity.graph.branches import find_branches
 from tf_terngrad.sparsity.graph.follow import Graph
+from tf_terngrad.sparsity.graph.members import find_members
 from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.rules import rule_for
 
@@ -49,9 +51,16 @@ class Slice:
 
     def zero(self, members):
         """Set the slices of these members to zero."""
-        array = np.array(self.variable.numpy())
-        np.moveaxis(array, self.axis, 0)[self.indices[members].ravel()] = 0
-        self.variable.assign(array)
+        positions = self.indices[members].ravel()
+        shape, value = tuple(self.variable.shape), self.variable.value
+        if (0 < self.axis == len(shape) - 1) or isinstance(value, tf.distribute.DistributedValues):
+            array = np.array(self.variable.numpy())
+            np.moveaxis(array, self.axis, 0)[positions] = 0
+            self.variable.assign(array)
+        else:  # in place: the last layers of a dense net read all others, and are not written whole for each of them
+            places = np.stack(np.meshgrid(*map(np.arange, shape[: self.axis]), positions, indexing="ij"), -1)
+            rows = np.zeros((*places.shape[:-1], *shape[self.axis + 1 :]), value.dtype.as_numpy_dtype)
+            value.scatter_nd_update(places, rows)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -193,32 +202,19 @@ def structures(model):
 
 def from_graph(graph):
     """The structures of a followed model with the units of their members, and the list of `Frozen`."""
-    reasons = _reasons(graph)
-    positions = _positions(graph)
-    inputs = _input_positions(graph)
-    grouped = {}
-    for unit, lies in sorted(positions.items(), key=lambda item: item[0]):
-        signature = tuple((key, axis, len(indices)) for key, axis, indices in lies)
-        grouped.setdefault((signature, reasons.get(unit, ())), []).append(unit)
     found, frozen = [], []
-    for (signature, why), units in grouped.items():
+    for members in find_members(graph):
         slices = tuple(
-            Slice(
-                (weight := graph.weights[key]).variable,
-                axis,
-                np.stack([positions[unit][i][2] for unit in units]),
-                weight.path,
-                weight.role,
-            )
-            for i, (key, axis, _) in enumerate(signature)
+            Slice((weight := graph.weights[key]).variable, axis, indices, weight.path, weight.role)
+            for key, axis, indices in members.lies
         )
         born = [piece for piece in slices if piece.axis in graph.weights[id(piece.variable)].produced]
-        kind, name = _born_as(graph, born) if born else _entered_as(inputs, units)
-        if name and why and kind != "input":
-            frozen.append(Frozen(name, len(units), why))
-        elif name and not why:
+        kind, name = _born_as(graph, born) if born else _entered_as(members)
+        if name and members.reasons and kind != "input":
+            frozen.append(Frozen(name, len(members.units), members.reasons))
+        elif name and not members.reasons:
             paths = tuple(dict.fromkeys(piece.path for piece in born))
-            found.append((Structure(name, kind, len(units), slices, paths), np.array(units)))
+            found.append((Structure(name, kind, len(members.units), slices, paths), members.units))
     opaque = {call.path: Frozen(call.path, 0, (rule_for(call.layer).why_frozen(call.layer),)) for call in graph.opaque}
     return found, [*frozen, *opaque.values()]
 
@@ -247,40 +243,6 @@ def _branch_structures(model, graph):
         yield Structure(name, "branch", 1, slices)
 
 
-def _reasons(graph):
-    """For each unit that is frozen, why."""
-    reasons = {}
-    for units, reason in graph.frozen:
-        for unit in np.unique(graph.units.find(units)):
-            known = reasons.setdefault(unit, [])
-            if reason not in known:
-                known.append(reason)
-    return {unit: tuple(known) for unit, known in reasons.items()}
-
-
-def _positions(graph):
-    """For each unit, where it lies: (id of the variable, axis, positions), in the order of the model."""
-    positions = {}
-    for key, weight in graph.weights.items():
-        for axis, units in weight.axes.items():
-            representatives = graph.units.find(units)
-            order = np.argsort(representatives, kind="stable")
-            unique, starts = np.unique(representatives[order], return_index=True)
-            for unit, indices in zip(unique.tolist(), np.split(order, starts[1:]), strict=True):
-                positions.setdefault(unit, []).append((key, axis, indices))
-    return positions
-
-
-def _input_positions(graph):
-    """For each unit of the model's flat features: the name of their tensor and the positions."""
-    positions = {}
-    for edge in graph.features:
-        for channels in edge.followed:
-            for position, unit in enumerate(graph.units.find(channels.units).tolist()):
-                positions.setdefault(unit, (edge.name, len(channels), []))[2].append(position)
-    return positions
-
-
 def _born_as(graph, born):
     """The kind and the name of members that a layer makes."""
     first = born[0]
@@ -292,13 +254,10 @@ def _born_as(graph, born):
     )
 
 
-def _entered_as(inputs, units):
+def _entered_as(members):
     """The kind and the name of members that are features of the model's input; no name for what is neither."""
-    known = [inputs[unit] for unit in units if unit in inputs]
-    if not known:
-        return "input", None
-    name, size, _ = known[0]
-    return "input", _part(name, np.concatenate([positions for _, _, positions in known]), size)
+    edge = members.entered
+    return "input", edge and _part(edge.name, members.positions, edge.shape[1])
 
 
 def _part(name, positions, size):

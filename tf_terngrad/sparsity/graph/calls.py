@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from tf_terngrad.sparsity.graph.channels import Channels, Reading, Weight
+from tf_terngrad.sparsity.graph.values import any_above
 from tf_terngrad.sparsity.rules.registry import rule_for
 
 
@@ -95,10 +96,10 @@ class Call:
         graph, key = self.graph, (id(variable), axis)
         if graph.tolerance is None:
             if channels is not None:
-                graph.readings[key] = Reading({self.site}, channels)
+                graph.readings[key] = Reading({self.site}, channels, kernel)
             return np.full(len(columns[0]) if columns else 1, np.nan)
         known = graph.readings.get(key)
-        nonzero = known.nonzero if known else (np.abs(kernel()) > graph.tolerance).any(-1)
+        nonzero = known.nonzero if known else any_above(kernel(), graph.tolerance)
         read = Channels.of(np.zeros(len(nonzero), np.int64)) if channels is None else channels
         reading = Reading({self.site}, read, kernel, columns, foldable, nonzero)
         total = reading.constant_sum(reading.constant) + (0.0 if bias is None else graph.value(bias).ravel())

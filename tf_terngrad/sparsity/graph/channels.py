@@ -131,16 +131,18 @@ class Units:
     """Units and which of them are one: a union-find."""
 
     def __init__(self):
-        self._parent = np.zeros(0, np.int64)
+        self._parent = np.arange(1024)  # of more units than there are; a unit that nothing ties is its own parent
+        self._count = 0
 
     def __len__(self):
-        return len(self._parent)
+        return self._count
 
     def new(self, count):
         """`count` units that nothing ties yet."""
-        units = np.arange(len(self), len(self) + count)
-        self._parent = np.concatenate([self._parent, units])
-        return units
+        start, self._count = self._count, self._count + count
+        if self._count > len(self._parent):
+            self._parent = np.concatenate([self._parent, np.arange(len(self._parent), 2 * self._count)])
+        return np.arange(start, self._count)
 
     def find(self, units):
         """The representative of each unit: the least unit that is tied to it."""

@@ -12,6 +12,7 @@ from keras import tree
 from tf_terngrad.sparsity.graph.calls import Call
 from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
 from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.graph.values import array_of
 from tf_terngrad.sparsity.rules import Rule
 from tf_terngrad.sparsity.rules.selection import gathers
 
@@ -140,9 +141,10 @@ class Graph:
         return bool(users) and all(gathers(call) for call in users)
 
     def value(self, variable):
-        """A variable as a NumPy array in float32; zero where the analysis asked for it."""
-        array = variable.numpy().astype(np.float32, copy=False)
-        return np.zeros_like(array) if id(variable) in self._blank else array
+        """A variable as a NumPy array in float32, to read only; zero where the analysis asked for it."""
+        if id(variable) in self._blank:
+            return np.zeros(variable.shape, np.float32)
+        return array_of(variable).astype(np.float32, copy=False)
 
     def _check(self, call, before):
         """A rule accounts for every channel: passed on, read, dropped on purpose or frozen. What it forgets, stays."""

@@ -5,6 +5,7 @@ import dataclasses
 import numpy as np
 
 from tf_terngrad.sparsity.graph.follow import LINK
+from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.structures import from_graph
 
@@ -32,11 +33,13 @@ class Kept:
         mask = self.mask(channels)
         return (np.cumsum(mask) - 1)[chosen[mask[chosen]]]
 
-    def shrink(self, weight, array):
-        """The part of a variable's value that stays."""
-        for axis, units in weight.axes.items() if weight else ():
-            array = array.compress(self._stays[units], axis)
-        return array
+    def along(self, weight, shape):
+        """For each axis of a variable of this shape the positions that stay; `weight` is None if nothing shrinks it."""
+        axes = weight.axes if weight else {}
+        return [
+            np.flatnonzero(self._stays[axes[axis]]) if axis in axes else np.arange(size)
+            for axis, size in enumerate(shape)
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Plan:
         return "\n".join([*lines, *map(str, self.frozen), *self.warnings])
 
 
-def make_plan(graph, keep=(), round_to=1):
+def make_plan(graph, keep=(), round_to=1, scores="norm"):
     """Find what can leave a followed model without changing its outputs.
 
     A unit is needed if it is frozen or kept by name, or if a needed column reads it with a weight that is not zero
@@ -97,7 +100,7 @@ def make_plan(graph, keep=(), round_to=1):
         if (spare == before).all():
             break
     needed |= spare
-    _round_up(found, needed, round_to)
+    _round_up(found, needed, round_to, scores)
     kept = Kept(graph, needed)
     live_layers = {id(graph.sites[site].layer) for site in sites}
     removed = {c.path: None for c in graph.calls if id(c.layer) not in live_layers and c.layer is not LINK}
@@ -198,8 +201,8 @@ def _keep_one(graph, stays, spare, sites):
                 stays[units[0]] = spare[units[0]] = True
 
 
-def _round_up(found, needed, round_to):
-    """Keep dead members, the largest first, until widths are multiples of `round_to` (or all members stay)."""
+def _round_up(found, needed, round_to, scores):
+    """Keep dead members, the most important first, until widths are multiples of `round_to` (or all members stay)."""
     if round_to == 1:
         return
     for structure, units in found:
@@ -207,5 +210,5 @@ def _round_up(found, needed, round_to):
         missing = min(-stay % round_to, structure.size - stay)
         if structure.kind != "input" and stay and missing:
             dead = np.flatnonzero(~needed[units])
-            largest = dead[np.argsort(-structure.norms()[dead], kind="stable")]
-            needed[units[largest[:missing]]] = True
+            best = dead[np.argsort(-scored(structure, scores, "compact")[dead], kind="stable")]
+            needed[units[best[:missing]]] = True

@@ -1,6 +1,7 @@
 """Build the smaller model: the same graph of stock Keras layers, with the configurations and weights that stay."""
 
 import copy
+import functools
 import math
 import tempfile
 
@@ -19,6 +20,9 @@ from tf_terngrad.keras_internals import (
 )
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.graph.values import array_of
+from tf_terngrad.sparsity.remove.fates import fate, gone
+from tf_terngrad.sparsity.remove.stock import stock
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.selection import take
 
@@ -29,21 +33,29 @@ class Builder:
     Attributes:
         kept: which units stay.
         sites: which places of the model's graphs stay.
+        fates: what became of every variable, once the model is built.
     """
 
     def __init__(self, graph, plan):
         self.kept = plan.kept
         self.sites = plan.sites
+        self.fates = []
         self._graph = graph
         self._layers = {}
         self._copies = {}
+        self._blank = []  # the stock layers whose weights begin as zeros, until the model stands
         self._folds = self._constants_to_fold()
 
     def build(self):
         """The smaller model, with its weights."""
         model = self.model(self._graph.model, self._graph.inputs, gather=True)
+        for layer in self._blank:
+            vars(layer).pop("add_weight", None)
         for old, new in self._copies.values():
             self._copy_state(old, new)
+        copied = {id(fate.old) for fate in self.fates}
+        left = {id(v): v for layer in all_layers(self._graph.model) for v in _state(layer) if id(v) not in copied}
+        self.fates += map(gone, left.values())
         return model
 
     def call_at(self, site):
@@ -64,13 +76,14 @@ class Builder:
         """A layer made from its smaller configuration; its weights follow when the model stands."""
         old, rule = call.layer, rule_for(call.layer)
         try:
-            config = _stock(rule.config(call, self.kept))
+            config = stock(rule.config(call, self.kept))
             if name:
                 config["name"] = name
             if id(old) in self._folds and rule.bias(old) is None:
                 config = rule.with_bias(call, config)
             with SafeModeScope(safe_mode=False):
                 new = type(old).from_config(config)
+            self._blank += _blank_weights(new)
         except (TypeError, ValueError, NotImplementedError) as error:
             if not isinstance(old, keras.layers.Layer):
                 return _copy_operation(old)
@@ -180,16 +193,43 @@ class Builder:
         bias += 0.0 if before is None else self._graph.value(before).reshape(bias.shape)
         bias[0] += added
         after.assign(bias[:, stay].reshape(after.shape))
+        whole = map(np.arange, after.shape[:-1])
+        self.fates.append(fate(before, after, [*whole, np.flatnonzero(stay)], folded=True))
 
     def _assign(self, layer, source, target):
-        array = source.numpy()
-        array = self.kept.shrink(self._graph.weights.get(id(source)), array)
+        kept = self.kept.along(self._graph.weights.get(id(source)), source.shape)
+        array = _cut(array_of(source), kept)
         if tuple(target.shape) != array.shape:
             raise RuntimeError(
                 f"Layer {layer.name!r}: weight {target.name!r} should have shape {tuple(target.shape)} after "
                 f"compaction, but {array.shape} stays. The rule of {type(layer).__name__} contradicts itself."
             )
         target.assign(array)
+        self.fates.append(fate(source, target, kept))
+
+
+def _cut(array, kept):
+    """What stays of an array; the first axis first, for it is cut fastest."""
+    for axis, positions in enumerate(kept):
+        if len(positions) < array.shape[axis]:
+            array = array.take(positions, axis)
+    return array
+
+
+def _blank_weights(layer) -> list:
+    """Let stock layers begin with zeros for weights that will be overwritten; gives back these layers.
+
+    Random initial values would take longer than all the rest. A user's own layer may do more with an initializer.
+    """
+    inside = all_layers(layer) if isinstance(layer, keras.layers.Layer) else ()
+    stock = [each for each in inside if type(each).__module__.partition(".")[0] == "keras"]
+    for each in stock:
+        vars(each)["add_weight"] = functools.partial(_add_blank_weight, each)
+    return stock
+
+
+def _add_blank_weight(layer, shape=None, initializer=None, *args, **kwargs):
+    return type(layer).add_weight(layer, shape, "zeros", *args, **kwargs)
 
 
 def _copy_operation(operation):
@@ -216,17 +256,3 @@ def _chain(first, last):
         layers.insert(0, layer)
         (tensor,) = arguments.args
     return layers
-
-
-def _stock(config):
-    """A configuration without this package's regularizers and constraints, for a smaller model is stock Keras.
-
-    Initial values that are an array, as of an embedding that was trained elsewhere, fit no smaller layer: zeros then.
-    """
-    if isinstance(config, dict):
-        if str(config.get("registered_name", "")).startswith("tf_terngrad>"):
-            return None
-        if config.get("class_name") == "Constant" and not np.isscalar(config["config"]["value"]):
-            return "zeros"
-        return {key: _stock(value) for key, value in config.items()}
-    return [_stock(value) for value in config] if isinstance(config, list) else config

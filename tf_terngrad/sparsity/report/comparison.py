@@ -9,8 +9,9 @@ import numpy as np
 
 from tf_terngrad.costs import layer_costs
 from tf_terngrad.sparsity.graph.replay import check_model
-from tf_terngrad.sparsity.report.content import Report, Row
-from tf_terngrad.sparsity.report.pictures import weight_matrix
+from tf_terngrad.sparsity.remove.fates import known_fates
+from tf_terngrad.sparsity.report.content import Matrix, Report, Row
+from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
 
 
@@ -48,7 +49,8 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
     """
     _check_ports(model, small)
     before, after = layer_costs(model, input_shapes), layer_costs(small, input_shapes)
-    rows = [_row(*pair) for pair in _pairs(before, after)]
+    known = {id(fate.old): fate for fate in known_fates(small) or () if fate.old is not None}
+    rows = [_row(*pair, known) for pair in _pairs(before, after)]
     if not any(row.matters and not row.status for row in rows) and any(row.matters for row in rows):
         raise ValueError(
             f"No layer of '{small.name}' has the name of a layer of '{model.name}'. Expected the model and its "
@@ -60,7 +62,9 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
         for kind in unknown
     ]
     totals = [tuple(sum(cost.multiply_adds or 0 for cost in costs) for costs in (before, after))]
-    report = Report(title or model.name, rows, [], _curves(history), _notes(notes) + remedy)
+    report = Report(
+        title or model.name, rows, [], _curves(history), [*_notes(notes), *remedy, *_unknown_parts(rows, model, small)]
+    )
     report.add("parameters", model.count_params(), small.count_params())
     report.add("multiply-adds", *totals[0])
     for name, values in (metrics or {}).items():
@@ -96,16 +100,16 @@ def _last(path):
     return path.rsplit("/", 1)[-1]
 
 
-def _row(before, after):
-    known = before or after
+def _row(before, after, known):
+    layer = before or after
     pair = (before, after)
     return Row(
-        known.path,
-        type(known.layer).__name__,
+        layer.path,
+        type(layer.layer).__name__,
         tuple(_width(cost) if cost else 0 for cost in pair),
         tuple(sum(math.prod(w.shape) for w in getattr(cost.layer, "weights", ())) if cost else 0 for cost in pair),
         tuple(cost.multiply_adds if cost else 0 for cost in pair),
-        _matrices(before, after) if before else (),
+        _matrices(before, after, known) if before else (),
     )
 
 
@@ -127,7 +131,7 @@ def _named(layer):
         yield weight.name + (f" {seen[weight.name]}" if seen[weight.name] > 1 else ""), weight
 
 
-def _matrices(before, after):
+def _matrices(before, after, known):
     """Copies of a layer's weights of two axes or more, as matrices."""
     partners = dict(_named(after.layer)) if after else {}
     found = []
@@ -141,8 +145,27 @@ def _matrices(before, after):
         ]
         if not all(np.isfinite(matrix).all() for matrix in pair if matrix is not None):
             raise ValueError(f"Layer '{before.path}': expected finite weights. Received NaN or infinity in {name}")
-        found.append((name, *pair))
-    return tuple((before.path if len(found) == 1 else f"{before.path} {name}", *pair) for name, *pair in found)
+        found.append((name, *pair, _kept(weight, pair[1], outputs, known)))
+    return tuple(Matrix(before.path if len(found) == 1 else f"{before.path} {name}", *rest) for name, *rest in found)
+
+
+def _kept(weight, after, outputs, known):
+    """Which rows and columns of a weight's matrix stay: none if its layer left; None where it is not known."""
+    fate = known.get(id(weight))
+    if after is not None and (fate is None or fate.new is None):
+        return None
+    kept = [np.zeros(0, int)] * len(weight.shape) if after is None else fate.kept
+    masks = [np.isin(np.arange(size), positions) for size, positions in zip(weight.shape, kept, strict=True)]
+    return matrix_masks(masks, outputs)
+
+
+def _unknown_parts(rows, model, small):
+    """A sentence for the reader if it is not known which rows and columns left."""
+    if any(matrix.kept is None and matrix.lost for row in rows for matrix in row.matrices):
+        yield (
+            f"The pictures do not mark what left: compact() did not make '{small.name}' of '{model.name}' in this "
+            "process, and a file does not keep which rows and columns of a weight stayed."
+        )
 
 
 def _curves(history):

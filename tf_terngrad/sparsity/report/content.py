@@ -4,8 +4,30 @@ import dataclasses
 
 import numpy as np
 
-from tf_terngrad.files import write
+from tf_terngrad import files
 from tf_terngrad.sparsity.report import wording
+
+
+@dataclasses.dataclass(frozen=True)
+class Matrix:
+    """A weight as a matrix with one row an output, before and after.
+
+    Args:
+        title: the layer, and the weight's name if it has several.
+        before: (rows, columns).
+        after: what is there now; None if the layer left.
+        kept: Boolean masks of the rows and of the columns that stay; None where it is not known what left.
+    """
+
+    title: str
+    before: np.ndarray
+    after: np.ndarray | None = None
+    kept: tuple | None = None
+
+    @property
+    def lost(self):
+        """How many numbers left."""
+        return self.before.size - (0 if self.after is None else self.after.size)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,8 +40,7 @@ class Row:
         width: how many units, filters or channels it gives.
         parameters: how many numbers its weights hold.
         multiply_adds: for one example; None when the layer's type has no cost rule.
-        matrices: its weights of two axes or more, as (title, matrix before, matrix after), one row an output; the
-            second is None if the layer left.
+        matrices: a `Matrix` for each of its weights of two axes or more.
     """
 
     name: str
@@ -115,7 +136,7 @@ class Report:
         """
         from tf_terngrad.sparsity.report.page import page
 
-        write(path, page(self).encode())
+        files.write(path, page(self).encode())
 
     def plot(self, path):
         """Save widths, weights and training curves as one PNG picture.
@@ -128,7 +149,7 @@ class Report:
         """
         from tf_terngrad.sparsity.report.figure import figure, rendered
 
-        write(path, rendered(figure(self), "png"))
+        files.write(path, rendered(figure(self), "png"))
 
 
 def _cells(row):

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from tf_terngrad.sparsity.report import wording
-from tf_terngrad.sparsity.report.pictures import brightness, kept_parts, matrix_picture
+from tf_terngrad.sparsity.report.pictures import brightness, matrix_picture
 
 BEFORE, AFTER = "#c3d3e3", "#0c447c"
 _BARS = 40
@@ -19,19 +19,15 @@ INK, LINES = "#7a828c", ("#3a7fc1", "#ba753a", "#4f8a6b", "#8a6bb0")
 def most_changed(report, count):
     """The weight matrices of a report that lost most, in the network's order, at most `count`."""
     matrices = [matrix for row in report.rows for matrix in row.matrices]
-    lost = [before.size - (0 if after is None else after.size) for _, before, after in matrices]
-    chosen = sorted(np.argsort(lost, kind="stable")[::-1][:count])
+    chosen = sorted(np.argsort([matrix.lost for matrix in matrices], kind="stable")[::-1][:count])
     return [matrices[index] for index in chosen]
 
 
-def picture_pair(before, after, size):
-    """Pictures of a matrix before and after, in the same colours; the second is None if nothing is left."""
-    brightest = brightness(before, size)
-    if after is None:
-        nothing = tuple(np.zeros(length, bool) for length in before.shape)
-        return matrix_picture(before, nothing, brightest, size), None
-    kept = kept_parts(before, after)
-    return matrix_picture(before, kept, brightest, size), matrix_picture(after, None, brightest, size)
+def picture_pair(matrix, size):
+    """Pictures of a `Matrix` before and after, in the same colours; the second is None if nothing is left."""
+    brightest = brightness(matrix.before, size)
+    first = matrix_picture(matrix.before, matrix.kept, brightest, size)
+    return first, None if matrix.after is None else matrix_picture(matrix.after, None, brightest, size)
 
 
 def curve_groups(history):
@@ -147,14 +143,14 @@ def _draw_pictures(part, pictures):
     grid = part.subplots(-(-len(pictures) // 2), 2, squeeze=False).ravel()
     for axes in grid:
         axes.set_axis_off()
-    for axes, (title, before, after) in zip(grid, pictures, strict=False):
-        _draw_pair(axes, title, before, after)
+    for axes, matrix in zip(grid, pictures, strict=False):
+        _draw_pair(axes, matrix)
 
 
-def _draw_pair(axes, title, before, after):
+def _draw_pair(axes, matrix):
     """Both pictures on one scale, side by side."""
-    small = (0, 0) if after is None else after.shape
-    images = picture_pair(before, after, 400)
+    before, small = matrix.before, (0, 0) if matrix.after is None else matrix.after.shape
+    images = picture_pair(matrix, 400)
     gap = 0.06 * before.shape[1]
     for image, (height, width), start in zip(images, (before.shape, small), (0, before.shape[1] + gap), strict=True):
         if image is not None:
@@ -162,7 +158,7 @@ def _draw_pair(axes, title, before, after):
             axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest")
             axes.plot(*_outline(extent), color=INK, linewidth=0.6)
     axes.set(xlim=(-gap / 4, 2 * before.shape[1] + 1.5 * gap), ylim=(before.shape[0] * 1.02, -0.02 * before.shape[0]))
-    axes.set_title(f"{title}   {wording.size(before.shape)} → {wording.size(small)}", loc="left", fontsize=9)
+    axes.set_title(f"{matrix.title}   {wording.size(before.shape)} → {wording.size(small)}", loc="left", fontsize=9)
 
 
 def _draw_all_curves(part, groups):

@@ -141,26 +141,23 @@ def _weights(report):
     )
     return (
         f'<h2>Weights</h2><p class="soft">One row an output, one column an input; before and after at one scale.{which}'
-        f'</p><p class="soft keys">{key}</p><div class="pairs">{"".join(_pair(*pair) for pair in pairs)}</div>'
+        f'</p><p class="soft keys">{key}</p><div class="pairs">{"".join(map(_pair, pairs))}</div>'
     )
 
 
-def _pair(title, before, after):
+def _pair(pair):
+    title, before, after = escape(pair.title), pair.before, pair.after
     sizes = " → ".join(wording.size(shape) for shape in (before.shape, (0, 0) if after is None else after.shape))
     # Both images share one scale; flat and tall matrices are stretched to be seen.
     ratio = min(max(before.shape[0] / before.shape[1], 0.45), 0.8)
     images = []
-    for image, matrix, name in zip(
-        picture_pair(before, after, _PIXELS), (before, after), ("before", "after"), strict=True
-    ):
+    for image, matrix, name in zip(picture_pair(pair, _PIXELS), (before, after), ("before", "after"), strict=True):
         if image is None:
             continue
         across, down = (matrix.shape[axis] / before.shape[axis] for axis in (1, 0))
         style = f"width:{100 * across:.2f}%;aspect-ratio:{across:.5f}/{ratio * down:.5f}"
-        images.append(
-            f'<img style="{style}" alt="{escape(title)} {name}" src="{_inline(_png(_enlarged(image)), "png")}">'
-        )
-    return f'<div class="card pair"><h3>{escape(title)} <small>{sizes}</small></h3><div>{"".join(images)}</div></div>'
+        images.append(f'<img style="{style}" alt="{title} {name}" src="{_inline(_png(_enlarged(image)), "png")}">')
+    return f'<div class="card pair"><h3>{title} <small>{sizes}</small></h3><div>{"".join(images)}</div></div>'
 
 
 def _enlarged(image):

@@ -1,5 +1,8 @@
 """Weights as pictures: what a matrix holds, and what left it."""
 
+import functools
+import math
+
 import numpy as np
 
 # From nothing to the largest weight: white to deep blue where weights stay, sand to brown where they left.
@@ -21,10 +24,28 @@ def weight_matrix(kernel, outputs=-1):
     (50, 500)
     """
     kernel = np.asarray(kernel, np.float32)
-    axes = tuple(axis % kernel.ndim for axis in np.atleast_1d(outputs))
-    others = [axis for axis in range(kernel.ndim) if axis not in axes]
-    rows = int(np.prod([kernel.shape[axis] for axis in axes]))
-    return kernel.transpose(*axes, *others[-1:], *others[:-1]).reshape(rows, -1)
+    rows, columns = matrix_axes(kernel.ndim, outputs)
+    return kernel.transpose(*rows, *columns).reshape(math.prod(kernel.shape[axis] for axis in rows), -1)
+
+
+def matrix_axes(rank, outputs=-1):
+    """The axes of a weight that become the rows of its matrix, and those that become the columns, in order."""
+    rows = [axis % rank for axis in np.atleast_1d(outputs)]
+    others = [axis for axis in range(rank) if axis not in rows]
+    return rows, [*others[-1:], *others[:-1]]
+
+
+def matrix_masks(masks, outputs=-1):
+    """Which rows and columns of a weight's matrix stay, by which positions stay along each of its axes.
+
+    >>> matrix_masks([np.array([True, False]), np.array([True, True, False])])
+    (array([ True,  True, False]), array([ True, False]))
+    """
+    whole = np.ones((), bool)
+    return tuple(
+        functools.reduce(np.logical_and.outer, [masks[axis] for axis in axes], whole).ravel()
+        for axes in matrix_axes(len(masks), outputs)
+    )
 
 
 def weight_picture(kernel, outputs=-1, kept=None, brightest=None, size=480):
@@ -72,85 +93,6 @@ def brightness(matrix, size):
         raise ValueError(f"Expected at least one weight and only finite ones. Received: shape {matrix.shape}")
     shown = _shrink(np.abs(matrix), size)
     return float(np.percentile(shown[shown > 0], 99)) if shown.any() else 0.0
-
-
-def kept_parts(before, after):
-    """Which rows and columns of a matrix are still there in a smaller one; None when nobody can tell.
-
-    They are recognised by their largest weights. If the smaller model was trained on, those have changed, and the rows
-    and columns that are not all zero are taken for the kept ones, provided that their number is right.
-
-    Args:
-        before: matrix (rows, columns).
-        after: matrix of some of these rows and columns, in the same order.
-
-    Returns:
-        Boolean masks (rows,) and (columns,), or None.
-
-    >>> kept_parts(np.arange(6.0).reshape(2, 3), np.array([[3.0, 5.0]]))
-    (array([False,  True]), array([ True, False,  True]))
-    """
-    if any(a > b for a, b in zip(after.shape, before.shape, strict=True)) or after.size == 0:
-        return None
-    if before.shape == after.shape:
-        return np.ones(before.shape[0], bool), np.ones(before.shape[1], bool)
-    masks = _recognise(before, after)
-    if masks is None:
-        masks = tuple(
-            before.any(axis) if size < full else np.ones(full, bool)
-            for axis, size, full in zip((1, 0), after.shape, before.shape, strict=True)
-        )
-    return masks if tuple(mask.sum() for mask in masks) == after.shape else None
-
-
-def _recognise(before, after):
-    """Find the largest weight of each row and each column of `after` in `before`; None if they do not fit together."""
-    magnitude = np.abs(after)
-    columns, rows = magnitude.argmax(1), magnitude.argmax(0)
-    places = np.concatenate(
-        [np.stack([np.arange(len(after)), columns], 1), np.stack([rows, np.arange(after.shape[1])], 1)]
-    )
-    values = after[tuple(places.T)]
-    found = _find(before, np.unique(values[values != 0]))
-    row_of, column_of = (np.full(size, -1) for size in after.shape)
-    for (row, column), value in zip(places, values, strict=True):
-        if value in found:
-            row_of[row], column_of[column] = found[value]
-    row_of, column_of = _complete(row_of, len(before)), _complete(column_of, before.shape[1])
-    if row_of is None or column_of is None or not np.array_equal(before[np.ix_(row_of, column_of)], after):
-        return None
-    return tuple(
-        np.isin(np.arange(size), chosen) for size, chosen in zip(before.shape, (row_of, column_of), strict=True)
-    )
-
-
-def _find(matrix, values):
-    """The places of values that occur exactly once in a matrix, by value."""
-    found, seen = {}, set()
-    if len(values) == 0:
-        return found
-    for row, line in enumerate(matrix):
-        nearest = np.minimum(np.searchsorted(values, line), len(values) - 1)
-        for column in np.flatnonzero(values[nearest] == line):
-            value = line[column]
-            if value in seen:
-                found.pop(value, None)
-            else:
-                seen.add(value)
-                found[value] = (row, int(column))
-    return found
-
-
-def _complete(chosen, count):
-    """Fill the unknown (-1) among increasing indices with the next free one; None if the known ones do not increase."""
-    result, following = chosen.copy(), 0
-    for place, index in enumerate(chosen):
-        if index < 0:
-            result[place] = following
-        elif index < following:
-            return None
-        following = result[place] + 1
-    return result if following <= count else None
 
 
 def _shrink(matrix, size):

@@ -1,0 +1,101 @@
+"""The time of `structures` and `compact` beside Torch-Pruning's, both measured in turns in one run, one thread each.
+
+Torch-Pruning runs in a process of its own. It needs torch, torchvision and torch-pruning, here or where --torch_python
+points to; where they are absent, it is left out by name.
+
+python tools/benchmark_compact.py --runs=5
+python tools/benchmark_compact.py --torch_python=/somewhere/bin/python
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import keras
+import numpy as np
+import tensorflow as tf
+from absl import app, flags
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import tf_terngrad as tt
+
+NETWORKS = {
+    "ResNet50": "resnet50",
+    "MobileNetV2": "mobilenet_v2",
+    "VGG16": "vgg16",
+    "DenseNet121": "densenet121",
+}
+"""The name in keras.applications, and the same network's name in torchvision."""
+
+RUNS = flags.DEFINE_integer("runs", 5, "Measurements of each network, of both in turns.", lower_bound=1)
+CHOSEN = flags.DEFINE_multi_enum("network", list(NETWORKS), list(NETWORKS), "A network of keras.applications.")
+TORCH_PYTHON = flags.DEFINE_string("torch_python", sys.executable, "A Python that has torch and torch-pruning.")
+
+
+class Peer:
+    """Torch-Pruning in another process."""
+
+    def __init__(self, python):
+        script = str(Path(__file__).with_name("compact_peer.py"))
+        command = [python, script]
+        pipe = subprocess.PIPE
+        self._process = subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=subprocess.DEVNULL, text=True)
+
+    def measure(self, name):
+        """Milliseconds for "graph" and "removal"."""
+        print(name, file=self._process.stdin, flush=True)
+        answer = json.loads(self._process.stdout.readline())
+        return {key: 1000 * seconds for key, seconds in answer.items()}
+
+
+def is_there(python):
+    """Whether a Python has what the peer needs."""
+    check = [python, "-c", "import torch, torch_pruning, torchvision"]
+    return subprocess.run(check, capture_output=True, check=False).returncode == 0
+
+
+def halved(name):
+    """A network in which half of the members of every structure are zero."""
+    keras.utils.set_random_seed(0)
+    model = getattr(keras.applications, name)(weights=None)
+    for structure in tt.structures(model):
+        if structure.kind in ("filter", "unit"):
+            structure.zero(np.arange(structure.size // 2))
+    return model
+
+
+def measure(model):
+    """Milliseconds of `structures` and of `compact`."""
+    start = time.perf_counter()
+    tt.structures(model)
+    found = time.perf_counter()
+    tt.compact(model)
+    return {"structures": 1000 * (found - start), "compact": 1000 * (time.perf_counter() - found)}
+
+
+def main(_):
+    """Print a line a network: medians of all runs in milliseconds, and the median of the ratios, ours to the peer's."""
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    peer = Peer(TORCH_PYTHON.value) if is_there(TORCH_PYTHON.value) else None
+    if peer is None:
+        print(f"Torch-Pruning is left out: {TORCH_PYTHON.value} lacks torch, torchvision or torch-pruning.")
+    print(f"{'network':12} {'structures':>11} {'compact':>9} {'peer graph':>11} {'removal':>9} {'ratio':>6}")
+    for name in CHOSEN.value:
+        model = halved(name)
+        measure(model)  # a first run loads what later ones share
+        runs = [measure(model) | (peer.measure(NETWORKS[name]) if peer else {}) for _ in range(RUNS.value)]
+        middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        print(f"{name:12} {middle['structures']:8.0f} ms {middle['compact']:6.0f} ms", end="")
+        if "graph" in middle:
+            ratios = [(run["structures"] + run["compact"]) / (run["graph"] + run["removal"]) for run in runs]
+            print(f" {middle['graph']:8.0f} ms {middle['removal']:6.0f} ms {statistics.median(ratios):6.2f}", end="")
+        print(flush=True)
+
+
+if __name__ == "__main__":
+    app.run(main)
