@@ -51,11 +51,10 @@ def fates(small) -> tuple:
         ValueError: if the model does not come from `compact` in this process; a file does not keep its fates.
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
-    >>> kernel = model.layers[0].kernel
-    >>> kernel.assign(kernel * [1.0, 0.0, 1.0])
-    >>> from tf_terngrad.sparsity.compact import compact
-    >>> [fate.kept[1].tolist() for fate in fates(compact(model)) if fate.old is kernel]
-    [[0, 2]]
+    >>> tt.structures(model)[1].zero([1])
+    >>> small = tt.compact(model)
+    >>> [positions.tolist() for positions in fates(small)[0].kept]
+    [[0, 1, 2, 3], [0, 2]]
     """
     if known_fates(small) is None:
         name = getattr(small, "name", small)
