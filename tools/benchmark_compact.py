@@ -3,8 +3,8 @@
 Torch-Pruning runs in a process of its own. It needs torch, torchvision and torch-pruning, here or where --torch_python
 points to; where they are absent, it is left out by name.
 
-python tools/benchmark_compact.py --runs=5
-python tools/benchmark_compact.py --torch_python=/somewhere/bin/python
+python -m tools.benchmark_compact --runs=5
+python -m tools.benchmark_compact --torch_python=/somewhere/bin/python
 """
 
 import json
@@ -19,9 +19,8 @@ import numpy as np
 import tensorflow as tf
 from absl import app, flags
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import tf_terngrad as tt
+from tf_terngrad.console import growing_table
 
 NETWORKS = {
     "ResNet50": "resnet50",
@@ -30,6 +29,9 @@ NETWORKS = {
     "DenseNet121": "densenet121",
 }
 """The name in keras.applications, and the same network's name in torchvision."""
+
+PARTS = ("structures", "compact", "graph", "removal")
+"""What is measured, in milliseconds: two parts of ours, two of the peer."""
 
 RUNS = flags.DEFINE_integer("runs", 5, "Measurements of each network, of both in turns.", lower_bound=1)
 CHOSEN = flags.DEFINE_multi_enum("network", list(NETWORKS), list(NETWORKS), "A network of keras.applications.")
@@ -84,17 +86,25 @@ def main(_):
     peer = Peer(TORCH_PYTHON.value) if is_there(TORCH_PYTHON.value) else None
     if peer is None:
         print(f"Torch-Pruning is left out: {TORCH_PYTHON.value} lacks torch, torchvision or torch-pruning.")
-    print(f"{'network':12} {'structures':>11} {'compact':>9} {'peer graph':>11} {'removal':>9} {'ratio':>6}")
-    for name in CHOSEN.value:
-        model = halved(name)
-        measure(model)  # a first run loads what later ones share
-        runs = [measure(model) | (peer.measure(NETWORKS[name]) if peer else {}) for _ in range(RUNS.value)]
-        middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
-        print(f"{name:12} {middle['structures']:8.0f} ms {middle['compact']:6.0f} ms", end="")
-        if "graph" in middle:
-            ratios = [(run["structures"] + run["compact"]) / (run["graph"] + run["removal"]) for run in runs]
-            print(f" {middle['graph']:8.0f} ms {middle['removal']:6.0f} ms {statistics.median(ratios):6.2f}", end="")
-        print(flush=True)
+    with growing_table(["network", *PARTS, "ratio"]) as add:
+        for name in CHOSEN.value:
+            runs = measured(name, peer)
+            middle = [
+                f"{statistics.median(run[part] for run in runs):.0f}" if part in runs[0] else "" for part in PARTS
+            ]
+            add(name, *middle, f"{statistics.median(map(ratio, runs)):.2f}" if peer else "")
+
+
+def measured(name, peer):
+    """Milliseconds by part, for each run; both take turns."""
+    model = halved(name)
+    measure(model)  # a first run loads what later ones share
+    return [measure(model) | (peer.measure(NETWORKS[name]) if peer else {}) for _ in range(RUNS.value)]
+
+
+def ratio(run):
+    """Our time to the peer's."""
+    return (run["structures"] + run["compact"]) / (run["graph"] + run["removal"])
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The peer of benchmark_compact.py: Torch-Pruning on torchvision's networks. It needs PyTorch and no TensorFlow.
+"""The peer of benchmark_compact: Torch-Pruning on torchvision's networks. It needs PyTorch and no TensorFlow.
 
 For the name of a network on each line of its input it prints one line of JSON: the seconds that Torch-Pruning takes to
 follow the network ("graph"), and to find and remove half of the channels everywhere ("removal").
