@@ -17,7 +17,13 @@ __all__ = ["CustomScaleLayer", "Functional", "LayerScale", "SafeModeScope", "Sto
 # The classes of operations, as `Absolute` of `keras.ops.absolute`: a graph's nodes are their instances.
 _OPERATIONS = [importlib.import_module(f"keras.src.ops.{name}") for name in ("numpy", "nn", "core")]
 
-SINCE = {}
+SINCE = {
+    "Cbrt": "3.11",
+    "ReversibleEmbedding": "3.12",
+    **dict.fromkeys([f"Adaptive{kind}Pooling{rank}D" for kind in ("Average", "Max") for rank in (1, 2, 3)], "3.13"),
+    "AdaptiveAveragePool": "3.13",
+    "AdaptiveMaxPool": "3.13",
+}
 """By name of a layer or an operation that not every supported Keras has: the release it came with."""
 
 
@@ -35,6 +41,17 @@ def operation(name) -> type:
     """The class of one operation that every supported Keras has."""
     (found,) = operations(name)
     return found
+
+
+def absent() -> list:
+    """Names of the layers and operations that the package can work with, and that this Keras is too old for."""
+    return [name for name in SINCE if _is_newer(name)]
+
+
+def named(operation, name):
+    """An operation under another name; those of Keras 3.10 take none when they are made."""
+    operation.name = name
+    return operation
 
 
 def _present(modules, names):
