@@ -80,7 +80,7 @@ def must(command, log, folder):
 
 
 def set_up(folder, pair, options, log):
-    """A copy of the checkout and an environment for it; returns the path of the copy and of the environment's Python."""
+    """A copy of the checkout and an environment for it; returns the paths of the copy and of that Python."""
     checkout, environment = folder / "checkout", folder / "venv"
     shutil.rmtree(folder, ignore_errors=True)
     unwanted = shutil.ignore_patterns(".*", "runs", "build", "dist", "*.egg-info", "*.so", "__pycache__")
@@ -123,7 +123,7 @@ def check(pair, options, arguments):
     for name, files in laws.items():
         row[name], good = outcome(python, files, log, checkout)
         passed = passed and good
-    row["not in this Keras"] = must([python, "-c", ABSENT], log, checkout) or "–"
+    row["not in this Keras"] = must([python, "-c", ABSENT], log, checkout) or "nothing"
     row["minutes"] = f"{(time.monotonic() - started) / 60:.0f}"
     if passed and not arguments.keep:
         shutil.rmtree(folder)
