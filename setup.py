@@ -26,9 +26,9 @@ INSTALL = [
     "ai-edge-litert>=2.1,<3",
     "numpy>=1.26",
     "absl-py>=2.1",
-    "matplotlib>=3.9",
+    "matplotlib>=3.10",
     # Keras brings both along. The command line prints with the one, and looks into .h5 files with the other.
-    "rich>=13",
+    "rich>=13.0",
     "h5py>=3.11",
     # TensorFlow 2.21 no longer brings it along, and SparsityMonitor(log_dir=...) writes through it.
     f"tensorboard{TENSORFLOW}",
@@ -51,7 +51,7 @@ EXTRAS = {
         "wheel",
         f"tf_keras{TENSORFLOW}",  # Horovod's own Keras 2 optimizer, and the twins of tools/compare_quantization.py
     ],
-    # What tools/benchmark_compact.py measures beside this package.
+    # What tools/benchmark_compact.py measures beside this package; `make` does without.
     "peers": ["torch>=2.9", "torchvision>=0.24", "torch-pruning>=1.6"],
 }
 

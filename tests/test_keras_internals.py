@@ -103,12 +103,25 @@ def test_structures_keep_the_nesting_of_inputs_and_outputs():
     assert set(given) == {"x", "y"} and set(made) == {"sum"}
 
 
-def test_an_operation_takes_a_name_and_keeps_it_when_it_is_saved():
+def test_an_operation_takes_a_name():
     x = keras.Input((4,))
-    taken = internals.named(internals.operation("Take")(axis=1), "mine")(x, [0, 2])
-    model = keras.Model(x, layers.Dense(2)(taken))
+    model = keras.Model(x, internals.named(internals.operation("Take")(axis=1), "mine")(x, [0, 2]))
+    assert [call.operation.name for call in internals.nodes(model)] == model.output_names == ["mine"]
     clone = keras.Model.from_config(model.get_config())
-    assert "mine" in [call.operation.name for call in internals.nodes(clone)]
+    np.testing.assert_array_equal(clone(np.arange(4.0)[None]), [[0.0, 2.0]])
+
+
+def test_whether_a_model_may_have_an_input_that_nothing_reads():
+    x, y = keras.Input((4,)), keras.Input((4,))
+    if old := version(keras.__version__) < (3, 14):
+        with pytest.raises(ValueError, match="not connected"):
+            keras.Model([x, y], layers.ReLU()(x))
+    else:
+        keras.Model([x, y], layers.ReLU()(x))
+    assert internals.wants_reader(y) == old
+    both = keras.Model([x, y], x + y)
+    assert not internals.wants_reader(y)
+    assert internals.may_lose_inputs(both) == (not old) and internals.may_lose_inputs(chain()[0])
 
 
 def test_masks_travel_with_tensors():

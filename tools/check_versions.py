@@ -24,7 +24,7 @@ LOWEST = [
     "numpy==1.26.4",
     "ai-edge-litert==2.1.0",
     "absl-py==2.1.0",
-    "matplotlib==3.9.0",
+    "matplotlib==3.10.8",  # earlier ones warn of the pyparsing that pip takes with them
     "rich==13.0.0",
     "h5py==3.11.0",
 ]
