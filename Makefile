@@ -1,8 +1,10 @@
 # make demo   train, compact and convert LeNet on 5,000 real digits (no network after the set-up)
 # make test   the whole test suite
 # make lint   style; `make format` mends most of it
-# make setup  .venv only.  PYTHON=python3.12 chooses the interpreter, GPU=1 TensorFlow with CUDA, HOROVOD=0 does
+# make setup  .venv only.  PYTHON=python3.12 chooses the interpreter, GPU=1 adds NVIDIA's libraries, HOROVOD=0 does
 #             without Horovod (which the tests need).
+# make versions  the laws with older releases of TensorFlow and Keras, each pair in an environment of its own; a few
+#             minutes and 3 GB of disk a pair.  VERSIONS="--pair=2.20.0,3.12.4 --horovod" passes flags on.
 
 PYTHON ?=
 GPU ?= 0
@@ -11,7 +13,7 @@ OUTPUT := runs/demo
 
 export TF_CPP_MIN_LOG_LEVEL ?= 2
 
-.PHONY: demo test lint format setup clean
+.PHONY: demo test lint format setup versions clean
 
 demo: setup
 	@rm -rf $(OUTPUT)
@@ -28,6 +30,10 @@ lint: setup
 format: setup
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
+
+# Not after `setup`: it makes environments of its own.
+versions:
+	@$(or $(PYTHON),python3) tools/check_versions.py $(VERSIONS)
 
 setup:
 	@PYTHON=$(PYTHON) GPU=$(GPU) tools/setup.sh

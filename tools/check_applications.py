@@ -19,6 +19,7 @@ from absl import app, flags
 
 import tf_terngrad as tt
 from tf_terngrad.console import growing_table
+from tf_terngrad.keras_internals import all_layers
 
 FLAGS = flags.FLAGS
 flags.DEFINE_float("share", 1 / 3, "The share of each structure's members to zero.", lower_bound=0, upper_bound=1)
@@ -42,7 +43,7 @@ def build(name, seed=0):
     options = {"weights": None, "input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
     model = getattr(keras.applications, name)(**options)
     rng = np.random.default_rng(seed)
-    normalized = any("Normalization" in type(layer).__name__ for layer in model._flatten_layers())
+    normalized = any("Normalization" in type(layer).__name__ for layer in all_layers(model))
     for weight in model.trainable_weights:
         if len(weight.shape) == 1:
             center, spread = (1.0, 0.4) if weight.name == "gamma" else (0.0, 0.1)
@@ -55,7 +56,7 @@ def build(name, seed=0):
 
 def _measure_statistics(model, rng):
     """Set batch-norm statistics to those of random images, so that no signal fades or saturates, and shake them."""
-    norms = [layer for layer in model._flatten_layers() if isinstance(layer, keras.layers.BatchNormalization)]
+    norms = [layer for layer in all_layers(model) if isinstance(layer, keras.layers.BatchNormalization)]
     momenta = [layer.momentum for layer in norms]
     for layer in norms:
         layer.momentum = 0.0

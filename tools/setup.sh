@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
-# Fills .venv with what setup.py asks for and with Horovod, and builds the native codec. Starts at once when nothing
-# changed since the last run.
-# PYTHON: the interpreter to use (default: the first suitable one on the PATH). GPU=1: TensorFlow with CUDA.
+# Fills .venv with what setup.py asks for, at the releases of tools/constraints.txt, and with Horovod, and builds the
+# native codec. Starts at once when nothing changed since the last run.
+# PYTHON: the interpreter to use (default: the first suitable one on the PATH). GPU=1: with NVIDIA's libraries.
 # HOROVOD=0: without Horovod, for a machine without a C++ compiler; all but distributed training works.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -18,10 +18,8 @@ find_python() {
     "$("${PYTHON:-python3}" --version 2>/dev/null || echo missing). Install one, or name it: make PYTHON=/path/to/python3.11"
 }
 
-requirement() { grep -o "\"$1[~=]=[^\"]*\"" setup.py | tr -d '"'; }
-
 pip_install() {
-  .venv/bin/python -m pip install -qq --disable-pip-version-check "$@" ||
+  .venv/bin/python -m pip install -qq --disable-pip-version-check --constraint tools/constraints.txt "$@" ||
     fail "installing the requirements of setup.py failed (the message above says why); try again once it is mended."
 }
 
@@ -30,17 +28,18 @@ unchanged() { [ "$(cat ".venv/.$1" 2>/dev/null)" = "$2" ]; }
 remember() { echo "$2" >".venv/.$1"; }
 
 python=$(find_python)
-export TF_TERNGRAD_GPU=${GPU:-0}
-wanted="$("$python" --version) GPU=$TF_TERNGRAD_GPU $(cat setup.py pyproject.toml | cksum)"
+extras=demo,test
+[ "${GPU:-0}" = 0 ] || extras=$extras,gpu
+wanted="$("$python" --version) $extras $(cat setup.py pyproject.toml tools/constraints.txt tools/setup.sh | cksum)"
 if ! unchanged stamp "$wanted" || ! .venv/bin/python -c '' 2>/dev/null; then
   "$python" -c 'import ensurepip, venv' 2>/dev/null ||
     fail "$python has no venv module; install it (Debian, Ubuntu: apt-get install python3-venv)."
   echo "Setting up .venv with $("$python" --version); the first time takes a few minutes ..."
-  # From scratch: the CPU and the GPU build of TensorFlow share their files and must not be installed over each other.
+  # From scratch: what setup.py no longer asks for must not stay, such as another build of TensorFlow.
   "$python" -m venv --clear .venv
-  pip_install --editable '.[demo,test]'
-  # Alone: one asks for `tensorflow`, which would be installed over `tensorflow-cpu`, the other for an older absl-py.
-  pip_install --no-deps "$(requirement tf_keras)" "$(requirement tensorflow-model-optimization)"
+  pip_install --editable ".[$extras]"
+  # Without what it asks for: an older absl-py.
+  pip_install --no-deps tensorflow-model-optimization
   remember stamp "$wanted"
 fi
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import tf_keras
 
+from tf_terngrad.keras_internals import all_layers
 from tf_terngrad.sparsity.graph.replay import replay
 
 TOLERANCE = 1e-5  # of the largest output
@@ -79,7 +80,7 @@ def taught_by(model: keras.Model, twin: tf_keras.Model) -> keras.Model:
         ValueError: the twin lacks a weight of the model.
     """
     found = {}
-    for layer in twin._flatten_layers():
+    for layer in all_layers(twin):
         # TFMOT's wrapper holds the variables of the weights for which it has put tensors into the layer.
         owner = getattr(layer, "layer", layer).name
         found |= {(owner, weight.name.split(":")[0].split("/")[-1]): weight.numpy() for weight in layer.weights}

@@ -13,6 +13,7 @@ from models.data.text import Text
 from models.training.distillation import Distillation
 from models.training.stage import train_stage
 from models.training.workers import Worker
+from tf_terngrad.keras_internals import all_layers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -207,7 +208,7 @@ class BeginAnew(keras.callbacks.Callback):
 
 def reset_states(model: keras.Model) -> None:
     """Set the states that a model's recurrent layers keep to zero."""
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, keras.layers.RNN) and layer.stateful:
             layer.reset_state()
 

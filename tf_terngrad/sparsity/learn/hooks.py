@@ -6,6 +6,7 @@ worker's own data is a variable's `calibrations`: objects with `own_strength` an
 
 import inspect
 
+import keras
 from keras import ops
 
 from tf_terngrad.keras_internals import note_compute_loss
@@ -25,7 +26,7 @@ class Hook:
         self.before = before
 
 
-class Penalty(Hook):
+class Penalty(Hook, keras.regularizers.Regularizer):
     """A variable's regularizer: the penalty of the whole model on one of its variables, nothing on the others."""
 
     def __init__(self, owner, variable, before):
@@ -37,7 +38,7 @@ class Penalty(Hook):
         return own if self.before is None else own + self.before(value)
 
 
-class ProximalStep(Hook):
+class ProximalStep(Hook, keras.constraints.Constraint):
     """A variable's constraint: the proximal step of the whole model, once an update.
 
     An optimizer first moves all variables, then constrains one after the other. The first that is constrained has the
@@ -58,7 +59,7 @@ class ProximalStep(Hook):
             return self.variable.value
 
 
-class Threshold(Hook):
+class Threshold(Hook, keras.constraints.Constraint):
     """A variable's constraint: weights below the owner's threshold become zero."""
 
     def __call__(self, value):

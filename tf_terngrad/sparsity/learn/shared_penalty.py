@@ -3,6 +3,7 @@
 Groups that span several layers are in groups.
 """
 
+import keras
 from keras import ops
 
 
@@ -17,7 +18,7 @@ def penalize_together(weights, penalty):
         weight.regularizer = SharedPenalty(weight, weights, penalty, weight.regularizer)
 
 
-class SharedPenalty:
+class SharedPenalty(keras.regularizers.Regularizer):
     """One penalty over several weights, the regularizer of each, counted on the first that trains.
 
     A regularizer counts once however often the layer is called, and before the first call; a loss added in `call`

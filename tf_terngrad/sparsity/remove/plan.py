@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tf_terngrad.keras_internals import may_lose_inputs
 from tf_terngrad.sparsity.graph.follow import LINK
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.rules import rule_for
@@ -164,10 +165,10 @@ def _needed(graph, wanted, sites):
 
 def _live_sites(graph, kept):
     """The places that the output depends on, when inputs that add nothing are dropped."""
-    skips = {}
+    skips, terms_leave = {}, may_lose_inputs(graph.model)
     for call in graph.calls:
         masked = any(edge.masked for edge in call.inputs)  # what stays of them would hand on another mask
-        skippable = set() if masked else rule_for(call.layer).skippable(call, kept)
+        skippable = rule_for(call.layer).skippable(call, kept) if terms_leave and not masked else set()
         skips[call.site] = skips[call.site] & skippable if call.site in skips else skippable
     sites, edges = set(), {id(edge) for edge in graph.outputs}
     size = -1

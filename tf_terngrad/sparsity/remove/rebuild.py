@@ -16,6 +16,7 @@ from tf_terngrad.keras_internals import (
     graph_of,
     history,
     structures_of,
+    wants_reader,
     without_calls,
 )
 from tf_terngrad.sparsity.graph.channels import Edge
@@ -130,7 +131,7 @@ class Builder:
             call = self.call_at(id(node))
             return tree.flatten(rule_for(call.layer).rebuild(self, call, args, kwargs))
 
-        outputs = replay(functional, entering, rebuild)
+        outputs = [self._read_once(tensor, inputs) for tensor in replay(functional, entering, rebuild)]
         structures = structures_of(functional)
         chain = _chain(inputs[0], outputs[0]) if isinstance(model, keras.Sequential) else None
         if chain:
@@ -144,6 +145,11 @@ class Builder:
         if not model.trainable:
             twin.trainable = False
         return twin
+
+    def _read_once(self, output, inputs):
+        """An output of a model; one that is an input goes through a layer where Keras wants its inputs read."""
+        refused = any(output is tensor for tensor in inputs) and wants_reader(output)
+        return keras.layers.Identity(dtype=output.dtype)(output) if refused else output
 
     def _model_input(self, tensor, edge, keep_shape):
         layer, own = history(tensor).operation, Edge.like(tensor)

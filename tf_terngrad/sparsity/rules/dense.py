@@ -5,6 +5,7 @@ import math
 import keras
 import numpy as np
 
+from tf_terngrad.keras_internals import layers
 from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.axes import BIAS, PLAIN, Axes
 from tf_terngrad.sparsity.rules.base import Rule
@@ -191,5 +192,6 @@ def _equation(call):
 
 register_rule(keras.layers.Dense, Dense())
 register_rule(keras.layers.Embedding, Embedding())
-register_rule(keras.layers.ReversibleEmbedding, ReversibleEmbedding())
+for _type in layers("ReversibleEmbedding"):
+    register_rule(_type, ReversibleEmbedding())
 register_rule(keras.layers.EinsumDense, EinsumDense())

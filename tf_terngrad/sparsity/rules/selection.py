@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import operation
+from tf_terngrad.keras_internals import named, operation
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
 from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.registry import register_rule
@@ -151,7 +151,7 @@ class Split(Rule):
 
 def take(tensor, positions, axis, name):
     """Pick positions of an axis, by an operation with a chosen name: a made-up one could be taken already."""
-    return operation("Take")(axis=axis, name=name)(tensor, positions)
+    return named(operation("Take")(axis=axis), name)(tensor, positions)
 
 
 def gathers(call):

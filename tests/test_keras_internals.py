@@ -1,0 +1,248 @@
+"""The private names that the package touches are all in this Keras, they are what they were, and stand in one file."""
+
+import ast
+import inspect
+from pathlib import Path
+
+import keras
+import numpy as np
+import pytest
+import tensorflow as tf
+from keras import layers
+
+from tf_terngrad import keras_internals as internals
+
+CHECKOUT = Path(__file__).parents[1]
+SOURCES = [
+    CHECKOUT / "train.py",
+    *(p for f in ("tf_terngrad", "models", "tools") for p in (CHECKOUT / f).rglob("*.py")),
+]
+HOROVODS = {"_httpd"}  # the socket of its server, which tools/network_lab.py closes
+
+
+def chain():
+    """A Sequential model, and the functional one in it."""
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.ReLU()])
+    return model, internals.graph_of(model)
+
+
+def version(text):
+    return tuple(int(part) for part in text.split(".")[:2])
+
+
+# What this Keras has
+
+
+@pytest.mark.parametrize("name", internals.SINCE)
+def test_what_is_newer_than_the_oldest_keras_is_there_since_the_release_that_is_named(name):
+    found = {**vars(keras.layers), **{k: v for module in internals._OPERATIONS for k, v in vars(module).items()}}
+    assert (name in found) == (version(keras.__version__) >= version(internals.SINCE[name]))
+    assert (name in internals.absent()) == (name not in found)
+    one_of = internals.layers if hasattr(keras.layers, name) else internals.operations
+    assert one_of(name) == ([found[name]] if name in found else [])
+
+
+def test_a_name_that_should_be_there_is_missed():
+    with pytest.raises(AttributeError, match=r"Keras 3.* has no Dance. Name it in keras_internals.SINCE"):
+        internals.layers("Dense", "Dance")
+    assert internals.layers("Dense", "Conv2D") == [layers.Dense, layers.Conv2D]
+    x = keras.Input((4,))
+    assert isinstance(internals.history(keras.ops.absolute(x)).operation, internals.operation("Absolute"))
+
+
+def test_the_layers_of_applications_are_those_of_its_models():
+    x = np.ones((2, 3), "float32")
+    assert internals.LayerScale(0.5, 3)(x).shape == internals.StochasticDepth(0.5)(x).shape == (2, 3)
+    np.testing.assert_array_equal(internals.CustomScaleLayer(0.5)([x, x]), 1.5 * x)
+
+
+# Graphs
+
+
+def test_a_graph_is_a_model_that_is_nothing_else():
+    class Own(keras.Model):
+        def call(self, x):
+            return x
+
+    model, graph = chain()
+    assert isinstance(graph, internals.Functional) and graph is not model
+    assert internals.graph_of(graph) is graph
+    assert internals.is_graph(model) and internals.is_graph(graph)
+    assert not internals.is_graph(Own()) and not internals.is_graph(layers.Dense(2))
+    assert not internals.is_graph(keras.Sequential([layers.Dense(2)]))  # not built: it has no graph yet
+
+
+def test_nodes_come_in_an_order_in_which_they_can_be_computed():
+    x = keras.Input((4,))
+    first = layers.Dense(4, name="first")
+    last = layers.Add(name="last")([first(x), layers.ReLU(name="middle")(first(x))])
+    calls = internals.nodes(keras.Model(x, last))
+    assert sorted(call.operation.name for call in calls) == ["first", "first", "last", "middle"]
+    made = [x]
+    for call in calls:
+        assert all(any(tensor is other for other in made) for tensor in call.arguments.keras_tensors)
+        made += call.outputs
+
+
+def test_calls_are_found_from_the_tensors_that_they_made():
+    x, layer = keras.Input((4,)), layers.Dense(3)
+    once, twice = layer(x), layer(x)
+    found = internals.history(twice)
+    assert (found.operation, found.node_index, found.tensor_index) == (layer, 1, 0)
+    assert internals.history(np.ones(3)) is None
+    assert internals.call_of(layer, 0).args == (x,) and internals.history(once).node_index == 0
+    copy = internals.without_calls(layers.ReLU())
+    copy(x)
+    assert len(copy._inbound_nodes) == 1
+
+
+def test_structures_keep_the_nesting_of_inputs_and_outputs():
+    x, y = keras.Input((4,), name="x"), keras.Input((4,), name="y")
+    model = keras.Model({"x": x, "y": [y]}, {"sum": x + y})
+    given, made = internals.structures_of(model)
+    assert set(given) == {"x", "y"} and set(made) == {"sum"}
+
+
+def test_an_operation_takes_a_name():
+    x = keras.Input((4,))
+    model = keras.Model(x, internals.named(internals.operation("Take")(axis=1), "mine")(x, [0, 2]))
+    assert [call.operation.name for call in internals.nodes(model)] == model.output_names == ["mine"]
+    clone = keras.Model.from_config(model.get_config())
+    np.testing.assert_array_equal(clone(np.arange(4.0)[None]), [[0.0, 2.0]])
+
+
+def test_whether_a_model_may_have_an_input_that_nothing_reads():
+    x, y = keras.Input((4,)), keras.Input((4,))
+    if old := version(keras.__version__) < (3, 14):
+        with pytest.raises(ValueError, match="not connected"):
+            keras.Model([x, y], layers.ReLU()(x))
+    else:
+        keras.Model([x, y], layers.ReLU()(x))
+    assert internals.wants_reader(y) == old
+    both = keras.Model([x, y], x + y)
+    assert not internals.wants_reader(y)
+    assert internals.may_lose_inputs(both) == (not old) and internals.may_lose_inputs(chain()[0])
+
+
+def test_masks_travel_with_tensors():
+    x = keras.Input((3,), dtype="int32")
+    assert internals.mask_of(layers.Embedding(5, 2, mask_zero=True)(x)) is not None
+    assert internals.mask_of(layers.Embedding(5, 2)(x)) is None
+
+
+def test_layers_in_wrappers_are_found_too():
+    inner = layers.LSTM(2)
+    model = keras.Sequential([keras.Input((3, 4)), layers.Bidirectional(inner, name="both")])
+    found = internals.all_layers(model)
+    assert {"both", "forward_lstm", "backward_lstm"} <= {layer.name for layer in found} and found[0] is model
+
+
+def test_no_model_runs_code_in_safe_mode():
+    config = layers.Lambda(lambda x: x + 1).get_config()
+    with pytest.raises(ValueError, match="Lambda"), internals.SafeModeScope(True):
+        layers.Lambda.from_config(config)
+    with internals.SafeModeScope(False):
+        assert isinstance(layers.Lambda.from_config(config), layers.Lambda)
+
+
+# Layers
+
+
+def test_normalization_tells_the_axes_of_its_statistics():
+    layer = layers.Normalization(axis=(1, -1))
+    layer.build((None, 2, 3, 4))
+    assert tuple(internals.statistics_axes(layer)) == (1, 3)
+
+
+def test_attention_shows_its_projections_and_its_axes():
+    layer = layers.MultiHeadAttention(2, 3)
+    layer(np.ones((1, 4, 5)), np.ones((1, 4, 5)))
+    parts = internals.attention_parts(layer)
+    assert set(parts) == {"query", "key", "value", "output"}
+    assert all(isinstance(part, layers.EinsumDense) for part in parts.values())
+    assert tuple(internals.attention_axes(layer)) == (1,)
+    grouped = layers.GroupQueryAttention(2, 2, 1)
+    grouped(np.ones((1, 4, 5)), np.ones((1, 4, 5)))
+    assert {"query", "key", "value", "output"} <= set(internals.attention_parts(grouped))
+    assert tuple(internals.attention_axes(grouped)) == (1,)
+
+
+# Training
+
+
+def test_keras_reads_whether_compute_loss_takes_training():
+    model, _ = chain()
+    assert model._compute_loss_has_training_arg is True
+    internals.note_compute_loss(model, False)
+    model.compute_loss = lambda x=None, y=None, y_pred=None, sample_weight=None: keras.ops.sum(y_pred)
+    model.compile("sgd")
+    model.train_on_batch(np.ones((2, 4)), np.ones((2, 3)))
+
+
+def test_an_optimizer_counts_batches_and_knows_its_variables():
+    model, _ = chain()
+    optimizer = keras.optimizers.SGD(gradient_accumulation_steps=2)
+    model.compile(optimizer, "mse")
+    for _ in range(2):
+        model.train_on_batch(np.ones((2, 4)), np.ones((2, 3)))
+    assert int(internals.batches_seen(optimizer)) == 2 and int(optimizer.iterations) == 1
+    assert [v.path for v in internals.trainable_variables(optimizer)] == [v.path for v in model.trainable_variables]
+
+
+@pytest.mark.parametrize("compiled", [True, False])
+def test_a_graph_knows_whether_xla_compiles_it(compiled):
+    seen = []
+
+    @tf.function(jit_compile=compiled)
+    def traced(x):
+        seen.append(internals.in_xla(tf.compat.v1.get_default_graph()))
+        return x + 1
+
+    traced(tf.ones(2))
+    assert seen == [compiled]
+
+
+# One file
+
+
+def _attributes(tree):
+    """The attributes with a leading underscore that are read or set on anything but an object's own self."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Attribute) and node.attr[0] == "_" and node.attr[:2] != "__":
+            owner = node.value
+            own = isinstance(owner, ast.Name) and owner.id in ("self", "cls")
+            if not own and not (isinstance(owner, ast.Call) and getattr(owner.func, "id", "") == "super"):
+                yield node.attr
+        elif isinstance(node, ast.Call) and getattr(node.func, "id", "") in ("getattr", "setattr", "hasattr"):
+            name = node.args[1]
+            if isinstance(name, ast.Constant) and name.value[0] == "_" and name.value[:2] != "__":
+                yield name.value
+
+
+def _modules(tree):
+    """The first two parts of the names of the modules that a file imports from."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom):
+            yield ".".join((node.module or "").split(".")[:2])
+        elif isinstance(node, ast.Import):
+            yield from (".".join(name.name.split(".")[:2]) for name in node.names)
+
+
+def _defined(tree):
+    """The names with a leading underscore that a file gives to attributes, methods and functions of its own."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            yield node.name
+        elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+            yield node.attr
+
+
+def test_private_names_of_keras_and_tensorflow_stand_in_one_file():
+    trees = {path: ast.parse(path.read_text("utf-8")) for path in SOURCES}
+    ours = {name for tree in trees.values() for name in _defined(tree)} | HOROVODS
+    theirs = {*_attributes(trees.pop(Path(inspect.getfile(internals))))}
+    assert {"_nodes_by_depth", "_keras_history", "_flatten_layers"} <= theirs
+    for path, tree in trees.items():
+        used = {*_attributes(tree)}
+        assert not used & theirs and not used - ours, path
+        assert not {"keras.src", "tensorflow.python"} & {*_modules(tree)}, path
