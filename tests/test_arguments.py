@@ -4,6 +4,7 @@ One row of `ARGUMENTS` is one argument: who takes it, its name, and a call in wh
 """
 
 import dataclasses
+import warnings
 from collections.abc import Callable
 
 import keras
@@ -68,6 +69,22 @@ def compare_latency(**arguments):
     tt.tflite.compare_latency(["file.tflite"], **{"runs": 1, "warmup": 0, "min_seconds": 0.0, **arguments})
 
 
+def compact(**arguments):
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # nothing leaves
+        tt.compact(dense(), **arguments)
+
+
+def simulated(workers):
+    model = dense()
+    model.compile("sgd")
+    tt.distributed.simulate(model, workers, tt.TernGrad())
+
+
+def histograms(**arguments):
+    tt.distributed.callbacks.GradientHistograms(np.ones((4, 4)), np.ones(4), "histograms", **arguments)
+
+
 TFLITE = [
     integer("convert", "batch_size", lambda v: convert(batch_size=v), 1, none=True),
     integer("convert", "streaming", lambda v: convert(recurrent, streaming=v), 1, flags=True, none=True),
@@ -83,7 +100,36 @@ TFLITE = [
     flag("QuantizationMode", "exact", lambda v: mode(exact=v)),
     flag("QuantizationMode", "needs_calibration", lambda v: mode(needs_calibration=v)),
 ]
-ARGUMENTS = [*TFLITE]
+SPARSITY = [
+    number("compact", "tolerance", lambda v: compact(tolerance=v)),
+    integer("compact", "round_to", lambda v: compact(round_to=v), 1),
+    flag("compact", "dry_run", lambda v: compact(dry_run=v)),
+    number("SparsityMonitor", "tolerance", lambda v: tt.callbacks.SparsityMonitor(tolerance=v)),
+    integer("SparsityMonitor", "every", lambda v: tt.callbacks.SparsityMonitor(every=v), 1),
+    number("ZeroSmallWeights", "threshold", lambda v: tt.callbacks.ZeroSmallWeights(v)),
+    flag("ZeroSmallWeights", "hold", lambda v: tt.callbacks.ZeroSmallWeights(1e-3, hold=v)),
+    number("sparsify", "strength", lambda v: tt.sparsify(dense(), strength=v), none=True),
+    number("sparsify", "ratio", lambda v: tt.sparsify(dense(), ratio=v), none=True),
+    number("FilterLasso", "strength", tt.regularizers.FilterLasso),
+    number("GroupLasso", "strength", lambda v: tt.regularizers.GroupLasso(v, axis=0)),
+    integer("BlockLasso", "block[0]", lambda v: tt.regularizers.BlockLasso(1.0, block=(v, 8)), 1),
+    integer("BlockLasso", "block[1]", lambda v: tt.regularizers.BlockLasso(1.0, block=(8, v)), 1),
+]
+TERNARY = [
+    number("TernGrad", "clip", lambda v: tt.TernGrad(clip=v), positive=True, none=True),
+    integer("TernGrad", "levels", lambda v: tt.TernGrad(levels=v), 1),
+    integer("TernGrad", "bucket_size", lambda v: tt.TernGrad(bucket_size=v), 1, none=True),
+    flag("TernGrad", "share_scales", lambda v: tt.TernGrad(share_scales=v)),
+    integer("TernGrad", "smallest", lambda v: tt.TernGrad(smallest=v), 0),
+    integer("TernGrad", "seed", lambda v: tt.TernGrad(seed=v), -(2**63)),
+    integer("ternarize", "levels", lambda v: tt.ternarize(np.ones(4, "float32"), seed=(1, 2), levels=v), 1),
+    integer("pack", "levels", lambda v: tt.pack(np.ones(4, "int8"), levels=v), 1),
+    integer("simulate", "workers", simulated, 1),
+    integer("CheckReplicas", "every", lambda v: tt.distributed.callbacks.CheckReplicas(every=v), 1),
+    integer("GradientHistograms", "workers", lambda v: histograms(workers=v), 1),
+    integer("GradientHistograms", "every", lambda v: histograms(every=v), 1),
+]
+ARGUMENTS = [*TFLITE, *SPARSITY, *TERNARY]
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -51,7 +51,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     >>> compact(model).get_layer("hidden").units
     1
     """
-    tolerance, round_to = _checked(model, tolerance, round_to, scores)
+    tolerance, round_to, dry_run = _checked(model, tolerance, round_to, scores, dry_run)
     plans, small, found = [], model, []
     names = [keep] if isinstance(keep, str) else list(keep or ())
     while True:  # a branch that has left may have frozen or tied what can leave now
@@ -88,8 +88,8 @@ def _born_in(graph, names):
     return [path for path in layers if path not in names]
 
 
-def _checked(model, tolerance, round_to, scores):
-    """The tolerance and `round_to` as Python's own numbers, once all arguments are known to be right."""
+def _checked(model, tolerance, round_to, scores, dry_run):
+    """The tolerance, `round_to` and `dry_run` as Python's own, once all arguments are known to be right."""
     check_model(model)
     find_score(scores, "compact")
     for weight in model.weights:
@@ -98,4 +98,6 @@ def _checked(model, tolerance, round_to, scores):
                 f"Weight {weight.path!r} holds NaN or infinity: the model cannot be compacted. "
                 "Load a checkpoint from before the training diverged."
             )
-    return checks.number(tolerance, "tolerance", "compact"), checks.integer(round_to, "round_to", "compact", least=1)
+    tolerance = checks.number(tolerance, "tolerance", "compact")
+    round_to = checks.integer(round_to, "round_to", "compact", least=1)
+    return tolerance, round_to, checks.flag(dry_run, "dry_run", "compact")
