@@ -1,6 +1,8 @@
 """The report: counts and widths are right, nothing is left out, every file stands alone."""
 
+import importlib
 import io
+import pkgutil
 import re
 
 import keras
@@ -9,7 +11,11 @@ import numpy as np
 import pytest
 
 import tf_terngrad as tt
-from tf_terngrad.sparsity.report import compare, wording
+from tf_terngrad.sparsity.report import Section, compare, wording
+from tf_terngrad.sparsity.report.drawing import rendered
+from tf_terngrad.sparsity.report.figure import figure
+from tf_terngrad.sparsity.report.pictures import picture_pair
+from tf_terngrad.sparsity.report.sections import SECTIONS
 
 layers = keras.layers
 KEPT = ((20, 8), (50, 16), (500, 64))
@@ -100,8 +106,6 @@ def test_the_picture_is_a_picture(pair, tmp_path):
 
 
 def test_what_left_is_sand_in_the_picture_before(pair):
-    from tf_terngrad.sparsity.report.figure import picture_pair
-
     report = compare(pair[0], tt.compact(pair[0]))
     matrix = by_name(report)["conv1"].matrices[0]
     first, second = picture_pair(matrix, 100)
@@ -124,8 +128,6 @@ def test_the_rows_and_columns_that_stay_are_told_even_when_training_went_on(pair
 
 
 def test_what_left_is_not_guessed_for_a_model_from_a_file(pair, tmp_path):
-    from tf_terngrad.sparsity.report.figure import picture_pair
-
     small = tt.compact(pair[0])
     small.save(tmp_path / "small.keras")
     report = compare(pair[0], keras.models.load_model(tmp_path / "small.keras"))
@@ -280,8 +282,77 @@ def test_a_path_that_cannot_be_written_is_named_and_nothing_is_left(method, tmp_
 
 
 def test_drawing_leaves_matplotlib_as_it_was(pair):
-    from tf_terngrad.sparsity.report.figure import figure, rendered
-
     before = dict(matplotlib.rcParams)
     assert matplotlib.image.imread(io.BytesIO(rendered(figure(compare(*pair)), "png"))).ndim == 3
     assert dict(matplotlib.rcParams) == before
+
+
+class Energy(Section):
+    """A section from outside, in every form."""
+
+    def text(self, report):
+        return f"Energy of {len(report.rows)} layers"
+
+    def html(self, report):
+        return "<h2>Energy</h2>"
+
+    def height(self, report):
+        return 1.5
+
+    def draw(self, report, part):
+        part.subplots().set_facecolor((1, 0, 1))
+
+
+def drawn(report):
+    """The picture of a report, as pixels."""
+    return matplotlib.image.imread(io.BytesIO(rendered(figure(report), "png")))[..., :3]
+
+
+def test_a_section_from_outside_is_in_the_text_the_page_and_the_picture(pair, tmp_path):
+    report = compare(*pair, history={"loss": [2, 1]}, notes="a note")
+    before = drawn(report)
+    report.sections.insert(1, Energy())
+    assert str(report).split("\n\n")[1] == f"Energy of {len(report.rows)} layers"
+    report.to_html(tmp_path / "report.html")
+    titles = re.findall("<h2>(.*?)</h2>", (tmp_path / "report.html").read_text(encoding="utf-8"))
+    assert titles == ["Energy", "Layers", "Weights", "Training", "Notes"]
+    report.plot(tmp_path / "report.png")
+    after = matplotlib.image.imread(tmp_path / "report.png")[..., :3]
+    assert len(after) == pytest.approx(len(before) + 1.5 * 150, abs=2)
+    own = (after == [1, 0, 1]).all(-1).any(1).nonzero()[0]
+    assert len(own) > 100
+    assert not (before == [1, 0, 1]).all(-1).any()
+    head = SECTIONS[0].height(report) * 150
+    assert head < own[0] and own[-1] < head + 1.5 * 150
+
+
+def test_a_section_need_not_have_every_form(pair, tmp_path):
+    report = compare(*pair)
+    report.to_html(tmp_path / "before.html")
+    before = drawn(report)
+    report.sections.append(type("Words", (Section,), {"text": lambda self, report: "only words"})())
+    report.to_html(tmp_path / "after.html")
+    assert (tmp_path / "before.html").read_bytes() == (tmp_path / "after.html").read_bytes()
+    np.testing.assert_array_equal(drawn(report), before)
+    assert str(report).endswith("\n\nonly words")
+
+
+def test_sections_of_one_report_are_not_those_of_another():
+    first, second = compare(chain(), chain()), compare(chain(), chain())
+    first.sections.append(Energy())
+    assert second.sections == list(SECTIONS)
+    assert first.sections == [*SECTIONS, first.sections[-1]]
+
+
+def test_every_section_of_the_package_is_in_the_list():
+    package = SECTIONS[0].__module__.rpartition(".")[0]
+    files = {each.name for each in pkgutil.iter_modules(importlib.import_module(package).__path__)} - {"section"}
+    assert {type(section).__module__.rpartition(".")[2] for section in SECTIONS} == files
+
+
+def test_a_report_of_which_nothing_is_drawn_has_no_picture(tmp_path):
+    report = compare(chain(), chain())
+    report.sections = [Section()]
+    with pytest.raises(ValueError, match="expected `sections` to be at least one section that has a height"):
+        report.plot(tmp_path / "report.png")
+    assert not list(tmp_path.iterdir())

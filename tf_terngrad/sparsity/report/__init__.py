@@ -2,5 +2,6 @@
 
 from tf_terngrad.sparsity.report.comparison import compare
 from tf_terngrad.sparsity.report.content import Report
+from tf_terngrad.sparsity.report.sections import Section
 
-__all__ = ["Report", "compare"]
+__all__ = ["Report", "Section", "compare"]

@@ -6,6 +6,10 @@ import numpy as np
 
 from tf_terngrad import files
 from tf_terngrad.sparsity.report import wording
+from tf_terngrad.sparsity.report.drawing import rendered
+from tf_terngrad.sparsity.report.figure import figure
+from tf_terngrad.sparsity.report.page import page
+from tf_terngrad.sparsity.report.sections import SECTIONS
 
 
 @dataclasses.dataclass(frozen=True)
@@ -92,6 +96,7 @@ class Report:
         metrics: list of `Metric`; the totals come first.
         history: training curves by name, arrays with one value an epoch.
         notes: sentences worth reading, such as what could not shrink and why.
+        sections: what the text, the page and the picture show, each a `Section`, in this order; add your own.
     """
 
     title: str
@@ -99,6 +104,7 @@ class Report:
     metrics: list
     history: dict = dataclasses.field(default_factory=dict)
     notes: list = dataclasses.field(default_factory=list)
+    sections: list = dataclasses.field(default_factory=lambda: list(SECTIONS))
 
     def add(self, title, before, after, unit=""):
         """Add a number measured on both models.
@@ -115,14 +121,7 @@ class Report:
         self.metrics.append(Metric(title, before, after, unit))
 
     def __str__(self):
-        summary = [[metric.title, metric.texts[:2], metric.texts[2]] for metric in self.metrics]
-        layers = [_cells(row) for row in self.rows if row.matters]
-        head = ["layer", "type", "width", "parameters", "multiply-adds", "kept"]
-        parts = [
-            wording.table([self.title, "before → after", ""], summary),
-            wording.table(head, layers),
-            "\n".join(f"- {note}" for note in self.notes),
-        ]
+        parts = [section.text(self) for section in self.sections]
         return "\n\n".join(part for part in parts if part)
 
     def to_html(self, path):
@@ -134,8 +133,6 @@ class Report:
         Raises:
             OSError: the file cannot be written.
         """
-        from tf_terngrad.sparsity.report.page import page
-
         files.write(path, page(self).encode())
 
     def plot(self, path):
@@ -146,14 +143,6 @@ class Report:
 
         Raises:
             OSError: the file cannot be written.
+            ValueError: none of the sections is drawn.
         """
-        from tf_terngrad.sparsity.report.figure import figure, rendered
-
         files.write(path, rendered(figure(self), "png"))
-
-
-def _cells(row):
-    """A row of the table in text."""
-    counts = [tuple(map(wording.number, pair)) for pair in (row.width, row.parameters, row.multiply_adds)]
-    left = row.status or wording.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
-    return [row.name, row.type, *counts, left]

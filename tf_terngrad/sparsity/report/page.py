@@ -1,15 +1,6 @@
-"""The report as one HTML page that needs no other file."""
+"""The report as one HTML page that needs no other file: the frame and the style of its sections."""
 
-import base64
-import io
 from html import escape
-
-from matplotlib.image import imsave
-
-from tf_terngrad.sparsity.report import wording
-from tf_terngrad.sparsity.report.figure import curve_groups, curve_image, most_changed, picture_pair
-
-_PICTURES, _PIXELS = 16, 320
 
 _STYLE = """
 :root { color-scheme: light dark; --page: #f6f8fa; --card: #fff; --ink: #1c2733; --soft: #66727f; --line: #e3e8ee;
@@ -64,7 +55,7 @@ footer { margin-top: 48px; font-size: 13px; }
 def page(report):
     """The HTML text of a report."""
     title = escape(report.title)
-    sections = [_cards(report), _layers(report), _weights(report), _training(report), _notes(report)]
+    sections = "".join(section.html(report) for section in report.sections)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -76,120 +67,10 @@ def page(report):
 <body>
 <main>
 <header><h1>{title}</h1><p class="soft">The model before and after compaction, by tf_terngrad.</p></header>
-{"".join(sections)}
+{sections}
 <footer>Multiply-adds are for one example and count the products of matrices: dense, convolutional, recurrent and
 attention layers. Normalization, which folds into its neighbours, and element-wise operations count zero.</footer>
 </main>
 </body>
 </html>
 """
-
-
-def _cards(report):
-    cards = []
-    for metric in report.metrics:
-        before, after, change = map(escape, metric.texts)
-        figure, _, word = (change or after).partition(" ")
-        cards.append(
-            f'<div class="card"><h3>{escape(metric.title)}</h3><strong>{figure} <small>{word}</small></strong>'
-            f"<span>{before} → {after}</span></div>"
-        )
-    return f'<div class="cards">{"".join(cards)}</div>'
-
-
-def _layers(report):
-    rows = [_layer(row) for row in report.rows if row.matters]
-    idle = [escape(row.name) for row in report.rows if not row.matters]
-    others = (
-        f"<details><summary>{len(idle)} layers without weights</summary>{', '.join(idle)}</details>" if idle else ""
-    )
-    head = "<th>layer</th><th>width</th>"
-    head += "".join(f'<th class="n">{title}</th>' for title in ("parameters", "multiply-adds", "kept"))
-    return (
-        f'<h2>Layers</h2><div class="card scroll"><table><thead><tr>{head}</tr></thead>'
-        f"<tbody>{''.join(rows)}</tbody></table></div>{others}"
-    )
-
-
-def _layer(row):
-    before, after = row.width
-    filled = min(1, after / before) if before else 1
-    width = f'<span class="gone">{row.status}</span>' if row.status else f"{before:,} → {after:,}"
-    kept = wording.share(*(row.multiply_adds if any(row.multiply_adds) else row.parameters))
-    return (
-        f"<tr><td>{escape(row.name)}<small>{escape(row.type)}</small></td>"
-        f'<td class="w">{width}<span class="bar"><i style="width:{100 * filled:.1f}%"></i></span></td>'
-        f"{_numbers('parameters', row.parameters)}{_numbers('multiply-adds', row.multiply_adds)}"
-        f'<td class="n" data-title="kept">{kept}</td></tr>'
-    )
-
-
-def _numbers(title, pair):
-    before, after = map(wording.number, pair)
-    return f'<td class="n" data-title="{title}"><small>{before} →</small> {after}</td>'
-
-
-def _weights(report):
-    pairs = most_changed(report, _PICTURES)
-    if not pairs:
-        return ""
-    total = sum(len(row.matrices) for row in report.rows)
-    which = f" The {len(pairs)} of {total} matrices that lost most." if len(pairs) < total else ""
-    key = "".join(
-        f'<span class="key"><i style="background:{color}"></i>{text}</span> &ensp;'
-        for color, text in (("#fff", "zero"), ("#0c447c", "large weight"), ("#f0d3b3", "left the model"))
-    )
-    return (
-        f'<h2>Weights</h2><p class="soft">One row an output, one column an input; before and after at one scale.{which}'
-        f'</p><p class="soft keys">{key}</p><div class="pairs">{"".join(map(_pair, pairs))}</div>'
-    )
-
-
-def _pair(pair):
-    title, before, after = escape(pair.title), pair.before, pair.after
-    sizes = " → ".join(wording.size(shape) for shape in (before.shape, (0, 0) if after is None else after.shape))
-    # Both images share one scale; flat and tall matrices are stretched to be seen.
-    ratio = min(max(before.shape[0] / before.shape[1], 0.45), 0.8)
-    images = []
-    for image, matrix, name in zip(picture_pair(pair, _PIXELS), (before, after), ("before", "after"), strict=True):
-        if image is None:
-            continue
-        across, down = (matrix.shape[axis] / before.shape[axis] for axis in (1, 0))
-        style = f"width:{100 * across:.2f}%;aspect-ratio:{across:.5f}/{ratio * down:.5f}"
-        images.append(f'<img style="{style}" alt="{title} {name}" src="{_inline(_png(_enlarged(image)), "png")}">')
-    return f'<div class="card pair"><h3>{title} <small>{sizes}</small></h3><div>{"".join(images)}</div></div>'
-
-
-def _enlarged(image):
-    """Whole pixels a weight, so that browsers do not blur few rows or columns into one another."""
-    down, across = (max(1, _PIXELS // length) for length in image.shape[:2])
-    return image.repeat(down, 0).repeat(across, 1)
-
-
-def _training(report):
-    groups = curve_groups(report.history)
-    if not groups:
-        return ""
-    images = [
-        f'<div class="card"><img alt="{escape(title)} by epoch" '
-        f'src="{_inline(curve_image(title, curves), "svg+xml")}"></div>'
-        for title, curves in groups.items()
-    ]
-    return f'<h2>Training</h2><div class="curves">{"".join(images)}</div>'
-
-
-def _notes(report):
-    if not report.notes:
-        return ""
-    notes = "".join(f"<li>{escape(note)}</li>" for note in report.notes)
-    return f'<h2>Notes</h2><div class="card"><ul>{notes}</ul></div>'
-
-
-def _png(image):
-    stream = io.BytesIO()
-    imsave(stream, image, format="png")
-    return stream.getvalue()
-
-
-def _inline(content, kind):
-    return f"data:image/{kind};base64,{base64.b64encode(content).decode()}"

@@ -87,6 +87,13 @@ def matrix_picture(matrix, kept, brightest, size):
     return np.rint(stays + (gone - stays) * left).astype(np.uint8)
 
 
+def picture_pair(matrix, size):
+    """Pictures of a `Matrix` before and after, in the same colours; the second is None if nothing is left."""
+    brightest = brightness(matrix.before, size)
+    first = matrix_picture(matrix.before, matrix.kept, brightest, size)
+    return first, None if matrix.after is None else matrix_picture(matrix.after, None, brightest, size)
+
+
 def brightness(matrix, size):
     """The 99th percentile of the non-zero |w| that a picture shows; 0 if all are zero."""
     if matrix.size == 0 or not np.isfinite(matrix).all():
