@@ -111,7 +111,7 @@ class Kill(keras.callbacks.Callback):
 
 def resumable_training(folder, killed):
     """The weights after two stages of a training; or nothing, where it is killed in the first."""
-    from models import lenet
+    from models.lenet import lenet
     from models.training.workers import HorovodWorker
 
     rng = np.random.default_rng(0)

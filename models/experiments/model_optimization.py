@@ -18,6 +18,7 @@ import tensorflow as tf
 import tf_keras
 
 from tf_terngrad.tflite.converter import flatbuffer
+from tf_terngrad.tflite.modes import mode_of
 from tf_terngrad.tflite.ports import Port
 
 
@@ -156,4 +157,4 @@ def flatbuffer_of(model: tf_keras.Model) -> bytes:
     given = tf.TensorSpec(port.shape, port.dtype, name=port.name)
     function = tf.function(serve, autograph=False).get_concrete_function(given)
     # "dynamic" lets the converter optimize, no more: a model that rounds by itself keeps its own ranges.
-    return flatbuffer(model, function, [port], "dynamic", None)
+    return flatbuffer(model, function, [port], mode_of("dynamic"), None)

@@ -243,6 +243,9 @@ class _Lazy(type):
 
 
 class Compression(metaclass=_Lazy):
-    """What can be passed as `compression=`: `none`, `fp16` (Horovod's own) and `terngrad` (with its defaults)."""
+    """What can be passed as `compression=`: `none`, `fp16` (Horovod's own) and `terngrad` (with its defaults).
+
+    Use it when you want to name a compression beside Horovod's own ones, as a flag of a program does.
+    """
 
     terngrad = TernGrad()

@@ -12,6 +12,8 @@ class Axes:
 
     An axis in both, as the channel axis of a depthwise kernel, leads each input to its own outputs.
 
+    Use it when a rule of your own says which way the weights of its layer lie, for regularizers and reports.
+
     Args:
         outputs: axes that index the outputs, in the order in which the layer emits them.
         inputs: axes that index the inputs.

@@ -9,6 +9,8 @@ import keras
 class Part:
     """A layer inside another one, and how that one calls it.
 
+    Use it when the rule of a layer that holds others tells what they cost: its `parts` gives a list of these.
+
     Args:
         layer: the inner layer.
         args, kwargs: of one call, with symbolic tensors.
@@ -117,7 +119,13 @@ class Rule:
 
 
 class Frozen(Rule):
-    """What enters and what leaves the layer keeps its width."""
+    """What enters and what leaves the layer keeps its width.
+
+    Use it when nothing may leave at a layer of your own, and reports should say why.
+
+    Args:
+        reason: what reports say, such as "its kernel is made elsewhere".
+    """
 
     def __init__(self, reason):
         self.reason = reason

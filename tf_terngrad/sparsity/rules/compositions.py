@@ -77,6 +77,8 @@ class TimeDistributed(Rule):
 class Wrapped(Rule):
     """A wrapper that only watches its layer: the layer alone is what stays, under the wrapper's name.
 
+    Use it when a wrapper of your own changes nothing in what its `layer` computes.
+
     Example, a wrapper of one's own that computes nothing but its layer::
 
         tt.register_rule(Watcher, tt.rules.Wrapped())

@@ -22,7 +22,10 @@ class Normalizing(Rule):
 
 
 class BatchNormalization(Normalizing):
-    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, for each index of one axis."""
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, for each index of one axis.
+
+    Use it when a layer of your own normalizes by stored statistics, with weights of the same names.
+    """
 
     weights = ("gamma", "beta", "moving_mean", "moving_variance")
 

@@ -94,7 +94,10 @@ def register_cost(*layer_types):
 
 
 def rule_for(layer):
-    """The rule of a layer or operation."""
+    """The rule of a layer or operation.
+
+    Use it when a rule of your own asks the rule of a layer inside.
+    """
     rule, _ = _look_up(layer)
     quantized = getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False)
     return Quantized(rule) if quantized and not is_graph(layer) else rule

@@ -60,7 +60,10 @@ def draw_curves(axes, title, curves):
         place = plain.index(partner) if partner in plain else 0
         place += name != partner and len(plain) < 2
         epochs = np.arange(1, len(values) + 1)
-        style = {"linestyle": "--" if name != partner else "-", "marker": "o" if np.isfinite(values).sum() == 1 else None}
+        style = {
+            "linestyle": "--" if name != partner else "-",
+            "marker": "o" if np.isfinite(values).sum() == 1 else None,
+        }
         axes.plot(
             epochs,
             values,
