@@ -219,6 +219,13 @@ def test_there_is_no_such_member(members):
         structure(model, "hidden").zero(np.array(members))
 
 
+@pytest.mark.parametrize("members", [0.7, [1.0], ["1"]])
+def test_members_are_integers(members):
+    model = sequential(keras.Input((3,)), layers.Dense(4, name="hidden"), layers.Dense(2))
+    with pytest.raises(TypeError, match="hidden: expected integers or a Boolean mask"):
+        structure(model, "hidden").zero(members)
+
+
 def test_long_lists_are_told_in_short():
     inputs = keras.Input((4,))
     x = layers.Dense(6, name="stem")(inputs)

@@ -215,7 +215,7 @@ class Logging:
     """A mixin that steps in where Keras calls a layer."""
 
     def __call__(self, *args, **kwargs):
-        return ops.abs(super().__call__(*args, **kwargs))
+        return 2 * super().__call__(*args, **kwargs)
 
 
 class Logged(Logging, layers.Conv2D):
@@ -321,6 +321,27 @@ def test_a_method_that_is_put_on_a_layer_makes_it_unknown():
     model = around(layer, (6,))
     layer.call = lambda inputs: ops.abs(layers.Dense.call(layer, inputs))
     assert "unlike Dense, it has its own call (Dense)" in str(tt.structures(model))
+    with pytest.raises(ValueError, match=r"'own' .Dense. cannot be made again: its call was put on the object"):
+        tt.compact(model)
+
+
+def test_a_model_with_a_call_of_its_own_is_not_opened():
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(6)], name="own")
+    model = around(inner, (6,))
+    call = inner.call
+    inner.call = lambda *args, **kwargs: 2 * call(*args, **kwargs)
+    assert "own" in [entry.name for entry in tt.structures(model).frozen]
+    with pytest.raises(ValueError, match=r"'own' .Sequential. cannot be made again"):
+        tt.compact(model)
+
+
+def test_a_whole_model_with_a_call_of_its_own_is_refused():
+    class Twice(keras.Sequential):
+        def __call__(self, *args, **kwargs):
+            return 2 * super().__call__(*args, **kwargs)
+
+    with pytest.raises(ValueError, match=r"is a subclass .Twice. with a call.. of its own"):
+        tt.compact(Twice([keras.Input((6,)), layers.Dense(6)]))
 
 
 def test_a_cell_with_a_call_of_its_own_is_unknown():

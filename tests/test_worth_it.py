@@ -6,6 +6,8 @@ import pytest
 from matplotlib import image
 
 from tf_terngrad.cli import main
+from tf_terngrad.cli.commands import worth_it
+from tf_terngrad.ternary.schedules import SCHEDULES
 
 
 @pytest.fixture
@@ -42,6 +44,25 @@ def test_tables_and_a_picture(run, tmp_path):
     assert alexnet_slow > alexnet_fast > googlenet_fast and alexnet_slow > googlenet_slow > googlenet_fast
     pixels = image.imread(path)
     assert min(pixels.shape[:2]) > 400 and np.std(pixels) > 0.05
+
+
+def test_what_a_schedule_cannot_hold_has_no_speed(run, tmp_path):
+    path = tmp_path / "picture.png"
+    told, complaint = run("lstm", "--levels=127", "--links=1gbit", "--max-workers=1024", f"--plot={path}")
+    assert complaint is None and path.is_file()
+    shards = next(line.split()[3:] for line in told.splitlines() if "shards / float32" in line)
+    assert [speed == "-" for speed in shards] == [not SCHEDULES["shards"].holds(2**i, 127) for i in range(len(shards))]
+    assert shards[0] != "-" == shards[-1]
+
+
+def test_a_schedule_from_outside_is_in_the_picture_too(run, tmp_path, monkeypatch):
+    class Mine(type(SCHEDULES["words"])):
+        name = "mine"
+
+    for methods in (SCHEDULES, worth_it.METHODS):
+        monkeypatch.setitem(methods, "mine", Mine())
+    told, complaint = run("lstm", "--links=1gbit", "--max-workers=8", f"--plot={tmp_path / 'picture.png'}")
+    assert complaint is None and "mine / float32" in told
 
 
 def test_a_saved_model_needs_the_time_of_its_step(run, saved):

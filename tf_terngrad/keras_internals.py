@@ -77,6 +77,8 @@ def graph_of(layer):
 
 def is_graph(layer) -> bool:
     """Whether a layer is a model whose computation is its graph of layers, and nothing else."""
+    if "call" in vars(layer) or (isinstance(layer, keras.Layer) and type(layer).__call__ is not keras.Layer.__call__):
+        return False
     if isinstance(layer, keras.Sequential):
         return type(layer).call is keras.Sequential.call and layer._functional is not None
     return isinstance(layer, Functional) and type(layer).call is Functional.call

@@ -1,8 +1,11 @@
 """The picture of `tf-terngrad worth-it`: how training scales, a panel for each network and link."""
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from tf_terngrad.cli.plot_style import INK, apply_style
+from tf_terngrad.files import replacing
+from tf_terngrad.ternary.schedules import SCHEDULES
 
 STYLES = {
     "float32": {"color": "#8a94a3", "linewidth": 1.8},
@@ -12,7 +15,7 @@ STYLES = {
     "shards": {"color": "#14539a", "linewidth": 2.4},
 }
 LOWEST = 1 / 32
-LABELS = {"words": "TernGrad, words", "bytes": "TernGrad, bytes", "shards": "TernGrad, shards"}
+OTHER = {"linewidth": 1.4, "linestyle": "-."}  # of schedules that somebody has registered
 
 
 def plot(path, workers, panels):
@@ -38,14 +41,20 @@ def plot(path, workers, panels):
             axes.set_xlabel("workers", fontsize=9)
     handles, labels = grid[0][0].get_legend_handles_labels()
     figure.legend(handles, labels, loc="outside upper center", ncols=len(labels), frameon=False, labelcolor=INK)
-    figure.savefig(path, dpi=150)
+    with replacing(path) as draft:
+        figure.savefig(draft, dpi=150, format="png")
+
+
+def label(method):
+    """The name of a method in a legend."""
+    return f"TernGrad, {method}" if method in SCHEDULES else method
 
 
 def _draw(axes, workers, speeds):
     axes.plot(workers, workers, color=INK, linewidth=0.8, linestyle=":", label="ideal")
     for method, steps in speeds.items():
         relative = [speed / steps[0] for speed in steps]
-        axes.plot(workers, relative, label=LABELS.get(method, method), **STYLES[method])
+        axes.plot(workers, relative, label=label(method), **STYLES.get(method, OTHER))
     _mark_gain(axes, workers, speeds)
     axes.set_xscale("log", base=2)
     axes.set_yscale("log", base=2)
@@ -60,7 +69,7 @@ def _draw(axes, workers, speeds):
 
 def _mark_gain(axes, workers, speeds):
     """How many times faster than float32 the best ternary schedule is, with the most workers."""
-    ours = max(speeds[method][-1] for method in LABELS)
+    ours = np.nanmax([speeds[method][-1] for method in SCHEDULES])
     gain = ours / speeds["float32"][-1]
     axes.text(0.04, 0.93, f"{gain:.1f} times float32", transform=axes.transAxes, fontsize=9, color=INK, va="top")
     axes.text(0.04, 0.83, f"with {workers[-1]} workers", transform=axes.transAxes, fontsize=7, color=INK, va="top")

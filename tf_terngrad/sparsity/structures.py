@@ -115,9 +115,12 @@ class Structure:
             indices: integers in [0, size), or a Boolean mask of shape (size,).
 
         Raises:
+            TypeError: for other than integers or a mask.
             IndexError: if there is no such member.
         """
         indices = np.asarray(indices)
+        if indices.size and indices.dtype.kind not in "iub":
+            raise TypeError(f"{self.name}: expected integers or a Boolean mask. Received: {indices.tolist()}")
         if indices.dtype == bool:
             if indices.shape != (self.size,):
                 raise IndexError(f"{self.name}: expected a mask of shape ({self.size},). Received: {indices.shape}")

@@ -1,6 +1,7 @@
 """What an exchange costs: the model of bytes and seconds, for any number of workers and any link.
 
-Here are its formula and the two ways to send floats; each schedule of digits says its own numbers (schedules.py).
+Here are its formula and the two ways to send floats; each schedule of digits says its own numbers
+(the package `schedules`).
 """
 
 import abc
@@ -141,6 +142,10 @@ class Method(abc.ABC):
     def exchanges(self, workers: int, levels: int = 1) -> int:
         """How many of the network's operations move the gradient."""
         return 1
+
+    def holds(self, workers: int, levels: int) -> bool:
+        """Whether so many workers can use it; of floats, any number can."""
+        return True
 
     def seconds(self, size: int, workers: int, levels: int = 1, link: Link = GIGABIT, cores: float = 1) -> float:
         """The time of one exchange.

@@ -12,6 +12,8 @@ Examples:
   tf-terngrad worth-it mine.keras --step-ms=230 --links=1gbit,10gbit
 """
 
+import math
+
 from tf_terngrad.cli.files import add_model_arguments, check_target, load_model
 from tf_terngrad.cli.model_sizes import SIZES, size_of
 from tf_terngrad.cli.rates import bits_per_second
@@ -123,9 +125,11 @@ def compute_seconds(size, arguments) -> float:
 
 
 def throughputs(size, compute, link, workers, arguments) -> dict[str, list[float]]:
-    """Method -> steps a second of all workers together, for each number of workers."""
+    """Method -> steps a second of all workers together, for each number of workers; NaN where it cannot hold them."""
 
     def of(method, count):
+        if not METHODS[method].holds(count, arguments.levels):
+            return math.nan
         where = {"levels": arguments.levels, "link": link, "cores": arguments.cores}
         return count / cost.step_seconds(METHODS[method], compute, size.parameters, count, **where)
 
@@ -144,5 +148,5 @@ def show(size, compute, name, workers, speeds) -> None:
     rows = [("float32 efficiency %", *(f"{value:.0f}" for value in efficiency))]
     for method in list(METHODS)[1:]:
         ratios = [ours / theirs for ours, theirs in zip(speeds[method], speeds["float32"], strict=True)]
-        rows.append((f"{method} / float32", *(f"{ratio:.2f}" for ratio in ratios)))
+        rows.append((f"{method} / float32", *("-" if math.isnan(ratio) else f"{ratio:.2f}" for ratio in ratios)))
     show_table(["workers", *map(str, workers)], rows)

@@ -24,7 +24,7 @@ from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.values import array_of
 from tf_terngrad.sparsity.remove.fates import fate, gone
 from tf_terngrad.sparsity.remove.stock import stock
-from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.rules import rule_for, subclasses
 from tf_terngrad.sparsity.rules.selection import take
 
 
@@ -76,6 +76,11 @@ class Builder:
     def remake(self, call, name=None):
         """A layer made from its smaller configuration; its weights follow when the model stands."""
         old, rule = call.layer, rule_for(call.layer)
+        if own := subclasses.put_on(old):
+            raise ValueError(
+                f"Layer {old.name!r} ({type(old).__name__}) cannot be made again: its {', '.join(own)} was put on the "
+                "object, and no configuration has it. Write it as a method of a subclass."
+            )
         try:
             config = stock(rule.config(call, self.kept))
             if name:

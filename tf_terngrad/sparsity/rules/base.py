@@ -115,7 +115,10 @@ class Rule:
 
     def rebuild(self, builder, call, args, kwargs):
         """Call the smaller layer on the smaller tensors; inputs that have left are None."""
-        return builder.layer(call)(*args, **kwargs)
+        layer = builder.layer(call)
+        # Not layer(...): what a `__call__` of its own does besides stands in the graph already, as calls of its own.
+        kind = keras.Layer if isinstance(layer, keras.Layer) else keras.Operation
+        return kind.__call__(layer, *args, **kwargs)
 
 
 class Frozen(Rule):

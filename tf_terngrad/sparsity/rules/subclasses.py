@@ -42,6 +42,11 @@ def differences(layer, parent):
     return sorted(own)
 
 
+def put_on(layer):
+    """Names of methods that somebody has put on a layer itself, as in `layer.call = ...`; no configuration has them."""
+    return sorted(_methods(type(layer)).intersection(vars(layer)))
+
+
 def makes_itself_again(layer, parent):
     """Whether the configuration of a layer gives the same layer, and says all that its parent's says."""
     ways = ("__init__", "get_config", "from_config")

@@ -8,6 +8,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.checks import integer
+from tf_terngrad.files import replacing
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed.averager import name_of
@@ -92,7 +93,8 @@ class GradientHistograms(keras.callbacks.Callback):
         gradients = self._gradients()
         self.values = {path: self._stages(gradients[position], epoch) for position, path in self._chosen().items()}
         figure = draw(self.values, self._workers, f"{self.model.name}, epoch {epoch}")
-        figure.savefig(self._folder / f"epoch-{epoch:03}.png", dpi=110)
+        with replacing(self._folder / f"epoch-{epoch:03}.png") as draft:
+            figure.savefig(draft, dpi=110)
 
     def _gradients(self):
         """Every worker's; what a forward pass leaves behind in the model is taken back."""
