@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import layers, ops
 
-from tf_terngrad.keras_internals import graph_of
+from tf_terngrad.keras_internals import all_layers, graph_of, structures_of
 from tf_terngrad.sparsity.compact import compact
 from tf_terngrad.sparsity.structures import structures
 
@@ -20,7 +20,7 @@ def randomize(model, seed=0):
             continue
         positive = any(part in name for part in ("variance", "gamma", "scale"))
         weight.assign(rng.uniform(0.5, 1.5, shape) if positive else rng.normal(0, 0.2, shape))
-    for layer in model._flatten_layers():
+    for layer in all_layers(model):
         if isinstance(layer, layers.Normalization):
             layer.finalize_state()
     return model
@@ -36,7 +36,7 @@ def fresh_inputs(model, seed=0, batch=4):
             return ops.convert_to_tensor(rng.normal(size=shape), tensor.dtype)
         return ops.convert_to_tensor(rng.integers(0, 5, shape), tensor.dtype)
 
-    return keras.tree.map_structure(draw, graph_of(model)._inputs_struct)
+    return keras.tree.map_structure(draw, structures_of(graph_of(model))[0])
 
 
 def outputs_of(model, inputs):
@@ -68,7 +68,7 @@ def ports(model):
             (name, tuple(tensor.shape), tensor.dtype)
             for name, tensor in zip(model.output_names, model.outputs, strict=True)
         ],
-        keras.tree.map_structure(lambda tensor: tensor.dtype, (model._inputs_struct, model._outputs_struct)),
+        keras.tree.map_structure(lambda tensor: tensor.dtype, structures_of(model)),
     )
 
 

@@ -1,3 +1,5 @@
+"""Data sets: their shapes, their files, and what is said of those that are not there."""
+
 import io
 
 import numpy as np

@@ -1,3 +1,5 @@
+"""A network that learns from the answers of another one."""
+
 import keras
 import numpy as np
 import pytest

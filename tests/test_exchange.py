@@ -1,3 +1,5 @@
+"""What an exchange gives: averages, bit-identical on all workers, by every schedule."""
+
 import dataclasses
 import math
 

@@ -1,3 +1,5 @@
+"""The rows of the table of language models."""
+
 import dataclasses
 import re
 

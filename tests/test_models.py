@@ -1,3 +1,5 @@
+"""The networks of the papers have the papers' sizes."""
+
 import pathlib
 
 import keras

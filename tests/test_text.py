@@ -1,3 +1,5 @@
+"""Texts: words, batches that carry on, and blocks from all over."""
+
 import numpy as np
 import pytest
 

@@ -10,6 +10,7 @@ from small_models import randomized, sequential
 
 import tf_terngrad as tt
 from tf_terngrad import tflite
+from tf_terngrad.keras_internals import all_layers
 
 
 def masked(last=False, **arguments):
@@ -91,13 +92,13 @@ def test_stream_names_its_states_after_layer_and_state(tmp_path):
 
 def test_stream_names_are_apart_from_all_others(tmp_path):
     model = namesakes()
-    before = [layer.name for layer in model._flatten_layers()]
+    before = [layer.name for layer in all_layers(model)]
     report = tflite.convert(model, tmp_path / "m.tflite", streaming=1)
     first, second = ["a_hidden", "a_cell"], ["a_hidden_2", "a_cell_2"]
     first = [f"{name}_1" for name in first]
     assert set(report.inputs) == {"image", *first, *second, "l_1_state", "l_1_state_1"}
     assert [output.name for output in report.outputs] == ["a_cell"]
-    assert [layer.name for layer in model._flatten_layers()] == before
+    assert [layer.name for layer in all_layers(model)] == before
 
 
 def test_states_of_stacked_cells_are_named_in_their_order(tmp_path):

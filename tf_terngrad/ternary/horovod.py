@@ -1,4 +1,4 @@
-"""Horovod's workers as a transport: the only file that imports Horovod, when something is exchanged and not before."""
+"""Horovod's workers as a transport. No other file of the package imports it, and this one only when it is needed."""
 
 import functools
 import importlib

@@ -16,7 +16,7 @@ from tf_terngrad.sparsity.graph.values import array_of
 from tf_terngrad.sparsity.rules import Rule
 from tf_terngrad.sparsity.rules.selection import gathers
 
-LINK = keras.layers.Identity(name="link")
+ALIAS = keras.layers.Identity(name="alias")
 """Stands between two edges that are one tensor, seen with and without an axis."""
 
 
@@ -106,9 +106,9 @@ class Graph:
             else:
                 call.freeze([first, again], "this shared layer is called on tensors that differ in what can shrink")
 
-    def link(self, call, edge, same):
+    def alias(self, call, edge, same):
         """Two edges that are one tensor, seen with and without an axis."""
-        joint = Call(self, LINK, call.path, (call.site, id(same)), (), {}, [edge], [same])
+        joint = Call(self, ALIAS, call.path, (call.site, id(same)), (), {}, [edge], [same])
         self.sites[joint.site] = joint
         self.calls.append(joint)
 

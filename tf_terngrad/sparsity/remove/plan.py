@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 
 from tf_terngrad.keras_internals import may_lose_inputs
-from tf_terngrad.sparsity.graph.follow import LINK
+from tf_terngrad.sparsity.graph.follow import ALIAS
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.structures import from_graph
@@ -104,7 +104,7 @@ def make_plan(graph, keep=(), round_to=1, scores="norm"):
     _round_up(found, needed, round_to, scores)
     kept = Kept(graph, needed)
     live_layers = {id(graph.sites[site].layer) for site in sites}
-    removed = {c.path: None for c in graph.calls if id(c.layer) not in live_layers and c.layer is not LINK}
+    removed = {c.path: None for c in graph.calls if id(c.layer) not in live_layers and c.layer is not ALIAS}
     widths = tuple((s.name, s.kind, s.size, int(needed[units].sum())) for s, units in found)
     return Plan(kept, sites, widths, tuple(removed), tuple(frozen), tuple(warnings))
 

@@ -68,7 +68,7 @@ class Builder:
         return any(edge is flat for flat in self._graph.features) and self._graph.is_gathered(edge)
 
     def layer(self, call, name=None):
-        """The smaller twin of the call's layer, the same in all its calls; `name` if not the layer's own."""
+        """The smaller layer for the call's, the same in all its calls; `name` if not the layer's own."""
         if id(call.layer) not in self._layers:
             self._layers[id(call.layer)] = rule_for(call.layer).layer(self, call, name)
         return self._layers[id(call.layer)]
@@ -124,7 +124,7 @@ class Builder:
         return keras.Input(batch_shape=shape, dtype=edge.dtype, name=name, **options)
 
     def model(self, model, edges, name=None, gather=False):
-        """The smaller twin of a model with these edges as inputs; `gather`: the inputs themselves keep their width."""
+        """The smaller model of one with these edges as inputs; `gather`: the inputs themselves keep their width."""
         functional = graph_of(model)
         pairs = list(zip(functional.inputs, edges, strict=True))
         inputs = [self._model_input(tensor, edge, keep_shape=gather) for tensor, edge in pairs]
@@ -140,16 +140,16 @@ class Builder:
         structures = structures_of(functional)
         chain = _chain(inputs[0], outputs[0]) if isinstance(model, keras.Sequential) else None
         if chain:
-            twin = keras.Sequential([inputs[0], *chain], name=name or model.name)
+            smaller = keras.Sequential([inputs[0], *chain], name=name or model.name)
         else:
-            twin = keras.Model(
+            smaller = keras.Model(
                 tree.pack_sequence_as(structures[0], inputs),
                 tree.pack_sequence_as(structures[1], outputs),
                 name=name or model.name,
             )
         if not model.trainable:
-            twin.trainable = False
-        return twin
+            smaller.trainable = False
+        return smaller
 
     def _read_once(self, output, inputs):
         """An output of a model; one that is an input goes through a layer where Keras wants its inputs read."""

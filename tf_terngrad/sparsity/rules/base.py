@@ -110,7 +110,7 @@ class Rule:
         return {**config, "use_bias": True}
 
     def layer(self, builder, call, name=None):
-        """The smaller twin of the layer, made once for all its calls."""
+        """The smaller layer, made once for all its calls."""
         return builder.remake(call, name)
 
     def rebuild(self, builder, call, args, kwargs):

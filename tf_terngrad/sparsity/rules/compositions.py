@@ -1,6 +1,6 @@
 """Layers made of layers: nested models, TimeDistributed, and this package's own wrappers.
 
-The parts of a composition are followed at sites of their own, the same in all its calls, as its twin is one layer.
+The parts of a composition are followed at sites of their own, the same in all its calls, as the smaller layer is one.
 """
 
 import keras
@@ -60,12 +60,12 @@ class TimeDistributed(Rule):
         step.axes[1:] = edge.axes[2:]
         step.masked = edge.masked
         call.freeze_axis(edge.axes[1], "these are the steps it runs over")
-        graph.link(call, edge, step)
+        graph.alias(call, edge, step)
         (result,) = graph.apply(inner, (id(call.layer), "step"), f"{call.path}/", (step,))
         output = Edge((result.shape[0], edge.shape[1], *result.shape[1:]), result.dtype, result.name)
         output.axes[2:] = result.axes[1:]
         output.masked = edge.masked
-        graph.link(call, result, output)
+        graph.alias(call, result, output)
         return [output]
 
     def layer(self, builder, call, name=None):

@@ -87,10 +87,10 @@ class Recurrent(Rule):
         return {**config, "cell": with_config(config["cell"], {**config["cell"]["config"], "use_bias": True})}
 
     def layer(self, builder, call, name=None):
-        twin = builder.remake(call, name)
+        smaller = builder.remake(call, name)
         if isinstance(call.layer, (keras.layers.LSTM, keras.layers.GRU)):
-            twin.use_cudnn = call.layer.use_cudnn  # its configuration does not tell
-        return twin
+            smaller.use_cudnn = call.layer.use_cudnn  # its configuration does not tell
+        return smaller
 
     def multiply_adds(self, layer, output, sequences, *args, **kwargs):
         batch, steps, *rest = sequences.shape
@@ -132,8 +132,8 @@ class Bidirectional(Rule):
         merged = Edge((*one.shape[:-1], one.shape[-1] * double), one.dtype, layer.name)
         merged.masked = one.masked
         merged.axes[-1] = self._merge(call, one.axes[-1], other.axes[-1])
-        graph.link(call, one, merged)
-        graph.link(call, other, merged)
+        graph.alias(call, one, merged)
+        graph.alias(call, other, merged)
         return [merged, *its_states, *others_states]
 
     def _may_differ(self, call):
@@ -173,11 +173,11 @@ class Bidirectional(Rule):
         if not _equally_wide(builder.kept, *parts):
             return self._model(builder, call, forward, backward, name)
         config = {key: value for key, value in keras.layers.Layer.get_config(layer).items() if key != "name"}
-        twin = keras.layers.Bidirectional(
+        smaller = keras.layers.Bidirectional(
             forward, merge_mode=layer.merge_mode, backward_layer=backward, name=name, **config
         )
-        builder.follow(layer.forward_layer, twin.forward_layer)  # it makes a copy of the layer that it is given
-        return twin
+        builder.follow(layer.forward_layer, smaller.forward_layer)  # it makes a copy of the layer that it is given
+        return smaller
 
     def _model(self, builder, call, forward, backward, name):
         """The two directions side by side, of a sequence and the states they begin with, if any."""
@@ -197,11 +197,11 @@ class Bidirectional(Rule):
         return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name=name)
 
     def rebuild(self, builder, call, args, kwargs):
-        twin = builder.layer(call)
-        if isinstance(twin, keras.layers.Bidirectional):
-            return twin(*args, **kwargs)
+        smaller = builder.layer(call)
+        if isinstance(smaller, keras.layers.Bidirectional):
+            return smaller(*args, **kwargs)
         sequence, given, _ = arguments(args, kwargs)
-        return twin([sequence, *given] if given else sequence)
+        return smaller([sequence, *given] if given else sequence)
 
 
 class ConvolutionalLSTM(Frozen):

@@ -48,7 +48,7 @@ class BroadcastVariables(keras.callbacks.Callback):
 
     def __init__(self, root_rank=0, process_set=None):
         super().__init__()
-        self.root_rank = root_rank
+        self.root_rank = integer(root_rank, "root_rank", "BroadcastVariables", least=0)
         self.process_set = process_set
 
     def on_train_begin(self, logs=None):

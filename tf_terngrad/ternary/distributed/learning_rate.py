@@ -2,7 +2,7 @@
 
 import keras
 
-from tf_terngrad.checks import positive
+from tf_terngrad.checks import number, positive
 from tf_terngrad.ternary.transport import transport_of
 
 
@@ -21,7 +21,7 @@ class ScheduleLearningRate(keras.callbacks.Callback):
         steps_per_epoch: batches of an epoch; None: what `fit` finds out.
 
     Raises:
-        TypeError: as training begins: the optimizer has a learning rate schedule of its own.
+        TypeError: initial_lr is no number; as training begins: the optimizer has a learning rate schedule of its own.
         ValueError: as training begins: the number of steps is needed and not known.
 
     Example:
@@ -33,7 +33,7 @@ class ScheduleLearningRate(keras.callbacks.Callback):
 
     def __init__(self, initial_lr, multiplier, start_epoch=0, end_epoch=None, staircase=True, steps_per_epoch=None):
         super().__init__()
-        self.initial_lr = initial_lr
+        self.initial_lr = number(initial_lr, "initial_lr", type(self).__name__)
         self.multiplier = multiplier if callable(multiplier) else lambda epoch: multiplier ** (epoch - start_epoch)
         self.start_epoch = start_epoch
         self.end_epoch = end_epoch
