@@ -21,7 +21,7 @@ demo: setup
 		--output=$(OUTPUT)
 
 test: setup
-	@$(BIN)/python -m pytest -q -n 2
+	@$(BIN)/python -m pytest -q -n 2 --dist worksteal
 
 lint: setup
 	@$(BIN)/ruff check .

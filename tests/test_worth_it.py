@@ -6,7 +6,6 @@ import pytest
 from matplotlib import image
 
 from tf_terngrad.cli import main
-from tf_terngrad.cli.commands import worth_it
 from tf_terngrad.ternary.schedules import SCHEDULES
 
 
@@ -59,8 +58,7 @@ def test_a_schedule_from_outside_is_in_the_picture_too(run, tmp_path, monkeypatc
     class Mine(type(SCHEDULES["words"])):
         name = "mine"
 
-    for methods in (SCHEDULES, worth_it.METHODS):
-        monkeypatch.setitem(methods, "mine", Mine())
+    monkeypatch.setitem(SCHEDULES, "mine", Mine())
     told, complaint = run("lstm", "--links=1gbit", "--max-workers=8", f"--plot={tmp_path / 'picture.png'}")
     assert complaint is None and "mine / float32" in told
 

@@ -69,7 +69,7 @@ def _draw(axes, workers, speeds):
 
 def _mark_gain(axes, workers, speeds):
     """How many times faster than float32 the best ternary schedule is, with the most workers."""
-    ours = np.nanmax([speeds[method][-1] for method in SCHEDULES])
+    ours = np.nanmax([steps[-1] for method, steps in speeds.items() if method in SCHEDULES])
     gain = ours / speeds["float32"][-1]
     axes.text(0.04, 0.93, f"{gain:.1f} times float32", transform=axes.transAxes, fontsize=9, color=INK, va="top")
     axes.text(0.04, 0.83, f"with {workers[-1]} workers", transform=axes.transAxes, fontsize=7, color=INK, va="top")

@@ -22,7 +22,6 @@ from tf_terngrad.console import show_table
 from tf_terngrad.ternary import cost
 from tf_terngrad.ternary.schedules import SCHEDULES
 
-METHODS = cost.FLOATS | SCHEDULES
 INFINIBAND = cost.Link(100e9, 2e-6)
 
 
@@ -126,14 +125,15 @@ def compute_seconds(size, arguments) -> float:
 
 def throughputs(size, compute, link, workers, arguments) -> dict[str, list[float]]:
     """Method -> steps a second of all workers together, for each number of workers; NaN where it cannot hold them."""
+    methods = cost.FLOATS | SCHEDULES  # now: a program may have registered some
 
     def of(method, count):
-        if not METHODS[method].holds(count, arguments.levels):
+        if not methods[method].holds(count, arguments.levels):
             return math.nan
         where = {"levels": arguments.levels, "link": link, "cores": arguments.cores}
-        return count / cost.step_seconds(METHODS[method], compute, size.parameters, count, **where)
+        return count / cost.step_seconds(methods[method], compute, size.parameters, count, **where)
 
-    return {method: [of(method, count) for count in workers] for method in METHODS}
+    return {method: [of(method, count) for count in workers] for method in methods}
 
 
 def show(size, compute, name, workers, speeds) -> None:
@@ -146,7 +146,7 @@ def show(size, compute, name, workers, speeds) -> None:
     alone = speeds["float32"][0]
     efficiency = [100 * speed / (count * alone) for count, speed in zip(workers, speeds["float32"], strict=True)]
     rows = [("float32 efficiency %", *(f"{value:.0f}" for value in efficiency))]
-    for method in list(METHODS)[1:]:
+    for method in list(speeds)[1:]:
         ratios = [ours / theirs for ours, theirs in zip(speeds[method], speeds["float32"], strict=True)]
         rows.append((f"{method} / float32", *("-" if math.isnan(ratio) else f"{ratio:.2f}" for ratio in ratios)))
     show_table(["workers", *map(str, workers)], rows)

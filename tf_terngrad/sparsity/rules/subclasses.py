@@ -44,7 +44,8 @@ def differences(layer, parent):
 
 def put_on(layer):
     """Names of methods that somebody has put on a layer itself, as in `layer.call = ...`; no configuration has them."""
-    return sorted(_methods(type(layer)).intersection(vars(layer)))
+    training = _methods(keras.Model) - _methods(keras.Layer)  # `compile` and `fit` keep some of theirs on the model
+    return sorted((_methods(type(layer)) - training).intersection(vars(layer)))
 
 
 def makes_itself_again(layer, parent):
