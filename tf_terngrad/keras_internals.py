@@ -3,19 +3,23 @@
 A release that renames something is a change in this file. What an older Keras lacks is left out by name, in `SINCE`.
 """
 
+import contextlib
 import importlib
 
 import keras
 from keras.src.applications.convnext import LayerScale, StochasticDepth  # keras.applications shows builders only
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer  # likewise
+from keras.src.backend.common.stateless_scope import get_stateless_scope as stateless_scope  # the innermost, or None
 from keras.src.models.functional import Functional  # keras.Model(inputs, outputs) makes one, and has no public name
+from keras.src.ops.node import Node  # a call in a graph, which is otherwise only made by calling
 from keras.src.saving.serialization_lib import SafeModeScope  # lets from_config make Lambdas, without loading a file
 from tensorflow.python.ops import control_flow_util  # whether XLA compiles what is being traced
 
-__all__ = ["CustomScaleLayer", "Functional", "LayerScale", "SafeModeScope", "StochasticDepth"]
+__all__ = ["CustomScaleLayer", "Functional", "LayerScale", "SafeModeScope", "StochasticDepth", "stateless_scope"]
 
 # The classes of operations, as `Absolute` of `keras.ops.absolute`: a graph's nodes are their instances.
 _OPERATIONS = [importlib.import_module(f"keras.src.ops.{name}") for name in ("numpy", "nn", "core")]
+_OPERATIONS.append(importlib.import_module("keras.src.activations.activations"))  # has one of its own, `ReLU`
 
 SINCE = {
     "Cbrt": "3.11",
@@ -124,6 +128,60 @@ def without_calls(operation):
     """Let an operation, a copy of another one, forget the calls of that one in graphs."""
     operation._inbound_nodes, operation._outbound_nodes = [], []
     return operation
+
+
+def add_call(operation, args, kwargs, outputs):
+    """Note in a graph that an operation was called so, without calling it; gives the outputs, symbolic tensors."""
+    Node(operation, args, kwargs, outputs)
+    return outputs
+
+
+def with_kernel(layer, variable) -> None:
+    """Let a dense layer that was not built hold a variable that is there already as its kernel."""
+    layer._kernel, layer.bias, layer.built = variable, None, True
+
+
+@contextlib.contextmanager
+def calls_changed(change):
+    """Let every layer be called with what `change(args, kwargs)` makes of its arguments, meanwhile."""
+    call = keras.Layer.__call__
+
+    def changed(layer, *args, **kwargs):
+        args, kwargs = change(args, kwargs)
+        return call(layer, *args, **kwargs)
+
+    keras.Layer.__call__ = changed
+    try:
+        yield
+    finally:
+        keras.Layer.__call__ = call
+
+
+def like(tensor):
+    """A symbolic tensor that no operation has made yet, of the same shape and kind, with the same mask."""
+    options = {name: getattr(tensor, name) for name in ("sparse", "ragged") if hasattr(tensor, name)}
+    same = keras.KerasTensor(tensor.shape, tensor.dtype, name=tensor.name, **options)
+    if mask_of(tensor) is not None:
+        same._keras_mask = mask_of(tensor)
+    return same
+
+
+@contextlib.contextmanager
+def calls_forgotten(layer):
+    """Let a layer, and all inside of it, forget the calls that are made meanwhile; graphs of them keep theirs."""
+    inside = [operation for each in all_layers(layer) for operation in (each, *getattr(each, "operations", ()))]
+    counts = [(each, len(each._inbound_nodes), len(each._outbound_nodes)) for each in inside]
+    try:
+        yield
+    finally:
+        for each, inbound, outbound in counts:
+            del each._inbound_nodes[inbound:], each._outbound_nodes[outbound:]
+
+
+def built_for(model):
+    """The shapes of the tensors that a subclassed model was built for, as its call takes them; None: not known."""
+    shapes = model._build_shapes_dict or {}
+    return next(iter(shapes.values())) if len(shapes) == 1 else None
 
 
 def mask_of(tensor):

@@ -7,6 +7,7 @@ import keras
 
 from tf_terngrad import checks
 from tf_terngrad.sparsity.graph.follow import Graph
+from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.graph.values import is_finite
 from tf_terngrad.sparsity.importance import find_score
@@ -52,11 +53,12 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     1
     """
     tolerance, round_to, dry_run = _checked(model, tolerance, round_to, scores, dry_run)
-    plans, small, found = [], model, []
+    whole = opened(model)
+    plans, small, found = [], whole, []
     names = [keep] if isinstance(keep, str) else list(keep or ())
     while True:  # a branch that has left may have frozen or tied what can leave now
         graph = Graph(small, tolerance=tolerance)
-        layers = _born_in(graph, names) if names and small is model else []
+        layers = _born_in(graph, names) if names and small is whole else []
         plan = make_plan(graph, names, round_to, scores)
         names += layers
         if plans and not plan.changes:

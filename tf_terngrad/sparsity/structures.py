@@ -9,7 +9,7 @@ import tensorflow as tf
 from tf_terngrad.sparsity.graph.branches import find_branches
 from tf_terngrad.sparsity.graph.follow import Graph
 from tf_terngrad.sparsity.graph.members import find_members
-from tf_terngrad.sparsity.graph.replay import check_model
+from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.rules import rule_for
 
 NOUNS = {
@@ -196,7 +196,7 @@ def structures(model):
     >>> [(s.kind, s.name, s.size) for s in structures(model)]
     [('input', 'pixels', 4), ('unit', 'hidden', 3)]
     """
-    check_model(model)
+    model = opened(model)
     graph = Graph(model)
     _freeze_sums_of_constants(model, graph)
     found, frozen = from_graph(graph)

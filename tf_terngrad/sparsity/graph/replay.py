@@ -3,7 +3,7 @@
 import keras
 from keras import tree
 
-from tf_terngrad.keras_internals import graph_of, is_graph, nodes
+from tf_terngrad.keras_internals import built_for, graph_of, is_graph, nodes
 
 
 def replay(model, inputs, call) -> list:
@@ -32,11 +32,11 @@ def replay(model, inputs, call) -> list:
 
 
 def check_model(model):
-    """Refuse what is not a built graph of layers.
+    """Refuse what is not a built model.
 
     Raises:
         TypeError: for anything but a Keras model.
-        ValueError: for a model that is not built, or is written as a subclass with its own `call`.
+        ValueError: for a model that is not built.
     """
     if not isinstance(model, keras.Model):
         raise TypeError(f"Expected a Keras model. Received: {model!r} (of type {type(model).__name__})")
@@ -45,8 +45,21 @@ def check_model(model):
             f"Model {model.name!r} is not built: its shapes are not known yet. "
             "Start it with a keras.Input, or call model.build(input_shape) first."
         )
-    if not is_graph(model):
+    if not is_graph(model) and built_for(model) is None:
         raise ValueError(
-            f"Model {model.name!r} is a subclass ({type(model).__name__}) with a call() of its own, which cannot be "
-            "followed. Build it with keras.Sequential or keras.Model(inputs, outputs)."
+            f"Model {model.name!r} is a subclass ({type(model).__name__}), and it is not known on what it is called. Call "
+            "it once on data, or, if it takes several arguments, build keras.Model(inputs, model(...)) around it."
         )
+
+
+def example_of(model, dtype):
+    """Symbolic tensors of the shapes that a subclassed model was built for, as its call takes them."""
+    return _tensors(built_for(model), dtype)
+
+
+def _tensors(shapes, dtype):
+    if isinstance(shapes, dict):
+        return {name: _tensors(shape, dtype) for name, shape in shapes.items()}
+    if all(size is None or isinstance(size, int) for size in shapes):
+        return keras.KerasTensor((None, *shapes[1:]), dtype)
+    return [_tensors(shape, dtype) for shape in shapes]

@@ -210,6 +210,8 @@ class Builder:
     def _assign(self, layer, source, target):
         kept = self.kept.along(self._graph.weights.get(id(source)), source.shape)
         array = _cut(array_of(source), kept)
+        if array.size == math.prod(target.shape) and array.shape[-1:] in (target.shape[-1:], ()):
+            array = array.reshape(target.shape)  # a table has rows, whatever the axes of a bare weight before its last
         if tuple(target.shape) != array.shape:
             raise RuntimeError(
                 f"Layer {layer.name!r}: weight {target.name!r} should have shape {tuple(target.shape)} after "

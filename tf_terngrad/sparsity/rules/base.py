@@ -1,6 +1,7 @@
 """What a rule is, and the rules of layers of which nothing is known."""
 
 import dataclasses
+import weakref
 
 import keras
 
@@ -143,8 +144,15 @@ class Frozen(Rule):
 class Unknown(Frozen):
     """A layer that nobody has told anything of; one of Keras's own without weights multiplies no matrices."""
 
+    why_closed = weakref.WeakKeyDictionary()
+    """By layer, what stood in the way when its call was to be followed."""
+
     def __init__(self, reason="no rule knows this layer"):
         super().__init__(reason)
+
+    def why_frozen(self, layer):
+        closed = self.why_closed.get(layer)
+        return f"{super().why_frozen(layer)}, and {closed}" if closed else super().why_frozen(layer)
 
     def multiply_adds(self, layer, output, *args, **kwargs):
         return super().multiply_adds(layer, output) if type(layer).__module__.startswith("keras.") else None

@@ -29,7 +29,7 @@ class Elementwise(Rule):
         if any(np.ndim(value) and np.size(value) > 1 for value in _constants(call)):
             call.freeze(call.inputs, "combined with a constant array, whose width is fixed")
             return
-        for axis in range(1, len(call.output.shape)):
+        for axis in range(len(call.output.shape)):
             call.output.axes[axis] = self._meet(call, axis)
 
     def _meet(self, call, axis):
@@ -38,7 +38,7 @@ class Elementwise(Rule):
         shift = len(call.output.shape) - axis
         met, values, fixed = [], [], False
         for edge in call.inputs:
-            present = len(edge.shape) > shift
+            present = len(edge.shape) >= shift
             channels = edge.axes[-shift] if present else None
             if channels is not None and len(channels) != size:
                 call.freeze_axis(channels, "one channel is broadcast over many")
@@ -84,6 +84,16 @@ class Passing(Elementwise):
 
     def values(self, call, values):
         return values[0]
+
+
+class Filled(Elementwise):
+    """A tensor of one number, in the shape of another."""
+
+    def __init__(self, number):
+        self.number = number
+
+    def values(self, call, values):
+        return np.full(values[0].shape, self.number)
 
 
 class Product(Elementwise):
@@ -256,7 +266,7 @@ _BY_NAME = [
         "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "LogicalXor",
     ]),
     (operations, Elementwise(), [
-        "Relu", "Relu6", "Sigmoid", "SparseSigmoid", "Softplus", "Softsign", "SoftShrink", "SparsePlus",
+        "Relu", "ReLU", "Relu6", "Sigmoid", "SparseSigmoid", "Softplus", "Softsign", "SoftShrink", "SparsePlus",
         "Silu", "Squareplus", "LogSigmoid", "LeakyRelu", "HardSigmoid", "HardSilu", "Elu", "Selu", "Gelu",
         "Celu", "TanhShrink", "HardTanh", "HardShrink", "Threshold",
     ]),
@@ -268,6 +278,8 @@ _BY_NAME = [
 for _those, _rule, _names in _BY_NAME:
     for _type in _those(*_names):
         register_rule(_type, _rule)
+register_rule(operation("ZerosLike"), Filled(0.0))
+register_rule(operation("OnesLike"), Filled(1.0))
 for _type in (keras.layers.Multiply, operation("Multiply")):
     register_rule(_type, Product())
 for _type in (keras.layers.Add, operation("Add")):

@@ -16,7 +16,5 @@ class Lambda(Frozen):
 
 register_rule(keras.layers.Lambda, Lambda("it runs Python code that cannot be followed"))
 register_rule(keras.layers.Masking, Frozen("any feature may mask a step"))
-for _type in operations("ZerosLike", "OnesLike"):
-    register_rule(_type, Frozen("a mask, or another tensor, is made in its shape"))
 for _type in operations("Glu", "Sparsemax"):
     register_rule(_type, Frozen("it runs across channels"))

@@ -1,0 +1,237 @@
+"""A composite's own call, traced into a graph of Keras layers and operations; what stands in the way is said."""
+
+import contextlib
+import dataclasses
+import inspect
+
+import keras
+import numpy as np
+from keras import tree
+
+from tf_terngrad.keras_internals import Functional, calls_changed, nodes, stateless_scope
+
+
+class Closed(Exception):
+    """Why a layer's call cannot be followed, in a few words that go on from "its call"."""
+
+
+@dataclasses.dataclass
+class Trace:
+    """One call of a layer as a graph.
+
+    Attributes:
+        graph: a `Functional` from the call's tensors, and then the layer's own weights, to its outputs.
+        inputs: its inputs that stand for the call's tensors, as the call takes them where it takes one argument, or in
+            a list; then follow the others:
+        weights: the variables that the next inputs stand for.
+        constants: the arrays that the last inputs stand for, with which layers inside are called.
+        follows: ids of the nodes that are called with the `training` that the layer is called with.
+    """
+
+    graph: Functional
+    inputs: object
+    weights: list
+    constants: list
+    follows: set
+
+
+def trace(layer, args, kwargs):
+    """Trace a call of a layer on symbolic tensors like those in `args` and `kwargs`.
+
+    The layer's own variables stand in the graph as inputs. Its call is made twice, as in training and as at
+    inference: it may hand `training` on, but not do something else for it.
+
+    Raises:
+        Closed: if the call cannot be traced, or the graph would not be all that it computes.
+    """
+    training, inference = (_traced(layer, args, kwargs, flag) for flag in (True, False))
+    follows = _follows_training(training.graph, inference.graph)
+    return dataclasses.replace(inference, follows=follows)
+
+
+def _traced(layer, args, kwargs, training):
+    names = _names(layer, (args, kwargs))
+    inputs = []
+
+    def enter(value):
+        if not isinstance(value, keras.KerasTensor):
+            return value
+        inputs.append(keras.Input(batch_shape=value.shape, dtype=value.dtype, name=names[len(inputs)]))
+        return _as_computed(layer, inputs[-1])
+
+    given = tree.map_structure(enter, (args, {k: v for k, v in kwargs.items() if k != "training"}))
+    training = {"training": training} if "training" in inspect.signature(layer.call).parameters else {}
+    with _symbolic_weights(layer) as weights, _NoValues() as scope, calls_changed(scope.symbolic):
+        outputs = _called(layer, given[0], {**given[1], **training})
+    _check_outputs(outputs)
+    graph = _graph([*inputs, *(tensor for _, tensor in [*weights, *scope.constants])], outputs)
+    for node in nodes(graph):
+        _check_node(node)
+    if len(args) == 1 and len(tree.flatten(args)) == len(inputs):
+        (inputs,) = tree.pack_sequence_as(args, inputs)
+    return Trace(graph, inputs, [each for each, _ in weights], [each for each, _ in scope.constants], set())
+
+
+def _names(layer, given):
+    """Names for the inputs: the keys of a dict, which Keras wants so, or the layer's with numbers."""
+    if isinstance(given[0][0], dict) and len(given[0]) == 1 and not tree.flatten(given[1]):
+        return sorted(given[0][0])
+    count = len(tree.flatten(given))
+    return [f"{layer.name}_input{number or ''}" for number in range(count)]
+
+
+def _as_computed(layer, tensor):
+    """A tensor as a layer's `call` gets it from Keras: in the layer's dtype."""
+    cast = layer.autocast and keras.backend.is_float_dtype(tensor.dtype) and tensor.dtype != layer.compute_dtype
+    return keras.ops.cast(tensor, layer.compute_dtype) if cast else tensor
+
+
+def _called(layer, args, kwargs):
+    try:
+        return layer.call(*args, **kwargs)
+    except Closed:
+        raise
+    except Exception as error:  # a stranger's code may raise anything where it meets a tensor without values
+        raise Closed(f"cannot be traced: {_first_sentence(error)}") from error
+
+
+def _graph(inputs, outputs):
+    try:
+        return Functional(inputs, outputs)
+    except ValueError as error:  # a name that stands twice, or outputs that do not depend on inputs
+        raise Closed(f"is no graph: {_first_sentence(error)}") from error
+
+
+def _first_sentence(error):
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    first = (lines or [type(error).__name__])[0].split(". ")[0].rstrip(".:")
+    return first if len(first) <= 120 else f"{first[:117]}..."
+
+
+class _NoValues(keras.StatelessScope):
+    """Let nobody read or write a variable: what is read would be a constant of the graph, what is written is lost.
+
+    Attributes:
+        constants: (array, the symbolic tensor that stands for it), for each that a layer was called with.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.constants = []
+
+    def symbolic(self, args, kwargs):
+        """The arguments of a call, with symbolic tensors for arrays where nothing else is symbolic."""
+        values = tree.flatten((args, kwargs))
+        outside = stateless_scope() is not self  # Keras traces the inside of a layer with tensors of TensorFlow's
+        if outside or any(isinstance(value, keras.KerasTensor) for value in values):
+            return args, kwargs
+        return tree.map_structure(self._stand_in, (args, kwargs))
+
+    def _stand_in(self, value):
+        if not isinstance(value, np.ndarray) and not keras.ops.is_tensor(value):
+            return value
+        array = keras.ops.convert_to_numpy(value)
+        self.constants.append((array, keras.Input(batch_shape=array.shape, dtype=str(array.dtype))))
+        return self.constants[-1][1]
+
+    def get_current_value(self, variable):
+        raise Closed(f"reads the value of its variable {variable.path!r}")
+
+    def add_update(self, update):
+        raise Closed(f"writes its variable {update[0].path!r}")
+
+    def add_loss(self, loss):
+        raise Closed("adds a loss")
+
+
+@contextlib.contextmanager
+def _symbolic_weights(layer):
+    """Put a symbolic tensor in place of each of a layer's own variables; gives (variable, tensor) for each.
+
+    Whatever the call leaves on the layer is taken off again.
+    """
+    state = vars(layer)
+    before, stand_ins = dict(state), {}
+    for name, variable in before.items():
+        if isinstance(variable, keras.Variable):
+            if id(variable) not in stand_ins:
+                stand_ins[id(variable)] = variable, _stand_in(layer, variable, name)
+            state[name] = stand_ins[id(variable)][1]
+    try:
+        yield list(stand_ins.values())
+    finally:
+        state.clear()
+        state.update(before)
+
+
+def _stand_in(layer, variable, name):
+    """A symbolic tensor like what a layer computes with where it reads its variable."""
+    cast = layer.autocast and keras.backend.is_float_dtype(variable.dtype)
+    dtype = layer.compute_dtype if cast else variable.dtype
+    return keras.Input(batch_shape=variable.shape, dtype=dtype, name=f"{layer.name}_{name}")
+
+
+def _check_outputs(outputs):
+    if not all(isinstance(output, keras.KerasTensor) for output in tree.flatten(outputs)):
+        raise Closed("gives something that does not depend on its inputs")
+
+
+def _check_node(node):
+    """Refuse what hides a computation in a function: branches, loops, maps."""
+    given = [*tree.flatten((node.arguments.args, node.arguments.kwargs)), *_settings(node.operation).values()]
+    if any(inspect.isroutine(value) for value in given):
+        raise Closed(f"runs a function inside of {type(node.operation).__name__}")
+    for variable in given:
+        if isinstance(variable, keras.Variable):
+            raise Closed(f"computes with {variable.path!r}, which is another layer's")
+
+
+def _settings(operation):
+    """What an operation was made with; nothing for a layer, which is known by itself."""
+    if isinstance(operation, keras.layers.Layer):
+        return {}
+    return {name: value for name, value in vars(operation).items() if name[0] != "_" and name != "name"}
+
+
+def _follows_training(training, inference):
+    """The nodes of the second graph that hand `training` on, once both are the same but for that."""
+    (first, ends), (second, other_ends) = _described(inference), _described(training)
+    if ends != other_ends or [call.what for call in first] != [call.what for call in second]:
+        raise Closed("computes something else in training, or each time")
+    follows = set()
+    for node, one, other in zip(nodes(inference), first, second, strict=True):
+        if one.training is False and other.training is True:
+            follows.add(id(node))
+        elif one.training is not other.training:
+            raise Closed("makes something of `training`")
+    return follows
+
+
+@dataclasses.dataclass
+class _Described:
+    what: tuple
+    training: object
+
+
+def _described(graph):
+    """The calls of a graph in a form that can be compared with another trace's, and where its outputs come from."""
+    numbers = {id(tensor): number for number, tensor in enumerate(graph.inputs)}
+    calls = []
+    for node in nodes(graph):
+        kwargs = dict(node.arguments.kwargs)
+        training = kwargs.pop("training", None)
+        given = [_leaf(value, numbers) for value in tree.flatten((node.arguments.args, kwargs))]
+        layer = isinstance(node.operation, keras.layers.Layer)
+        which = id(node.operation) if layer else (type(node.operation), repr(_settings(node.operation)))
+        numbers.update((id(tensor), (len(calls), i)) for i, tensor in enumerate(tree.flatten(node.output_tensors)))
+        calls.append(_Described((which, sorted(kwargs), given), training))
+    return calls, [numbers[id(tensor)] for tensor in graph.outputs]
+
+
+def _leaf(value, numbers):
+    if isinstance(value, keras.KerasTensor):
+        return "tensor", numbers[id(value)]
+    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
+        array = keras.ops.convert_to_numpy(value)
+        return array.shape, str(array.dtype), array.tobytes()
+    return repr(value)
