@@ -11,8 +11,10 @@ import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import is_graph
-from tf_terngrad.sparsity.graph.replay import check_model, replay
-from tf_terngrad.sparsity.rules.registry import cost_for, rule_for
+from tf_terngrad.sparsity.graph.open import opened
+from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.graph.stand_in import entering, original
+from tf_terngrad.sparsity.rules.registry import cost_for, registered_cost, rule_for
 
 
 @dataclasses.dataclass
@@ -51,6 +53,7 @@ def layer_costs(model: keras.Model, input_shapes: Sequence | None = None) -> lis
     >>> sum(cost.multiply_adds for cost in layer_costs(model))
     288000
     """
+    model = opened(model)
     inputs = [
         keras.KerasTensor(shape, tensor.dtype)
         for shape, tensor in zip(_example_shapes(model, input_shapes), model.inputs, strict=True)
@@ -76,9 +79,11 @@ class _Walk:
 
     def call(self, layer, prefix, times, args, kwargs, name=None):
         """Follow a call; one that has a cost is asked, and not opened."""
-        path, cost = prefix + (name or layer.name), cost_for(layer)
+        path, own = prefix + (name or layer.name), original(layer)
+        cost = cost_for(layer) if own is layer else registered_cost(own)
         if cost is None and is_graph(layer):
-            return self.run(layer, _tensors(args or tuple(kwargs.values())), f"{path}/", times)
+            tensors = entering(layer, args, kwargs, keras.KerasTensor)
+            return self.run(layer, tensors, f"{path}/", times)
         outputs = _outputs(layer, args, kwargs)
         kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
         parts = rule_for(layer).parts(layer, args, kwargs) if cost is None else None
@@ -97,11 +102,6 @@ class _Walk:
         row.multiply_adds = None if None in (count, row.multiply_adds) else row.multiply_adds + times * count
 
 
-def _tensors(arguments):
-    """The tensors that enter a nested model, without masks."""
-    return tree.flatten(arguments[0])
-
-
 def _outputs(layer, args, kwargs):
     """The symbolic outputs of a call."""
     outputs = layer.compute_output_spec(*args, **kwargs)
@@ -117,7 +117,6 @@ def _all_sizes_known(tensors):
 
 def _example_shapes(model, input_shapes):
     """The shape of each input of the model for a batch of one."""
-    check_model(model)
     if input_shapes is None:
         input_shapes = [tensor.shape[1:] for tensor in model.inputs]
     elif len(input_shapes) == 0 or not isinstance(input_shapes[0], Sequence):

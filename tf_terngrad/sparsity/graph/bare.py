@@ -1,15 +1,27 @@
 """Weights that a layer uses with bare operations, such as `x * self.scale` or `ops.matmul(x, self.kernel)`.
 
-A product with a matrix stands in the opened graph as the stock layer that computes it, and holds the user's variable.
-Any other weight stands there as a tensor that `BareWeight` gives; what holds it in a smaller model is an Embedding.
+A product with a matrix or a kernel stands in the opened graph as the stock layer that computes it, and holds the
+user's variable. Any other weight stands there as a tensor that `BareWeight` gives, which an Embedding keeps in a
+smaller model.
 """
+
+import dataclasses
 
 import keras
 import numpy as np
-from keras import ops, tree
+from keras import tree
 
 from tf_terngrad.keras_internals import add_call, like, named, nodes, operation, with_kernel
+from tf_terngrad.sparsity.graph.trace import Constant
 from tf_terngrad.sparsity.rules.bare import BareWeight
+
+
+@dataclasses.dataclass
+class _Weight:
+    """A variable, seen with more axes of size one if `shape` says so."""
+
+    variable: keras.Variable
+    shape: tuple
 
 
 class BareWeights:
@@ -19,6 +31,9 @@ class BareWeights:
         layer: the layer that was traced.
         seen: the `Trace`.
         inputs: the inputs of the copy.
+
+    Attributes:
+        values: what stands for the trace's inputs behind those of the call.
     """
 
     def __init__(self, layer, seen, inputs):
@@ -27,100 +42,133 @@ class BareWeights:
         self._tensors = {}
         self._biasless = {}  # by id of the tensor that it gives, a stock layer that can take a bias
         self._readers = _readers(seen.graph)
-        self.values = [*map(_Weight, seen.weights), *map(_Constant, seen.constants)]
+        self.values = [_Weight(variable, tuple(variable.shape)) for variable in seen.weights] + seen.constants
 
     def call(self, node, args, kwargs):
-        """The outputs of a call that a stock layer with a weight makes; None: no stock layer does."""
+        """The outputs of a call that is a stock layer's with a weight; None: it is not."""
         given = tree.flatten((args, kwargs))
-        if len(given) < 2 or not any(isinstance(value, _Weight) for value in given):
+        kind = tuple(isinstance(value, _Weight) for value in given)
+        if kind == (True,):
+            return _same(given[0], node)
+        if kind == (True, False) and isinstance(node.operation, operation("Add")):
+            given, kind = given[::-1], (False, True)
+        make = _STOCK.get(type(node.operation)) if kind == (False, True) else None
+        if make is None or not isinstance(given[0], keras.KerasTensor):
             return None
-        make = _STOCK.get(type(node.operation))
-        return make and make(self, node, *given)
+        return self._biased(*given) if make is _bias else self._product(make, node, *given)
 
     def tensors(self, values):
-        """A structure of values with symbolic tensors in place of weights and constants."""
-        return tree.map_structure(lambda v: self._tensor(v) if isinstance(v, (_Weight, _Constant)) else v, values)
+        """A structure of values, with symbolic tensors in place of weights and constants."""
+        return tree.map_structure(self._tensor, values)
 
     def _tensor(self, value):
+        if not isinstance(value, (_Weight, Constant)):
+            return value
         if id(value) not in self._tensors:
-            self._tensors[id(value)] = self._weight(value) if isinstance(value, _Weight) else self._constant(value.array, "constant")
-        return self._tensors[id(value)]
+            make = self._weight if isinstance(value, _Weight) else self._constant
+            self._tensors[id(value)] = value, make(value)
+        return self._tensors[id(value)][1]
 
     def _weight(self, weight):
-        """The variable's numbers as a tensor of the graph, by an index that is none."""
-        variable, index = weight.variable, self._constant(np.zeros((), np.int32), weight.name)
-        layer = BareWeight(variable, name=weight.name, dtype=self._policy)
-        (output,) = add_call(layer, (index,), {}, [keras.KerasTensor(variable.shape, self._policy.compute_dtype)])
-        return output
+        """The variable's numbers as a tensor of the graph, whatever the index."""
+        variable = weight.variable
+        index = self._constant(Constant(np.zeros((), np.int32), variable.name))
+        layer = BareWeight(variable, name=variable.name, dtype=self._policy)
+        dtype = variable.dtype if "float" not in variable.dtype else self._policy.compute_dtype
+        (tensor,) = add_call(layer, (index,), {}, [keras.KerasTensor(variable.shape, dtype)])
+        same = weight.shape == tuple(variable.shape)
+        return tensor if same else named(operation("Reshape")(weight.shape), f"{variable.name}_axes")(tensor)
 
-    def _constant(self, array, name):
+    def _constant(self, constant):
         """A constant as a tensor of the graph, which wants to come from an input: its shape's zeros, summed."""
+        array, name = constant.array, constant.name
         source = next(tensor for tensor in self._inputs if tensor.dtype != "string")
-        zero = named(operation("Sum")(), f"{name}_zero")(
-            named(operation("ZerosLike")(dtype="int32"), f"{name}_zeros")(source)
-        )
+        zeros = named(operation("ZerosLike")(dtype="int32"), f"{name}_zeros")(source)
+        zero = named(operation("Sum")(), f"{name}_zero")(zeros)
         if array.dtype != np.int32:
             zero = named(operation("Cast")(str(array.dtype)), f"{name}_cast")(zero)
         return named(operation("Add")(), f"{name}_constant")(zero, array)
 
-    def matmul(self, node, tensor, weight, *rest):
-        """x @ W, a dense layer."""
-        if rest or not isinstance(weight, _Weight) or len(weight.variable.shape) != 2 or len(tensor.shape) < 2:
+    def _product(self, make, node, tensor, weight):
+        """The output of a stock layer that holds a weight as its kernel."""
+        options = {"name": weight.variable.name, "dtype": self._policy}
+        if weight.shape != tuple(weight.variable.shape) or (layer := make(node, tensor, weight.shape, options)) is None:
             return None
-        layer = keras.layers.Dense(weight.variable.shape[1], use_bias=False, name=weight.name, dtype=self._policy)
-        return self._holding(layer, node, tensor, weight)
+        with_kernel(layer, weight.variable)
+        (output,) = add_call(layer, (tensor,), {}, [like(node.output_tensors[0])])
+        if self._readers[id(node.output_tensors[0])] == 1 and hasattr(layer, "use_bias"):
+            self._biasless[id(output)] = output, layer
+        return [output]
 
-    def einsum(self, node, tensor, weight, *rest):
-        """An equation of a tensor and a weight, a dense layer with an equation."""
-        equation = node.operation.subscripts.replace(" ", "")
-        if rest or not isinstance(weight, _Weight) or isinstance(tensor, _Weight) or "->" not in equation:
+    def _biased(self, tensor, weight):
+        """The output of such a layer again, once the vector that is added is its bias."""
+        vector = weight.variable.shape == (tensor.shape[-1],) == weight.shape[-1:]
+        if not vector or id(tensor) not in self._biasless:
             return None
-        output = node.output_tensors[0].shape
-        layer = keras.layers.EinsumDense(equation, output[1:], name=weight.name, dtype=self._policy)
-        return self._holding(layer, node, tensor, weight)
-
-    def add(self, node, tensor, weight, *rest):
-        """A vector that is added to such a product, its bias."""
-        if isinstance(tensor, _Weight):
-            tensor, weight = weight, tensor
-        layer = self._biasless.pop(id(tensor), None)
-        if layer is None or rest or weight.variable.shape != (tensor.shape[-1],):
-            return None
+        _, layer = self._biasless.pop(id(tensor))
         layer.use_bias, layer.bias = True, weight.variable
         return [tensor]
 
-    def _holding(self, layer, node, tensor, weight):
-        with_kernel(layer, weight.variable)
-        (output,) = add_call(layer, (tensor,), {}, [like(node.output_tensors[0])])
-        if isinstance(layer, keras.layers.Dense) and self._readers[id(node.output_tensors[0])] == 1:
-            self._biasless[id(output)] = layer
-        return [output]
+
+def _bias():
+    """Stands for the sum with a bias among the operations of stock layers."""
 
 
-class _Weight:
-    def __init__(self, variable):
-        self.variable = variable
-
-    @property
-    def name(self):
-        return self.variable.name
+def _dense(node, tensor, shape, options):
+    if len(shape) != 2 or len(tensor.shape) < 2:
+        return None
+    return keras.layers.Dense(shape[1], use_bias=False, **options)
 
 
-class _Constant:
-    def __init__(self, array):
-        self.array = array
+def _einsum(node, tensor, shape, options):
+    equation = node.operation.subscripts.replace(" ", "")
+    if "->" not in equation:
+        return None
+    return keras.layers.EinsumDense(equation, node.output_tensors[0].shape[1:], **options)
+
+
+def _convolution(node, tensor, shape, options):
+    kind = getattr(keras.layers, f"Conv{len(shape) - 2}D")
+    return kind(shape[-1], shape[:-2], groups=_inputs(node, tensor) // shape[-2], **_moving(node), **options)
+
+
+def _depthwise(node, tensor, shape, options):
+    kind = getattr(keras.layers, f"DepthwiseConv{len(shape) - 2}D")
+    return kind(shape[:-2], depth_multiplier=shape[-1], **_moving(node), **options)
+
+
+def _inputs(node, tensor):
+    return tensor.shape[1 if node.operation.data_format == "channels_first" else -1]
+
+
+def _moving(node):
+    """How a convolution moves, as its layer takes it."""
+    names = ("strides", "padding", "data_format", "dilation_rate")
+    return {"use_bias": False, **{name: getattr(node.operation, name) for name in names}}
+
+
+_RESHAPING = tuple(map(operation, ("Reshape", "ExpandDims", "Squeeze")))
+_STOCK = {
+    operation("Matmul"): _dense,
+    operation("Einsum"): _einsum,
+    operation("Conv"): _convolution,
+    operation("DepthwiseConv"): _depthwise,
+    operation("Add"): _bias,
+}
+
+
+def _same(weight, node):
+    """A weight with other axes of size one in front; None: the call makes another thing of it."""
+    (output,) = node.output_tensors
+    if not isinstance(node.operation, _RESHAPING) or output.shape[-1:] != weight.shape[-1:]:
+        return None
+    same = [size for size in output.shape if size != 1] == [size for size in weight.shape if size != 1]
+    return [_Weight(weight.variable, tuple(output.shape))] if same else None
 
 
 def _readers(graph):
     """How many calls, or outputs of the graph, read each tensor."""
     counts = {}
-    for tensor in [*graph.outputs, *(t for node in nodes(graph) for t in node.arguments.keras_tensors)]:
+    for tensor in [*graph.outputs, *(tensor for node in nodes(graph) for tensor in node.arguments.keras_tensors)]:
         counts[id(tensor)] = counts.get(id(tensor), 0) + 1
     return counts
-
-
-_STOCK = {
-    operation("Matmul"): BareWeights.matmul,
-    operation("Einsum"): BareWeights.einsum,
-    operation("Add"): BareWeights.add,
-}

@@ -6,7 +6,6 @@ The layers inside are the user's own objects, and so are their variables.
 """
 
 import dataclasses
-import weakref
 
 import keras
 from keras import tree
@@ -25,12 +24,10 @@ from tf_terngrad.keras_internals import (
 )
 from tf_terngrad.sparsity.graph.bare import BareWeights
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
+from tf_terngrad.sparsity.graph.stand_in import StandIn
 from tf_terngrad.sparsity.graph.trace import Closed, trace
 from tf_terngrad.sparsity.rules.base import Unknown
 from tf_terngrad.sparsity.rules.registry import rule_for
-
-_ORIGINALS = weakref.WeakKeyDictionary()
-
 
 def opened(model):
     """The model as a graph whose composites are graphs too; itself where there is nothing to open.
@@ -40,16 +37,11 @@ def opened(model):
     Raises:
         TypeError, ValueError: for what is no built model, or a subclass whose `call` cannot be followed.
     """
-    if original(model) is not model:
+    if isinstance(model, StandIn):
         return model
     check_model(model)
     with calls_forgotten(model):
         return _Opening().graph(model) if is_graph(model) else _opened_subclass(model)
-
-
-def original(model):
-    """The user's own model or layer that an opened graph stands for; any other is its own."""
-    return _ORIGINALS.get(model, model)
 
 
 def _opened_subclass(model):
@@ -122,7 +114,7 @@ class _Opening:
         if not copy.opens:
             return model
         shapes = structures_of(functional)
-        return _graph(model, tree.pack_sequence_as(shapes[0], inputs), tree.pack_sequence_as(shapes[1], outputs))
+        return StandIn(model, tree.pack_sequence_as(shapes[0], inputs), tree.pack_sequence_as(shapes[1], outputs))
 
     def _traced(self, layer, args, kwargs):
         _check_composite(layer, args, kwargs)
@@ -131,7 +123,7 @@ class _Opening:
         weights = BareWeights(layer, seen, tree.flatten(inputs))
         copy = _Copy(self, seen.follows, weights)
         outputs = weights.tensors(replay(seen.graph, [*tree.flatten(inputs), *weights.values], copy.call))
-        return _graph(layer, inputs, tree.pack_sequence_as(structures_of(seen.graph)[1], outputs))
+        return StandIn(layer, inputs, tree.pack_sequence_as(structures_of(seen.graph)[1], outputs))
 
 
 @dataclasses.dataclass
@@ -162,8 +154,6 @@ class _Copy:
         operation = self._opening.of(node)
         if operation is not node.operation:
             self.opens = True
-            if not is_graph(node.operation):
-                args, kwargs = _given(args, kwargs)
         return add_call(operation, args, kwargs, [like(tensor) for tensor in tree.flatten(node.output_tensors)])
 
 
@@ -182,13 +172,6 @@ def _check_composite(layer, args, kwargs):
         raise Closed("is given a mask")
 
 
-def _given(args, kwargs):
-    """The arguments of a composite's call for the graph that stands for it."""
-    tensors = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
-    training = {name: value for name, value in kwargs.items() if name == "training"}
-    return (tensors[0] if len(tensors) == 1 else tensors,), training
-
-
 def _signature(value):
     return (tuple(value.shape), value.dtype) if isinstance(value, keras.KerasTensor) else repr(value)
 
@@ -198,9 +181,3 @@ def _input_like(tensor):
     return keras.Input(
         batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, sparse=tensor.sparse, optional=layer.optional
     )
-
-
-def _graph(layer, inputs, outputs):
-    graph = Functional(inputs, outputs, name=layer.name)
-    _ORIGINALS[graph] = layer
-    return graph

@@ -16,6 +16,14 @@ class Closed(Exception):
 
 
 @dataclasses.dataclass
+class Constant:
+    """An array with which a layer inside is called."""
+
+    array: np.ndarray
+    name: str
+
+
+@dataclasses.dataclass
 class Trace:
     """One call of a layer as a graph.
 
@@ -69,12 +77,12 @@ def _traced(layer, args, kwargs, training):
         _check_node(node)
     if len(args) == 1 and len(tree.flatten(args)) == len(inputs):
         (inputs,) = tree.pack_sequence_as(args, inputs)
-    return Trace(graph, inputs, [each for each, _ in weights], [each for each, _ in scope.constants], set())
+    return Trace(graph, inputs, [each for each, _ in weights], [Constant(array, f"constant_{number}") for number, (array, _) in enumerate(scope.constants)], set())
 
 
 def _names(layer, given):
     """Names for the inputs: the keys of a dict, which Keras wants so, or the layer's with numbers."""
-    if isinstance(given[0][0], dict) and len(given[0]) == 1 and not tree.flatten(given[1]):
+    if len(given[0]) == 1 and isinstance(given[0][0], dict) and not tree.flatten(given[1]):
         return sorted(given[0][0])
     count = len(tree.flatten(given))
     return [f"{layer.name}_input{number or ''}" for number in range(count)]

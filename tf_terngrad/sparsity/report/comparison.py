@@ -8,7 +8,7 @@ import keras
 import numpy as np
 
 from tf_terngrad.costs import layer_costs
-from tf_terngrad.sparsity.graph.replay import check_model
+from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.remove.fates import known_fates
 from tf_terngrad.sparsity.report.content import Matrix, Report, Row
 from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
@@ -47,6 +47,7 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
     report.to_html("report.html")
     ```
     """
+    model, small = opened(model), opened(small)
     _check_ports(model, small)
     before, after = layer_costs(model, input_shapes), layer_costs(small, input_shapes)
     known = {id(fate.old): fate for fate in known_fates(small) or () if fate.old is not None}
@@ -73,8 +74,6 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
 
 
 def _check_ports(model, small):
-    for each in (model, small):
-        check_model(each)
     for side in ("inputs", "outputs"):
         shapes = [[tuple(tensor.shape) for tensor in getattr(each, side)] for each in (model, small)]
         if shapes[0] != shapes[1]:

@@ -49,15 +49,15 @@ class Bare(Rule):
 
     def rebuild(self, builder, call, args, kwargs):
         (index,) = args
-        *rows, width = self._shape(call, builder.kept)
-        table = builder.layer(call)
+        rows, table = self._size(call, builder.kept)[:-1], builder.layer(call)
         if rows:
             places = np.arange(math.prod(rows), dtype=np.int32).reshape(rows)
             index = named(operation("Add")(), f"{table.name}_places")(index, places)
-        return table(index)
+        tensor = table(index)
+        return tensor if call.output.shape else named(operation("Reshape")(()), f"{table.name}_number")(tensor)
 
     def layer(self, builder, call, name=None):
-        *rows, width = self._shape(call, builder.kept)
+        *rows, width = self._size(call, builder.kept)
         old = call.layer
         table = keras.layers.Embedding(math.prod(rows), width, name=name or old.name, dtype=old.dtype_policy)
         table.build()
@@ -65,12 +65,10 @@ class Bare(Rule):
         builder.follow(old, table)
         return table
 
-    def _shape(self, call, kept):
-        shape = call.layer.variable.shape
-        return [
-            size if channels is None else kept.width(channels)
-            for size, channels in zip(shape or (1,), call.output.axes or [None], strict=True)
-        ]
+    def _size(self, call, kept):
+        """What stays of each axis; of a number, an axis of one."""
+        shape, axes = call.output.shape, call.output.axes
+        return [s if c is None else kept.width(c) for s, c in zip(shape, axes, strict=True)] or [1]
 
 
 register_rule(BareWeight, Bare())

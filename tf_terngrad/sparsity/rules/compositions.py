@@ -3,11 +3,14 @@
 The parts of a composition are followed at sites of their own, the same in all its calls, as the smaller layer is one.
 """
 
+import dataclasses
+
 import keras
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional
+from tf_terngrad.keras_internals import Functional, is_graph
 from tf_terngrad.sparsity.graph.channels import Edge
+from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
 from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
@@ -27,9 +30,7 @@ class NestedModel(Rule):
         return call.graph.run(call.layer, entering, f"{call.path}/")
 
     def _inputs(self, call):
-        """The tensors that enter the model, without their masks."""
-        given = call.args[0] if call.args else call.kwargs["inputs"]
-        return [edge for edge in tree.flatten(given) if isinstance(edge, Edge)]
+        return entering(call.layer, call.args, call.kwargs, Edge)
 
     def _enter(self, call, edge, tensor):
         if len(edge.shape) == len(tensor.shape):
@@ -39,6 +40,27 @@ class NestedModel(Rule):
 
     def layer(self, builder, call, name=None):
         return builder.model(call.layer, self._inputs(call), name)
+
+
+class Composite(NestedModel):
+    """A graph that stands for a user's model or layer: a model of its parts, or the layer itself if it stays whole."""
+
+    def layer(self, builder, call, name=None):
+        if is_graph(call.layer.original) or not builder.stays_whole(call):
+            return super().layer(builder, call, name)
+        return builder.remake(dataclasses.replace(call, layer=call.layer.original), name)
+
+    def rebuild(self, builder, call, args, kwargs):
+        layer = builder.layer(call)
+        if is_graph(layer) and not is_graph(call.layer.original):
+            tensors = entering(call.layer, args, kwargs, keras.KerasTensor)
+            args = (tensors if len(tensors) > 1 else tensors[0],)
+            kwargs = {name: value for name, value in kwargs.items() if name == "training"}
+        return super().rebuild(builder, call, args, kwargs)
+
+    def expand(self, call):
+        call.outputs = super().expand(call)
+        return call.outputs
 
 
 class TimeDistributed(Rule):
@@ -147,5 +169,6 @@ class SpectralNormalization(Frozen):
 
 
 register_rule(Functional, NestedModel())
+register_rule(StandIn, Composite())
 register_rule(keras.layers.TimeDistributed, TimeDistributed())
 register_rule(keras.layers.SpectralNormalization, SpectralNormalization("its norm runs across channels"))

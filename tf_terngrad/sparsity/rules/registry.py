@@ -111,6 +111,11 @@ def cost_for(layer):
     return cost or (rule.multiply_adds if counts else None)
 
 
+def registered_cost(layer):
+    """The function that `register_cost` has for a layer; None: there is none."""
+    return _look_up(layer)[1]
+
+
 def multiply_adds(layer, output, *args, **kwargs):
     """What one call of a layer without parts costs: an integer, or None where nobody knows."""
     cost = cost_for(layer)

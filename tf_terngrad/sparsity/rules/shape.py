@@ -106,6 +106,8 @@ def reshape(call, old_shape, old_axes, new_shape):
         followed = [axis for axis in old if old_axes[axis] is not None]
         if len(old) == len(new) == 1:
             axes[new[0]] = old_axes[old[0]]
+        elif followed and not new:
+            call.freeze_axis(old_axes[followed[-1]], "it removes this axis")
         elif followed and _is_known(old_shape, old) and _is_known(new_shape, new):
             for axis in followed[:-1]:
                 call.freeze_axis(old_axes[axis], "merged with another axis that can shrink")
