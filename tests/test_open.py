@@ -1,4 +1,4 @@
-"""Composites are followed through their parts: custom layers, subclassed models, Lambdas, weights with bare operations."""
+"""Composites are followed through their parts: custom layers, subclassed models, Lambdas, weights of their own."""
 
 import keras
 import numpy as np
@@ -172,3 +172,273 @@ def test_what_is_inside_of_a_composite_can_leave(name):
     zero_members(model, random_members(1))
     small = check_laws(model)
     assert small.count_params() < model.count_params()
+
+
+def test_the_smaller_model_has_stock_parts_and_loads_without_the_class(tmp_path):
+    model = around((5, 6), lambda x: TokenLess()(x))
+    zero_members(model, random_members(1))
+    small = tt.compact(model)
+    small.save(tmp_path / "small.keras")
+    assert "TokenLess" not in small.to_json()
+    again = keras.models.load_model(tmp_path / "small.keras")
+    x = np.random.default_rng(0).normal(size=(3, 5, 6)).astype("float32")
+    np.testing.assert_array_equal(again(x), small(x))
+
+
+class TokenLess(layers.Layer):
+    """Never registered, without a configuration."""
+
+    def __init__(self):
+        super().__init__()
+        self.block, self.positions = Block(6), Positions()
+
+    def call(self, x, training=None):
+        return self.block(self.positions(x), training=training)
+
+
+def test_a_constant_lookup_stays_a_table_of_positions():
+    ids = keras.Input((7,), dtype="int32")
+    model = keras.Model(ids, layers.Dense(3)(layers.Flatten()(TokenAndPosition(7, 20, 6)(ids))))
+    (table,) = [each for each in tt.structures(model) if each.kind == "unit"]
+    assert [piece.variable.shape for piece in table.slices] == [(20, 6), (7, 6), (42, 3)]
+    table.zero([1, 4])
+    small = check_laws(model)
+    assert [weight.shape for weight in small.weights][:2] == [(20, 4), (7, 4)]
+
+
+def test_a_layer_that_keeps_its_widths_stays_the_users_own():
+    model = keras.Sequential([keras.Input((6,)), layers.Dense(4, "relu"), layers.Dense(6), OwnActivation()])
+    zero_members(model, lambda structure: [1] if structure.size == 4 else [])
+    assert isinstance(tt.compact(model).layers[-1], OwnActivation)
+
+
+@keras.saving.register_keras_serializable("open")
+class OwnActivation(layers.Layer):
+    def call(self, x):
+        return ops.relu(x) ** 2
+
+
+# Training
+
+
+def test_training_reaches_the_parts():
+    model = around((8, 8, 6), lambda x: ConvBlock(8)(x))
+    zero_members(model, random_members(1))
+    small = tt.compact(model)
+    x = np.random.default_rng(0).normal(3, 1, size=(16, 8, 8, 6)).astype("float32")
+    np.testing.assert_allclose(small(x, training=True), model(x, training=True), rtol=1e-4, atol=1e-4)
+    moved = [weight for weight in small.weights if "moving_mean" in weight.name]
+    assert moved and all(np.abs(weight.numpy()).max() > 0.01 for weight in moved)
+
+
+class Still(layers.Layer):
+    """A batch normalization that is always at inference, as in a frozen backbone."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm = layers.BatchNormalization()
+
+    def call(self, x, training=None):
+        return self.norm(x, training=False)
+
+
+def test_dropout_inside_is_dropout():
+    model = around((5, 6), lambda x: Block(6, rate=0.5)(x))
+    zero_members(model, random_members(1))
+    small, x = tt.compact(model), np.ones((64, 5, 6), "float32")
+    assert np.abs(small(x, training=True) - small(x, training=False)).max() > 1e-2
+
+
+class Classifier(keras.Model):
+    """The model of a tutorial."""
+
+    def __init__(self):
+        super().__init__()
+        self.embed = TokenAndPosition(7, 20, 8)
+        self.blocks = [Block(8), Block(8)]
+        self.head = keras.Sequential([layers.Dense(10, "relu"), layers.Dense(3)])
+
+    def call(self, ids, training=False):
+        x = self.embed(ids)
+        for block in self.blocks:
+            x = block(x, training=training)
+        return self.head(ops.mean(x, axis=1))
+
+
+def test_a_subclassed_model_is_trained_as_it_is_and_compacted():
+    keras.utils.set_random_seed(0)
+    ids = np.random.default_rng(0).integers(0, 20, (64, 7))
+    model = Classifier()
+    model.compile(keras.optimizers.SGD(0.1), keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(ids, ids[:, 0] % 3, epochs=1, verbose=0)
+    penalty = tt.sparsify(model, strength=0.05)
+    model.fit(ids, ids[:, 0] % 3, epochs=30, verbose=0)
+    dead = sum(int((structure.norms() == 0).sum()) for structure in penalty.structures)
+    small = tt.compact(model)
+    assert dead > 0 and small.count_params() < model.count_params()
+    np.testing.assert_allclose(small(ids), model(ids), rtol=1e-4, atol=1e-5)
+    assert small.inputs[0].dtype == "int32"
+
+
+def test_a_subclass_has_the_structures_of_the_functional_model():
+    model = Inner()
+    model(np.zeros((2, 6)))
+    inputs = keras.Input((6,), name="inner_input")
+    twin = keras.Model(inputs, model.out(model.hidden(inputs)))
+    assert str(tt.structures(model)) == str(tt.structures(twin))
+    assert tt.compare(model, tt.compact(model)).rows
+
+
+def test_mixed_precision_computes_the_same():
+    keras.mixed_precision.set_dtype_policy("mixed_bfloat16")
+    try:
+        model = around((5, 6), lambda x: Positions()(OwnDense(6, "relu")(Block(6)(x))))
+        zero_members(model, random_members(1))
+        check_laws(model)
+    finally:
+        keras.mixed_precision.set_dtype_policy("float32")
+
+
+# What stays closed
+
+
+class Noisy(layers.Layer):
+    def call(self, x, training=False):
+        return x + keras.random.normal((6,)) if training else x
+
+
+class Halved(layers.Layer):
+    def call(self, x, training=False):
+        return x * 0.5 if training else x
+
+
+class Counting(layers.Layer):
+    def build(self, shape):
+        self.count = self.add_weight(shape=(), initializer="zeros", trainable=False, name="count")
+
+    def call(self, x):
+        self.count.assign(self.count + 1)
+        return x
+
+
+class Random(layers.Layer):
+    def call(self, x):
+        return x + np.random.normal(size=6).astype("float32")
+
+
+class TensorFlow(layers.Layer):
+    def call(self, x):
+        return tf.nn.relu(x)
+
+
+class Branching(layers.Layer):
+    def call(self, x):
+        return ops.cond(ops.sum(x) > 0, lambda: x, lambda: -x)
+
+
+class Looping(layers.Layer):
+    def call(self, x):
+        return ops.map(lambda row: row * 2, x)
+
+
+class Tied(layers.Layer):
+    def __init__(self, other):
+        super().__init__()
+        self.other = other
+
+    def call(self, x):
+        return ops.matmul(x, ops.transpose(self.other.kernel))
+
+
+class TiedPlainly(Tied):
+    def call(self, x):
+        return ops.matmul(x, self.other.kernel)
+
+
+class Lossy(layers.Layer):
+    def call(self, x):
+        self.add_loss(ops.mean(x))
+        return x
+
+
+class Wrapping(layers.Layer):
+    def __call__(self, *args, **kwargs):
+        return super().__call__(*args, **kwargs)
+
+    def call(self, x):
+        return ops.relu(x)
+
+
+def sized(x):
+    a = layers.Dense(4, name="narrow")(x)
+    shared = Scaled()
+    return layers.Concatenate()([shared(x), shared(a, factor=3.0)])
+
+
+class Scaled(layers.Layer):
+    def call(self, x, factor=2.0):
+        return x * factor
+
+
+def dense(x):
+    layer = layers.Dense(6, use_bias=False, name="held")
+    return layer, layer(x)
+
+
+CLOSED = {
+    "Noisy": (lambda x: Noisy()(x), "reads the value of its variable"),
+    "Halved": (lambda x: Halved()(x), "computes something else in training"),
+    "Still": (lambda x: Still()(x), "its call fixes `training` for batch_normalization"),
+    "Counting": (lambda x: Counting()(x), "its call"),
+    "Random": (lambda x: Random()(x), "or each time"),
+    "TensorFlow": (lambda x: TensorFlow()(x), "A KerasTensor cannot be used as input to a TensorFlow function"),
+    "Branching": (lambda x: Branching()(x), "its call is no graph"),
+    "Looping": (lambda x: Looping()(x), "runs a function inside of Map"),
+    "Tied": (lambda x: (lambda pair: Tied(pair[0])(pair[1]))(dense(x)), "reads the value of its variable"),
+    "TiedPlainly": (lambda x: (lambda pair: TiedPlainly(pair[0])(pair[1]))(dense(x)), "which is another layer's"),
+    "Lossy": (lambda x: Lossy()(x), "its call"),
+    "Wrapping": (lambda x: Wrapping()(x), "`__call__` of its own"),
+    "Sized": (sized, "in several ways"),
+    "Regular": (lambda x: Scaled(activity_regularizer="l2")(x), "activity regularizer"),
+}
+
+
+@pytest.mark.parametrize("name", CLOSED)
+def test_what_cannot_be_followed_stays_and_says_why(name):
+    style, reason = CLOSED[name]
+    model = around((6,), style)
+    assert reason in str(tt.structures(model)), tt.structures(model)
+    x = np.random.default_rng(0).normal(size=(4, 6)).astype("float32")
+    expected = model(x, training=False)
+    small = tt.compact(model)
+    if name != "Random":
+        np.testing.assert_allclose(small(x, training=False), expected, rtol=1e-5, atol=1e-6)
+
+
+def test_a_layer_is_left_as_it_was():
+    class Leaving(layers.Layer):
+        def call(self, x):
+            self.last = ops.relu(x)
+            return self.last
+
+    layer = Leaving()
+    model = around((6,), layer)
+    state, calls = dict(vars(layer)), len(layer._inbound_nodes)
+    tt.structures(model)
+    assert vars(layer) == state
+    assert len(layer._inbound_nodes) == calls
+
+
+def test_a_subclass_that_cannot_be_followed_is_refused_with_the_reason():
+    class Net(keras.Model):
+        def call(self, x):
+            return tf.nn.relu(x)
+
+    model = Net(name="net")
+    with pytest.raises(ValueError, match=r"'net' is a subclass .Net., and it is not known on what it is called"):
+        tt.compact(model)
+    model(np.zeros((2, 3)))
+    with pytest.raises(
+        ValueError, match=r"'net' is a subclass .Net. whose call cannot be followed: it cannot be traced"
+    ):
+        tt.compact(model)

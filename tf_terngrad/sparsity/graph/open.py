@@ -5,13 +5,12 @@ traced (`trace.py`) and becomes a graph of its own in the place of the layer, un
 The layers inside are the user's own objects, and so are their variables.
 """
 
-import dataclasses
+import inspect
 
 import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import (
-    Functional,
     add_call,
     calls_forgotten,
     graph_of,
@@ -29,6 +28,7 @@ from tf_terngrad.sparsity.graph.trace import Closed, trace
 from tf_terngrad.sparsity.rules.base import Unknown
 from tf_terngrad.sparsity.rules.registry import rule_for
 
+
 def opened(model):
     """The model as a graph whose composites are graphs too; itself where there is nothing to open.
 
@@ -41,13 +41,34 @@ def opened(model):
         return model
     check_model(model)
     with calls_forgotten(model):
-        return _Opening().graph(model) if is_graph(model) else _opened_subclass(model)
+        if not is_graph(model):
+            return _opened_subclass(model)
+        return _with_closed(lambda opening: opening.graph(model))
+
+
+def _with_closed(open_all):
+    """What `open_all(opening)` gives, once every layer that is called in several ways is left closed."""
+    opening = _Opening()
+    while True:
+        try:
+            return open_all(opening)
+        except _CalledAnotherWay as found:
+            opening = _Opening({**opening.closed, id(found.layer): found.layer})
+
+
+class _CalledAnotherWay(Exception):
+    """A layer that was opened is called once more, with other shapes or settings."""
+
+    def __init__(self, layer):
+        super().__init__(layer.name)
+        self.layer = layer
 
 
 def _opened_subclass(model):
     try:
         for dtype in (model.input_dtype, "int32"):  # Keras notes for which shapes a model was built, and no dtypes
-            graph = _Opening().stand_in(model, (example_of(model, dtype),), {})
+            example = example_of(model, dtype)
+            graph = _with_closed(lambda opening, example=example: opening.stand_in(model, (example,), {}))
             if not all(_reads_ids(graph, tensor) for tensor in graph.inputs):
                 break
         return graph
@@ -72,9 +93,14 @@ def _looks_up(node, tensor):
 
 
 class _Opening:
-    """Opens one model; what is called several times is opened once."""
+    """Opens one model; what is called several times is opened once.
 
-    def __init__(self):
+    Attributes:
+        closed: layers by their ids that stay closed, for one graph cannot stand for all their calls.
+    """
+
+    def __init__(self, closed=()):
+        self.closed = dict(closed)
         self._graphs = {}
         self._stand_ins = {}
 
@@ -87,12 +113,13 @@ class _Opening:
     def stand_in(self, layer, args, kwargs):
         """The graph of a composite's call; the same for all its calls."""
         signature = tree.map_structure(_signature, (args, kwargs))
-        known = self._stand_ins.setdefault(id(layer), _StandIn(layer, signature))
-        if known.signature != signature:
+        if id(layer) in self.closed:
             raise Closed("is made in several ways, with other shapes or settings")
-        if known.graph is None:
-            known.graph = self._traced(layer, args, kwargs)
-        return known.graph
+        if id(layer) not in self._stand_ins:
+            self._stand_ins[id(layer)] = layer, signature, self._traced(layer, args, kwargs)
+        if self._stand_ins[id(layer)][1] != signature:
+            raise _CalledAnotherWay(layer)
+        return self._stand_ins[id(layer)][2]
 
     def of(self, node):
         """What stands for the operation of a call: a graph where it can be opened, otherwise itself."""
@@ -124,13 +151,6 @@ class _Opening:
         copy = _Copy(self, seen.follows, weights)
         outputs = weights.tensors(replay(seen.graph, [*tree.flatten(inputs), *weights.values], copy.call))
         return StandIn(layer, inputs, tree.pack_sequence_as(structures_of(seen.graph)[1], outputs))
-
-
-@dataclasses.dataclass
-class _StandIn:
-    layer: keras.Layer
-    signature: object
-    graph: Functional = None
 
 
 class _Copy:
@@ -168,8 +188,13 @@ def _check_composite(layer, args, kwargs):
         raise Closed("is wrapped in a `__call__` of its own")
     if layer.activity_regularizer is not None:
         raise Closed("has an activity regularizer on its result")
-    if any(isinstance(value, keras.KerasTensor) and mask_of(value) is not None for value in tree.flatten((args, kwargs))):
-        raise Closed("is given a mask")
+    tensors = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
+    if any(mask_of(tensor) is not None for tensor in tensors) and (layer.supports_masking or _takes_mask(layer)):
+        raise Closed("is given a mask, and makes something of it")
+
+
+def _takes_mask(layer):
+    return any(name.endswith("mask") for name in inspect.signature(layer.call).parameters)
 
 
 def _signature(value):

@@ -47,8 +47,8 @@ def check_model(model):
         )
     if not is_graph(model) and built_for(model) is None:
         raise ValueError(
-            f"Model {model.name!r} is a subclass ({type(model).__name__}), and it is not known on what it is called. Call "
-            "it once on data, or, if it takes several arguments, build keras.Model(inputs, model(...)) around it."
+            f"Model {model.name!r} is a subclass ({type(model).__name__}), and it is not known on what it is called. "
+            "Call it once on data, or, if it takes several arguments, build keras.Model(inputs, model(...)) around it."
         )
 
 

@@ -77,7 +77,8 @@ def _traced(layer, args, kwargs, training):
         _check_node(node)
     if len(args) == 1 and len(tree.flatten(args)) == len(inputs):
         (inputs,) = tree.pack_sequence_as(args, inputs)
-    return Trace(graph, inputs, [each for each, _ in weights], [Constant(array, f"constant_{number}") for number, (array, _) in enumerate(scope.constants)], set())
+    constants = [constant for constant, _ in scope.constants]
+    return Trace(graph, inputs, [variable for variable, _ in weights], constants, set())
 
 
 def _names(layer, given):
@@ -120,7 +121,7 @@ class _NoValues(keras.StatelessScope):
     """Let nobody read or write a variable: what is read would be a constant of the graph, what is written is lost.
 
     Attributes:
-        constants: (array, the symbolic tensor that stands for it), for each that a layer was called with.
+        constants: (constant, the symbolic tensor that stands for it), for each that a layer was called with.
     """
 
     def __init__(self):
@@ -139,7 +140,8 @@ class _NoValues(keras.StatelessScope):
         if not isinstance(value, np.ndarray) and not keras.ops.is_tensor(value):
             return value
         array = keras.ops.convert_to_numpy(value)
-        self.constants.append((array, keras.Input(batch_shape=array.shape, dtype=str(array.dtype))))
+        constant = Constant(array, f"constant_{len(self.constants)}")
+        self.constants.append((constant, keras.Input(batch_shape=array.shape, dtype=str(array.dtype))))
         return self.constants[-1][1]
 
     def get_current_value(self, variable):
@@ -210,8 +212,8 @@ def _follows_training(training, inference):
     for node, one, other in zip(nodes(inference), first, second, strict=True):
         if one.training is False and other.training is True:
             follows.add(id(node))
-        elif one.training is not other.training:
-            raise Closed("makes something of `training`")
+        elif one.training is not None or other.training is not None:  # a graph of Keras overrides what is fixed
+            raise Closed(f"fixes `training` for {node.operation.name}")
     return follows
 
 

@@ -1,6 +1,7 @@
 """What a rule is, and the rules of layers of which nothing is known."""
 
 import dataclasses
+import typing
 import weakref
 
 import keras
@@ -144,7 +145,7 @@ class Frozen(Rule):
 class Unknown(Frozen):
     """A layer that nobody has told anything of; one of Keras's own without weights multiplies no matrices."""
 
-    why_closed = weakref.WeakKeyDictionary()
+    why_closed: typing.ClassVar = weakref.WeakKeyDictionary()
     """By layer, what stood in the way when its call was to be followed."""
 
     def __init__(self, reason="no rule knows this layer"):
