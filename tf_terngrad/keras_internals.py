@@ -119,6 +119,12 @@ def history(tensor):
     return getattr(tensor, "_keras_history", None)
 
 
+def node_of(tensor):
+    """The call in a graph that made a symbolic tensor."""
+    operation, number, _ = tensor._keras_history
+    return operation._inbound_nodes[number]
+
+
 def call_of(operation, number):
     """The arguments of one of the calls of an operation in graphs."""
     return operation._inbound_nodes[number].arguments
@@ -142,15 +148,10 @@ def with_kernel(layer, variable) -> None:
 
 
 @contextlib.contextmanager
-def calls_changed(change):
-    """Let every layer be called with what `change(args, kwargs)` makes of its arguments, meanwhile."""
+def calls_through(through):
+    """Let every layer be called by `through(call, layer, args, kwargs)` meanwhile, where `call` is Keras's own."""
     call = keras.Layer.__call__
-
-    def changed(layer, *args, **kwargs):
-        args, kwargs = change(args, kwargs)
-        return call(layer, *args, **kwargs)
-
-    keras.Layer.__call__ = changed
+    keras.Layer.__call__ = lambda layer, *args, **kwargs: through(call, layer, args, kwargs)
     try:
         yield
     finally:

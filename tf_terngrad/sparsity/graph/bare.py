@@ -159,7 +159,7 @@ _STOCK = {
 
 def _same(weight, node):
     """A weight with other axes of size one in front; None: the call makes another thing of it."""
-    (output,) = node.output_tensors
+    output = node.output_tensors[0]
     if not isinstance(node.operation, _RESHAPING) or output.shape[-1:] != weight.shape[-1:]:
         return None
     same = [size for size in output.shape if size != 1] == [size for size in weight.shape if size != 1]

@@ -148,7 +148,7 @@ class _Opening:
         seen = trace(layer, args, kwargs)
         inputs = tree.map_structure(_input_like, seen.inputs)
         weights = BareWeights(layer, seen, tree.flatten(inputs))
-        copy = _Copy(self, seen.follows, weights)
+        copy = _Copy(self, weights)
         outputs = weights.tensors(replay(seen.graph, [*tree.flatten(inputs), *weights.values], copy.call))
         return StandIn(layer, inputs, tree.pack_sequence_as(structures_of(seen.graph)[1], outputs))
 
@@ -156,17 +156,15 @@ class _Opening:
 class _Copy:
     """Copies the calls of a graph: of the same operations, or of what stands for them."""
 
-    def __init__(self, opening, follows=frozenset(), weights=None):
+    def __init__(self, opening, weights=None):
         self._opening = opening
-        self._follows = follows
         self._weights = weights
         self.opens = False
 
     def call(self, node, args, kwargs):
         """Note the call of a node in the copy; gives its outputs."""
-        if id(node) in self._follows:
-            del kwargs["training"]
         if self._weights:
+            kwargs.pop("training", None)  # the graph's own reaches every part
             outputs = self._weights.call(node, args, kwargs)
             if outputs:
                 return outputs

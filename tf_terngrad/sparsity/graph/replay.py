@@ -3,7 +3,7 @@
 import keras
 from keras import tree
 
-from tf_terngrad.keras_internals import built_for, graph_of, is_graph, nodes
+from tf_terngrad.keras_internals import Functional, built_for, graph_of, is_graph, nodes, structures_of
 
 
 def replay(model, inputs, call) -> list:
@@ -45,7 +45,7 @@ def check_model(model):
             f"Model {model.name!r} is not built: its shapes are not known yet. "
             "Start it with a keras.Input, or call model.build(input_shape) first."
         )
-    if not is_graph(model) and built_for(model) is None:
+    if not is_graph(model) and not isinstance(model, Functional) and built_for(model) is None:
         raise ValueError(
             f"Model {model.name!r} is a subclass ({type(model).__name__}), and it is not known on what it is called. "
             "Call it once on data, or, if it takes several arguments, build keras.Model(inputs, model(...)) around it."
@@ -54,7 +54,7 @@ def check_model(model):
 
 def example_of(model, dtype):
     """Symbolic tensors of the shapes that a subclassed model was built for, as its call takes them."""
-    return _tensors(built_for(model), dtype)
+    return structures_of(model)[0] if isinstance(model, Functional) else _tensors(built_for(model), dtype)
 
 
 def _tensors(shapes, dtype):

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional, calls_changed, nodes, stateless_scope
+from tf_terngrad.keras_internals import Functional, calls_through, node_of, nodes, stateless_scope
 
 
 class Closed(Exception):
@@ -33,14 +33,14 @@ class Trace:
             a list; then follow the others:
         weights: the variables that the next inputs stand for.
         constants: the arrays that the last inputs stand for, with which layers inside are called.
-        follows: ids of the nodes that are called with the `training` that the layer is called with.
+        told: by id of a call in the graph, the `training` that it was given.
     """
 
     graph: Functional
     inputs: object
     weights: list
     constants: list
-    follows: set
+    told: dict
 
 
 def trace(layer, args, kwargs):
@@ -53,8 +53,8 @@ def trace(layer, args, kwargs):
         Closed: if the call cannot be traced, or the graph would not be all that it computes.
     """
     training, inference = (_traced(layer, args, kwargs, flag) for flag in (True, False))
-    follows = _follows_training(training.graph, inference.graph)
-    return dataclasses.replace(inference, follows=follows)
+    _check_same(training, inference)
+    return inference
 
 
 def _traced(layer, args, kwargs, training):
@@ -69,7 +69,7 @@ def _traced(layer, args, kwargs, training):
 
     given = tree.map_structure(enter, (args, {k: v for k, v in kwargs.items() if k != "training"}))
     training = {"training": training} if "training" in inspect.signature(layer.call).parameters else {}
-    with _symbolic_weights(layer) as weights, _NoValues() as scope, calls_changed(scope.symbolic):
+    with _symbolic_weights(layer) as weights, _NoValues() as scope, calls_through(scope.call):
         outputs = _called(layer, given[0], {**given[1], **training})
     _check_outputs(outputs)
     graph = _graph([*inputs, *(tensor for _, tensor in [*weights, *scope.constants])], outputs)
@@ -78,7 +78,7 @@ def _traced(layer, args, kwargs, training):
     if len(args) == 1 and len(tree.flatten(args)) == len(inputs):
         (inputs,) = tree.pack_sequence_as(args, inputs)
     constants = [constant for constant, _ in scope.constants]
-    return Trace(graph, inputs, [variable for variable, _ in weights], constants, set())
+    return Trace(graph, inputs, [variable for variable, _ in weights], constants, scope.told)
 
 
 def _names(layer, given):
@@ -122,19 +122,24 @@ class _NoValues(keras.StatelessScope):
 
     Attributes:
         constants: (constant, the symbolic tensor that stands for it), for each that a layer was called with.
+        told: by id of a call in the graph, the `training` that it was given.
     """
 
     def __init__(self):
         super().__init__()
         self.constants = []
+        self.told = {}
 
-    def symbolic(self, args, kwargs):
-        """The arguments of a call, with symbolic tensors for arrays where nothing else is symbolic."""
-        values = tree.flatten((args, kwargs))
-        outside = stateless_scope() is not self  # Keras traces the inside of a layer with tensors of TensorFlow's
-        if outside or any(isinstance(value, keras.KerasTensor) for value in values):
-            return args, kwargs
-        return tree.map_structure(self._stand_in, (args, kwargs))
+    def call(self, call, layer, args, kwargs):
+        """Call a layer inside, with symbolic tensors in place of arrays where nothing else is symbolic."""
+        if stateless_scope() is not self:  # Keras traces the inside of a layer, with tensors of TensorFlow's
+            return call(layer, *args, **kwargs)
+        if not any(isinstance(value, keras.KerasTensor) for value in tree.flatten((args, kwargs))):
+            args, kwargs = tree.map_structure(self._stand_in, (args, kwargs))
+        outputs = call(layer, *args, **kwargs)
+        if kwargs.get("training") is not None:  # Keras notes a default as if it had been given
+            self.told[id(node_of(tree.flatten(outputs)[0]))] = kwargs["training"]
+        return outputs
 
     def _stand_in(self, value):
         if not isinstance(value, np.ndarray) and not keras.ops.is_tensor(value):
@@ -203,38 +208,35 @@ def _settings(operation):
     return {name: value for name, value in vars(operation).items() if name[0] != "_" and name != "name"}
 
 
-def _follows_training(training, inference):
-    """The nodes of the second graph that hand `training` on, once both are the same but for that."""
+def _check_same(training, inference):
+    """Refuse what is not the same in training, but for handing `training` on."""
     (first, ends), (second, other_ends) = _described(inference), _described(training)
     if ends != other_ends or [call.what for call in first] != [call.what for call in second]:
         raise Closed("computes something else in training, or each time")
-    follows = set()
-    for node, one, other in zip(nodes(inference), first, second, strict=True):
-        if one.training is False and other.training is True:
-            follows.add(id(node))
-        elif one.training is not None or other.training is not None:  # a graph of Keras overrides what is fixed
-            raise Closed(f"fixes `training` for {node.operation.name}")
-    return follows
+    for one, other in zip(first, second, strict=True):
+        if (one.training, other.training) not in ((None, None), (False, True)):  # Keras overrides what a graph fixes
+            raise Closed(f"fixes `training` for {one.name}")
 
 
 @dataclasses.dataclass
 class _Described:
     what: tuple
     training: object
+    name: str
 
 
-def _described(graph):
-    """The calls of a graph in a form that can be compared with another trace's, and where its outputs come from."""
+def _described(trace):
+    """The calls of a trace in a form that can be compared with another's, and where its outputs come from."""
+    graph = trace.graph
     numbers = {id(tensor): number for number, tensor in enumerate(graph.inputs)}
     calls = []
     for node in nodes(graph):
-        kwargs = dict(node.arguments.kwargs)
-        training = kwargs.pop("training", None)
+        kwargs = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
         given = [_leaf(value, numbers) for value in tree.flatten((node.arguments.args, kwargs))]
         layer = isinstance(node.operation, keras.layers.Layer)
         which = id(node.operation) if layer else (type(node.operation), repr(_settings(node.operation)))
         numbers.update((id(tensor), (len(calls), i)) for i, tensor in enumerate(tree.flatten(node.output_tensors)))
-        calls.append(_Described((which, sorted(kwargs), given), training))
+        calls.append(_Described((which, sorted(kwargs), given), trace.told.get(id(node)), node.operation.name))
     return calls, [numbers[id(tensor)] for tensor in graph.outputs]
 
 
