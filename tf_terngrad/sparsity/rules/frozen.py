@@ -3,11 +3,11 @@
 import keras
 
 from tf_terngrad.keras_internals import operations
-from tf_terngrad.sparsity.rules.base import Frozen
+from tf_terngrad.sparsity.rules.base import Frozen, Unknown
 from tf_terngrad.sparsity.rules.registry import register_rule
 
 
-class Lambda(Frozen):
+class Lambda(Unknown):
     """A function of the user's, which may compute anything."""
 
     def multiply_adds(self, layer, output, *args, **kwargs):
