@@ -158,10 +158,10 @@ def calls_through(through):
         keras.Layer.__call__ = call
 
 
-def like(tensor):
-    """A symbolic tensor that no operation has made yet, of the same shape and kind, with the same mask."""
+def like(tensor, shape=None):
+    """A symbolic tensor that no operation has made yet, of the same kind and shape, or another one, and mask."""
     options = {name: getattr(tensor, name) for name in ("sparse", "ragged") if hasattr(tensor, name)}
-    same = keras.KerasTensor(tensor.shape, tensor.dtype, name=tensor.name, **options)
+    same = keras.KerasTensor(tensor.shape if shape is None else shape, tensor.dtype, name=tensor.name, **options)
     if mask_of(tensor) is not None:
         same._keras_mask = mask_of(tensor)
     return same

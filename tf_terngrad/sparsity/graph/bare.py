@@ -11,7 +11,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import add_call, like, named, nodes, operation, with_kernel
+from tf_terngrad.keras_internals import add_call, named, nodes, operation, with_kernel
 from tf_terngrad.sparsity.graph.trace import Constant
 from tf_terngrad.sparsity.rules.bare import BareWeight
 
@@ -30,22 +30,22 @@ class BareWeights:
     Args:
         layer: the layer that was traced.
         seen: the `Trace`.
-        inputs: the inputs of the copy.
+        sources: makes the constants of the copy.
 
     Attributes:
-        values: what stands for the trace's inputs behind those of the call.
+        values: what stands for the trace's inputs that are weights.
     """
 
-    def __init__(self, layer, seen, inputs):
+    def __init__(self, layer, seen, sources):
         self._policy = layer.dtype_policy
-        self._inputs = inputs
+        self._sources = sources
         self._tensors = {}
         self._biasless = {}  # by id of the tensor that it gives, a stock layer that can take a bias
         self._readers = _readers(seen.graph)
-        self.values = [_Weight(variable, tuple(variable.shape)) for variable in seen.weights] + seen.constants
+        self.values = [_Weight(variable, tuple(variable.shape)) for variable in seen.weights]
 
-    def call(self, node, args, kwargs):
-        """The outputs of a call that is a stock layer's with a weight; None: it is not."""
+    def call(self, node, args, kwargs, outputs):
+        """The outputs of a call that is a stock layer's with a weight, or None; `outputs`: new ones for it."""
         given = tree.flatten((args, kwargs))
         kind = tuple(isinstance(value, _Weight) for value in given)
         if kind == (True,):
@@ -55,7 +55,7 @@ class BareWeights:
         make = _STOCK.get(type(node.operation)) if kind == (False, True) else None
         if make is None or not isinstance(given[0], keras.KerasTensor):
             return None
-        return self._biased(*given) if make is _bias else self._product(make, node, *given)
+        return self._biased(*given) if make is _bias else self._product(make, node, outputs, *given)
 
     def tensors(self, values):
         """A structure of values, with symbolic tensors in place of weights and constants."""
@@ -65,37 +65,27 @@ class BareWeights:
         if not isinstance(value, (_Weight, Constant)):
             return value
         if id(value) not in self._tensors:
-            make = self._weight if isinstance(value, _Weight) else self._constant
-            self._tensors[id(value)] = value, make(value)
+            self._tensors[id(value)] = value, self._made(value)
         return self._tensors[id(value)][1]
 
-    def _weight(self, weight):
-        """The variable's numbers as a tensor of the graph, whatever the index."""
-        variable = weight.variable
-        index = self._constant(Constant(np.zeros((), np.int32), variable.name))
+    def _made(self, value):
+        if isinstance(value, Constant):
+            return self._sources.constant(value.array, value.batched)
+        variable = value.variable
         layer = BareWeight(variable, name=variable.name, dtype=self._policy)
         dtype = variable.dtype if "float" not in variable.dtype else self._policy.compute_dtype
+        index = self._sources.constant(np.zeros((), np.int32))
         (tensor,) = add_call(layer, (index,), {}, [keras.KerasTensor(variable.shape, dtype)])
-        same = weight.shape == tuple(variable.shape)
-        return tensor if same else named(operation("Reshape")(weight.shape), f"{variable.name}_axes")(tensor)
+        same = value.shape == tuple(variable.shape)
+        return tensor if same else named(operation("Reshape")(value.shape), f"{variable.name}_axes")(tensor)
 
-    def _constant(self, constant):
-        """A constant as a tensor of the graph, which wants to come from an input: its shape's zeros, summed."""
-        array, name = constant.array, constant.name
-        source = next(tensor for tensor in self._inputs if tensor.dtype != "string")
-        zeros = named(operation("ZerosLike")(dtype="int32"), f"{name}_zeros")(source)
-        zero = named(operation("Sum")(), f"{name}_zero")(zeros)
-        if array.dtype != np.int32:
-            zero = named(operation("Cast")(str(array.dtype)), f"{name}_cast")(zero)
-        return named(operation("Add")(), f"{name}_constant")(zero, array)
-
-    def _product(self, make, node, tensor, weight):
+    def _product(self, make, node, outputs, tensor, weight):
         """The output of a stock layer that holds a weight as its kernel."""
         options = {"name": weight.variable.name, "dtype": self._policy}
         if weight.shape != tuple(weight.variable.shape) or (layer := make(node, tensor, weight.shape, options)) is None:
             return None
         with_kernel(layer, weight.variable)
-        (output,) = add_call(layer, (tensor,), {}, [like(node.output_tensors[0])])
+        (output,) = add_call(layer, (tensor,), {}, outputs)
         if self._readers[id(node.output_tensors[0])] == 1 and hasattr(layer, "use_bias"):
             self._biasless[id(output)] = output, layer
         return [output]

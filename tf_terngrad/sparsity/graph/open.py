@@ -21,10 +21,13 @@ from tf_terngrad.keras_internals import (
     nodes,
     structures_of,
 )
+from tf_terngrad.sparsity.graph.alike import compared
 from tf_terngrad.sparsity.graph.bare import BareWeights
+from tf_terngrad.sparsity.graph.batch import AnyBatch
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
+from tf_terngrad.sparsity.graph.sources import Sources
 from tf_terngrad.sparsity.graph.stand_in import StandIn
-from tf_terngrad.sparsity.graph.trace import Closed, trace
+from tf_terngrad.sparsity.graph.trace import Closed, traces
 from tf_terngrad.sparsity.rules.base import Unknown
 from tf_terngrad.sparsity.rules.registry import rule_for
 
@@ -121,15 +124,14 @@ class _Opening:
             raise _CalledAnotherWay(layer)
         return self._stand_ins[id(layer)][2]
 
-    def of(self, node):
-        """What stands for the operation of a call: a graph where it can be opened, otherwise itself."""
-        operation = node.operation
+    def of(self, operation, args, kwargs):
+        """What stands for an operation in a call: a graph where it can be opened, otherwise itself."""
         if is_graph(operation):
             return self.graph(operation)
         if not is_composite(operation):
             return operation
         try:
-            return self.stand_in(operation, node.arguments.args, node.arguments.kwargs)
+            return self.stand_in(operation, args, kwargs)
         except Closed as reason:
             Unknown.why_closed[operation] = f"its call {reason}"
             return operation
@@ -145,34 +147,52 @@ class _Opening:
 
     def _traced(self, layer, args, kwargs):
         _check_composite(layer, args, kwargs)
-        seen = trace(layer, args, kwargs)
-        inputs = tree.map_structure(_input_like, seen.inputs)
-        weights = BareWeights(layer, seen, tree.flatten(inputs))
-        copy = _Copy(self, weights)
-        outputs = weights.tensors(replay(seen.graph, [*tree.flatten(inputs), *weights.values], copy.call))
-        return StandIn(layer, inputs, tree.pack_sequence_as(structures_of(seen.graph)[1], outputs))
+        training, inference = traces(layer, args, kwargs)
+        general, constants = compared(training, inference)
+        given = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
+        inputs = [_input_like(*pair) for pair in zip(inference.graph.inputs, given, strict=False)]
+        sources = Sources(inputs)
+        batch, weights = AnyBatch(general, sources), BareWeights(layer, inference, sources)
+        copy = _TraceCopy(self, weights, batch)
+        entering = [*inputs, *weights.values, *constants]
+        outputs = weights.tensors(replay(inference.graph, entering, copy.call))
+        inputs = _as_given(args, kwargs, inputs)
+        return StandIn(layer, inputs, tree.pack_sequence_as(structures_of(inference.graph)[1], outputs))
 
 
 class _Copy:
     """Copies the calls of a graph: of the same operations, or of what stands for them."""
 
-    def __init__(self, opening, weights=None):
+    def __init__(self, opening):
         self._opening = opening
-        self._weights = weights
         self.opens = False
 
     def call(self, node, args, kwargs):
         """Note the call of a node in the copy; gives its outputs."""
-        if self._weights:
-            kwargs.pop("training", None)  # the graph's own reaches every part
-            outputs = self._weights.call(node, args, kwargs)
-            if outputs:
-                return outputs
-            args, kwargs = self._weights.tensors((args, kwargs))
-        operation = self._opening.of(node)
-        if operation is not node.operation:
-            self.opens = True
+        operation = self._opening.of(node.operation, node.arguments.args, node.arguments.kwargs)
+        self.opens |= operation is not node.operation
         return add_call(operation, args, kwargs, [like(tensor) for tensor in tree.flatten(node.output_tensors)])
+
+
+class _TraceCopy:
+    """Copies the calls of a trace, with the weights in place and for batches of any size."""
+
+    def __init__(self, opening, weights, batch):
+        self._opening = opening
+        self._weights = weights
+        self._batch = batch
+
+    def call(self, node, args, kwargs):
+        """Note the call of a node in the copy; gives its outputs."""
+        kwargs.pop("training", None)  # what the graph is called with reaches every part
+        args, kwargs = self._batch.arguments(node, args, kwargs)
+        new = self._batch.outputs(node)
+        outputs = self._weights.call(node, args, kwargs, new)
+        if outputs:
+            return outputs
+        args, kwargs = self._weights.tensors((args, kwargs))
+        outputs = self._batch.call(node, args, kwargs)
+        return outputs or add_call(self._opening.of(node.operation, args, kwargs), args, kwargs, new)
 
 
 def is_composite(operation):
@@ -199,8 +219,16 @@ def _signature(value):
     return (tuple(value.shape), value.dtype) if isinstance(value, keras.KerasTensor) else repr(value)
 
 
-def _input_like(tensor):
-    layer = history(tensor).operation
+def _input_like(tensor, given=None):
+    """A new input with the name of an input's; of the shape and kind of another tensor, if there is one."""
+    layer, given = history(tensor).operation, tensor if given is None else given
+    optional = layer.optional
     return keras.Input(
-        batch_shape=tensor.shape, dtype=tensor.dtype, name=layer.name, sparse=tensor.sparse, optional=layer.optional
+        batch_shape=given.shape, dtype=given.dtype, name=layer.name, sparse=given.sparse, optional=optional
     )
+
+
+def _as_given(args, kwargs, inputs):
+    """The inputs of a graph, in the structure that a call takes in one argument, or in a list."""
+    one = len(args) == 1 and len(tree.flatten(args)) == len(inputs)
+    return tree.pack_sequence_as(args, inputs)[0] if one else inputs

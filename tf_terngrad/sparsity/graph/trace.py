@@ -10,6 +10,9 @@ from keras import tree
 
 from tf_terngrad.keras_internals import Functional, calls_through, node_of, nodes, stateless_scope
 
+BATCHES = 11, 7
+"""The sizes of the batch in the two traces of a call whose batch has no size: as at inference, and as in training."""
+
 
 class Closed(Exception):
     """Why a layer's call cannot be followed, in a few words that go on from "its call"."""
@@ -17,10 +20,10 @@ class Closed(Exception):
 
 @dataclasses.dataclass
 class Constant:
-    """An array with which a layer inside is called."""
+    """An array that a call computes with; `batched`: one row of it, which is there for each example."""
 
     array: np.ndarray
-    name: str
+    batched: bool = False
 
 
 @dataclasses.dataclass
@@ -29,42 +32,37 @@ class Trace:
 
     Attributes:
         graph: a `Functional` from the call's tensors, and then the layer's own weights, to its outputs.
-        inputs: its inputs that stand for the call's tensors, as the call takes them where it takes one argument, or in
-            a list; then follow the others:
-        weights: the variables that the next inputs stand for.
+        weights: the variables that its inputs behind those of the call stand for.
         constants: the arrays that the last inputs stand for, with which layers inside are called.
         told: by id of a call in the graph, the `training` that it was given.
     """
 
     graph: Functional
-    inputs: object
     weights: list
     constants: list
     told: dict
 
 
-def trace(layer, args, kwargs):
-    """Trace a call of a layer on symbolic tensors like those in `args` and `kwargs`.
+def traces(layer, args, kwargs):
+    """Two traces of a call of a layer on symbolic tensors like those in `args` and `kwargs`: in training, at inference.
 
-    The layer's own variables stand in the graph as inputs. Its call is made twice, as in training and as at
-    inference: it may hand `training` on, but not do something else for it.
+    The layer's own variables stand in the graphs as inputs. Where the size of the batch is open, each trace has
+    another one. What differs between them otherwise is not a graph.
 
     Raises:
-        Closed: if the call cannot be traced, or the graph would not be all that it computes.
+        Closed: if the call cannot be traced, or its graph would not be all that it computes.
     """
-    training, inference = (_traced(layer, args, kwargs, flag) for flag in (True, False))
-    _check_same(training, inference)
-    return inference
+    return _traced(layer, args, kwargs, BATCHES[1], True), _traced(layer, args, kwargs, BATCHES[0], False)
 
 
-def _traced(layer, args, kwargs, training):
-    names = _names(layer, (args, kwargs))
-    inputs = []
+def _traced(layer, args, kwargs, batch, training):
+    names, inputs = _names(layer, (args, kwargs)), []
 
     def enter(value):
         if not isinstance(value, keras.KerasTensor):
             return value
-        inputs.append(keras.Input(batch_shape=value.shape, dtype=value.dtype, name=names[len(inputs)]))
+        shape = [batch if not axis and size is None else size for axis, size in enumerate(value.shape)]
+        inputs.append(keras.Input(batch_shape=shape, dtype=value.dtype, name=names[len(inputs)]))
         return _as_computed(layer, inputs[-1])
 
     given = tree.map_structure(enter, (args, {k: v for k, v in kwargs.items() if k != "training"}))
@@ -75,10 +73,8 @@ def _traced(layer, args, kwargs, training):
     graph = _graph([*inputs, *(tensor for _, tensor in [*weights, *scope.constants])], outputs)
     for node in nodes(graph):
         _check_node(node)
-    if len(args) == 1 and len(tree.flatten(args)) == len(inputs):
-        (inputs,) = tree.pack_sequence_as(args, inputs)
     constants = [constant for constant, _ in scope.constants]
-    return Trace(graph, inputs, [variable for variable, _ in weights], constants, scope.told)
+    return Trace(graph, [variable for variable, _ in weights], constants, scope.told)
 
 
 def _names(layer, given):
@@ -145,8 +141,7 @@ class _NoValues(keras.StatelessScope):
         if not isinstance(value, np.ndarray) and not keras.ops.is_tensor(value):
             return value
         array = keras.ops.convert_to_numpy(value)
-        constant = Constant(array, f"constant_{len(self.constants)}")
-        self.constants.append((constant, keras.Input(batch_shape=array.shape, dtype=str(array.dtype))))
+        self.constants.append((Constant(array), keras.Input(batch_shape=array.shape, dtype=str(array.dtype))))
         return self.constants[-1][1]
 
     def get_current_value(self, variable):
@@ -193,7 +188,7 @@ def _check_outputs(outputs):
 
 def _check_node(node):
     """Refuse what hides a computation in a function: branches, loops, maps."""
-    given = [*tree.flatten((node.arguments.args, node.arguments.kwargs)), *_settings(node.operation).values()]
+    given = [*tree.flatten((node.arguments.args, node.arguments.kwargs)), *settings(node.operation).values()]
     if any(inspect.isroutine(value) for value in given):
         raise Closed(f"runs a function inside of {type(node.operation).__name__}")
     for variable in given:
@@ -201,49 +196,8 @@ def _check_node(node):
             raise Closed(f"computes with {variable.path!r}, which is another layer's")
 
 
-def _settings(operation):
+def settings(operation):
     """What an operation was made with; nothing for a layer, which is known by itself."""
     if isinstance(operation, keras.layers.Layer):
         return {}
     return {name: value for name, value in vars(operation).items() if name[0] != "_" and name != "name"}
-
-
-def _check_same(training, inference):
-    """Refuse what is not the same in training, but for handing `training` on."""
-    (first, ends), (second, other_ends) = _described(inference), _described(training)
-    if ends != other_ends or [call.what for call in first] != [call.what for call in second]:
-        raise Closed("computes something else in training, or each time")
-    for one, other in zip(first, second, strict=True):
-        if (one.training, other.training) not in ((None, None), (False, True)):  # Keras overrides what a graph fixes
-            raise Closed(f"fixes `training` for {one.name}")
-
-
-@dataclasses.dataclass
-class _Described:
-    what: tuple
-    training: object
-    name: str
-
-
-def _described(trace):
-    """The calls of a trace in a form that can be compared with another's, and where its outputs come from."""
-    graph = trace.graph
-    numbers = {id(tensor): number for number, tensor in enumerate(graph.inputs)}
-    calls = []
-    for node in nodes(graph):
-        kwargs = {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
-        given = [_leaf(value, numbers) for value in tree.flatten((node.arguments.args, kwargs))]
-        layer = isinstance(node.operation, keras.layers.Layer)
-        which = id(node.operation) if layer else (type(node.operation), repr(_settings(node.operation)))
-        numbers.update((id(tensor), (len(calls), i)) for i, tensor in enumerate(tree.flatten(node.output_tensors)))
-        calls.append(_Described((which, sorted(kwargs), given), trace.told.get(id(node)), node.operation.name))
-    return calls, [numbers[id(tensor)] for tensor in graph.outputs]
-
-
-def _leaf(value, numbers):
-    if isinstance(value, keras.KerasTensor):
-        return "tensor", numbers[id(value)]
-    if isinstance(value, np.ndarray) or keras.ops.is_tensor(value):
-        array = keras.ops.convert_to_numpy(value)
-        return array.shape, str(array.dtype), array.tobytes()
-    return repr(value)

@@ -1,0 +1,139 @@
+"""Two traces of one call, compared: what is the same in both, what follows the size of the batch, and nothing else."""
+
+import dataclasses
+
+import keras
+import numpy as np
+from keras import tree
+
+from tf_terngrad.keras_internals import nodes
+from tf_terngrad.sparsity.graph.trace import BATCHES, Closed, Constant, settings
+
+BATCH = object()
+"""Stands for a number that is the size of the batch."""
+
+_ELSE = "computes something else in training, or each time"
+
+
+@dataclasses.dataclass
+class General:
+    """A call for batches of any size.
+
+    Attributes:
+        given: the flat arguments, with a `Constant` where an array has a row for each example.
+        settings: what the operation was made with, with `BATCH` for the batch's size.
+        shapes: of its outputs, with None for the batch's size.
+    """
+
+    given: list
+    settings: dict
+    shapes: list
+
+
+def compared(training, inference):
+    """What holds in both traces: by id of each call of the second the `General` one, and the constants.
+
+    Raises:
+        Closed: where the two differ in something else.
+    """
+    ours, theirs = (nodes(trace.graph) for trace in (inference, training))
+    if len(ours) != len(theirs) or len(inference.constants) != len(training.constants):
+        raise Closed(_ELSE)
+    numbers = _Numbers(inference.graph, training.graph)
+    general = {}
+    for node, other in zip(ours, theirs, strict=True):
+        _check_training(node.operation, inference.told.get(id(node)), training.told.get(id(other)))
+        general[id(node)] = _general(node, other, numbers)
+        numbers.add(node, other)
+    if not numbers.agree(inference.graph.outputs, training.graph.outputs):
+        raise Closed(_ELSE)
+    pairs = zip(inference.constants, training.constants, strict=True)
+    return general, [_constant(one.array, other.array) for one, other in pairs]
+
+
+class _Numbers:
+    """Which tensors of one graph are which of the other."""
+
+    def __init__(self, ours, theirs):
+        self._partners = {}
+        self._pair(ours.inputs, theirs.inputs)
+
+    def add(self, node, other):
+        self._pair(tree.flatten(node.output_tensors), tree.flatten(other.output_tensors))
+
+    def agree(self, ours, theirs):
+        return len(ours) == len(theirs) and all(self._partners[id(a)] is b for a, b in zip(ours, theirs, strict=True))
+
+    def _pair(self, ours, theirs):
+        if len(ours) != len(theirs):
+            raise Closed(_ELSE)
+        self._partners.update((id(one), other) for one, other in zip(ours, theirs, strict=True))
+
+
+def _check_training(operation, inference, training):
+    if (inference, training) not in ((None, None), (False, True)):  # a graph of Keras overrides what is fixed in it
+        raise Closed(f"fixes `training` for {operation.name}")
+
+
+def _general(node, other, numbers):
+    layer = isinstance(node.operation, keras.layers.Layer)
+    if node.operation is not other.operation if layer else type(node.operation) is not type(other.operation):
+        raise Closed(_ELSE)
+    flat = [tree.flatten((each.arguments.args, _without_training(each))) for each in (node, other)]
+    sizes = [settings(each.operation) for each in (node, other)]
+    if len(flat[0]) != len(flat[1]) or sizes[0].keys() != sizes[1].keys():
+        raise Closed(_ELSE)
+    given = [_argument(*pair, numbers) for pair in zip(*flat, strict=True)]
+    outputs = [tree.flatten(each.output_tensors) for each in (node, other)]
+    shapes = [_shape(one, another) for one, another in zip(*outputs, strict=True)]
+    return General(given, {name: _setting(sizes[0][name], sizes[1][name]) for name in sizes[0]}, shapes)
+
+
+def _without_training(node):
+    return {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
+
+
+def _argument(ours, theirs, numbers):
+    if isinstance(ours, keras.KerasTensor):
+        if not isinstance(theirs, keras.KerasTensor) or not numbers.agree([ours], [theirs]):
+            raise Closed(_ELSE)
+        return ours
+    if _is_array(ours) and _is_array(theirs):
+        constant = _constant(*map(keras.ops.convert_to_numpy, (ours, theirs)))
+        return constant if constant.batched else ours
+    return _setting(ours, theirs)
+
+
+def _is_array(value):
+    return isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
+
+
+def _constant(ours, theirs):
+    """An array that is the same in both, or one row as often as there are examples."""
+    if ours.shape == theirs.shape and ours.dtype == theirs.dtype:
+        if ours.tobytes() != theirs.tobytes():
+            raise Closed(_ELSE)
+        return Constant(ours)
+    follows = ours.ndim and (len(ours), len(theirs)) == BATCHES and ours.shape[1:] == theirs.shape[1:]
+    if not follows or not (ours == ours[:1]).all() or not (theirs == ours[:1]).all():
+        raise Closed("makes an array of the size of its input")
+    return Constant(ours[:1], batched=True)
+
+
+def _setting(ours, theirs):
+    if isinstance(ours, (tuple, list)) and isinstance(theirs, (tuple, list)) and len(ours) == len(theirs):
+        return tuple(_setting(*pair) for pair in zip(ours, theirs, strict=True))
+    if repr(ours) == repr(theirs):
+        return ours
+    if type(ours) is type(theirs) is int:
+        return BATCH if (ours, theirs) == BATCHES else Multiple
+    raise Closed(_ELSE)
+
+
+class Multiple:
+    """Stands for a number that is not the batch's size, and follows it."""
+
+
+def _shape(ours, theirs):
+    pairs = zip(ours.shape, theirs.shape, strict=True)
+    return tuple(one if one == other else None for one, other in pairs)
