@@ -134,6 +134,64 @@ class Activated(layers.Conv2D):
         return ops.tanh(super().call(inputs))
 
 
+class ClassToken(layers.Layer):
+    """A learnt token in front of every sequence, and positions for all: a vision transformer's first layer."""
+
+    def __init__(self, length):
+        super().__init__()
+        self.positions = layers.Embedding(length + 1, 6)
+
+    def build(self, shape):
+        self.token = self.add_weight(shape=(1, 1, shape[-1]), initializer="random_normal", name="token")
+
+    def call(self, x):
+        batch = ops.shape(x)[0]
+        token = ops.broadcast_to(self.token, (batch, 1, ops.shape(x)[-1]))
+        x = ops.concatenate([token, ops.reshape(x, (batch, ops.shape(x)[1], 6))], axis=1)
+        return x + self.positions(ops.broadcast_to(ops.arange(ops.shape(x)[1])[None], (batch, ops.shape(x)[1])))
+
+
+class TiledToken(ClassToken):
+    def call(self, x):
+        batch, length = ops.shape(x)[:2]
+        token = ops.tile(self.token, (batch, 1, 1))
+        return ops.concatenate([x, token], axis=1) + ops.ones((batch, length + 1, 1))
+
+
+class Pair(layers.Layer):
+    """It gives None where it has nothing to give, as attention without scores."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(6)
+
+    def build(self, shape):
+        self.shift = self.add_weight(shape=(shape[-1],), name="shift")
+
+    def call(self, x, training=None):
+        return self.dense(x + self.shift), None
+
+
+class OfPairs(layers.Layer):
+    def __init__(self):
+        super().__init__()
+        self.pairs = [Pair(), Pair()]
+
+    def call(self, x, training=None):
+        for pair in self.pairs:
+            x, _ = pair(x, training=training)
+        return x
+
+
+class HalfMasked(layers.Layer):
+    """A mask of truth values for each example."""
+
+    def call(self, x):
+        batch, length = ops.shape(x)[:2]
+        mask = ops.logical_and(ops.ones((batch, length, 1), "bool"), ops.arange(length)[None, :, None] < 3)
+        return ops.where(mask, x, ops.zeros((batch, length, 1)))
+
+
 def twins(x):
     a, b = Twins()([x, layers.Dense(6, "relu", name="other")(x)], factor=2.0)
     return layers.Concatenate()([a, b])
@@ -148,6 +206,10 @@ STYLES = {
     "Positions": ((5, 6), lambda x: Positions()(x)),
     "Positions in space": ((3, 4, 6), lambda x: Positions()(x)),
     "OnePlus": ((6,), lambda x: OnePlus()(x)),
+    "ClassToken": ((5, 6), lambda x: ClassToken(5)(x)),
+    "TiledToken": ((5, 6), lambda x: TiledToken(5)(x)),
+    "HalfMasked": ((5, 6), lambda x: HalfMasked()(x)),
+    "OfPairs": ((6,), lambda x: OfPairs()(x)),
     "Twins": ((6,), twins),
     "Nested": ((5, 6), lambda x: Nested()(x)),
     "Inner": ((6,), lambda x: Inner()(x)),

@@ -47,10 +47,10 @@ class AnyBatch:
 
     def reshape(self, node, settings, tensor):
         """Another shape, in which one size follows the batch's."""
-        shape = [-1 if _names_batch(size) else size for size in settings["newshape"]]
-        if shape.count(-1) != 1:
+        (shape,) = self._general[id(node)].shapes
+        if shape.count(None) != 1:
             return None
-        reshape = named(operation("Reshape")(tuple(shape)), node.operation.name)
+        reshape = named(operation("Reshape")(tuple(size or -1 for size in shape)), node.operation.name)
         return add_call(reshape, (tensor,), {}, self.outputs(node))[0]
 
     def broadcast(self, node, settings, tensor):

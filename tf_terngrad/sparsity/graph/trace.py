@@ -63,18 +63,18 @@ def _traced(layer, args, kwargs, batch, training):
             return value
         shape = [batch if not axis and size is None else size for axis, size in enumerate(value.shape)]
         inputs.append(keras.Input(batch_shape=shape, dtype=value.dtype, name=names[len(inputs)]))
-        return _as_computed(layer, inputs[-1])
+        return inputs[-1]
 
-    given = tree.map_structure(enter, (args, {k: v for k, v in kwargs.items() if k != "training"}))
-    training = {"training": training} if "training" in inspect.signature(layer.call).parameters else {}
-    with _symbolic_weights(layer) as weights, _NoValues() as scope, calls_through(scope.call):
-        outputs = _called(layer, given[0], {**given[1], **training})
+    args, kwargs = tree.map_structure(enter, (args, {k: v for k, v in kwargs.items() if k != "training"}))
+    with _Tracing(training) as scope, calls_through(scope.call):
+        outputs = _attempted(scope.inside, layer, args, kwargs)
     _check_outputs(outputs)
-    graph = _graph([*inputs, *(tensor for _, tensor in [*weights, *scope.constants])], outputs)
+    more = [*scope.weights.values(), *scope.constants]
+    graph = _graph([*inputs, *(tensor for _, tensor in more)], outputs)
     for node in nodes(graph):
         _check_node(node)
-    constants = [constant for constant, _ in scope.constants]
-    return Trace(graph, [variable for variable, _ in weights], constants, scope.told)
+    weights, constants = ([what for what, _ in pairs] for pairs in (scope.weights.values(), scope.constants))
+    return Trace(graph, weights, constants, scope.told)
 
 
 def _names(layer, given):
@@ -86,14 +86,16 @@ def _names(layer, given):
 
 
 def _as_computed(layer, tensor):
-    """A tensor as a layer's `call` gets it from Keras: in the layer's dtype."""
+    """A tensor as a layer's `call` gets it from Keras: in the layer's dtype; what is no tensor as it is."""
+    if not isinstance(tensor, keras.KerasTensor):
+        return tensor
     cast = layer.autocast and keras.backend.is_float_dtype(tensor.dtype) and tensor.dtype != layer.compute_dtype
     return keras.ops.cast(tensor, layer.compute_dtype) if cast else tensor
 
 
-def _called(layer, args, kwargs):
+def _attempted(function, *arguments):
     try:
-        return layer.call(*args, **kwargs)
+        return function(*arguments)
     except Closed:
         raise
     except Exception as error:  # a stranger's code may raise anything where it meets a tensor without values
@@ -113,18 +115,30 @@ def _first_sentence(error):
     return first if len(first) <= 120 else f"{first[:117]}..."
 
 
-class _NoValues(keras.StatelessScope):
-    """Let nobody read or write a variable: what is read would be a constant of the graph, what is written is lost.
+class _Tracing(keras.StatelessScope):
+    """Where calls are traced: nobody reads or writes a variable, for what is read would be a constant of the graph.
+
+    Args:
+        training: the `training` that the layer is called with.
 
     Attributes:
+        weights: (variable, the symbolic tensor that stands for it) by id of the variable.
         constants: (constant, the symbolic tensor that stands for it), for each that a layer was called with.
         told: by id of a call in the graph, the `training` that it was given.
     """
 
-    def __init__(self):
+    def __init__(self, training):
         super().__init__()
-        self.constants = []
-        self.told = {}
+        self.training = training
+        self.weights, self.constants, self.told = {}, [], {}
+
+    def inside(self, layer, args, kwargs):
+        """What a layer's own call gives for symbolic tensors."""
+        args, kwargs = tree.map_structure(lambda value: _as_computed(layer, value), (args, kwargs))
+        if "training" in inspect.signature(layer.call).parameters and kwargs.get("training") is None:
+            kwargs = {**kwargs, "training": self.training}
+        with _symbolic_weights(layer, self.weights):
+            return layer.call(*args, **kwargs)
 
     def call(self, call, layer, args, kwargs):
         """Call a layer inside, with symbolic tensors in place of arrays where nothing else is symbolic."""
@@ -132,7 +146,12 @@ class _NoValues(keras.StatelessScope):
             return call(layer, *args, **kwargs)
         if not any(isinstance(value, keras.KerasTensor) for value in tree.flatten((args, kwargs))):
             args, kwargs = tree.map_structure(self._stand_in, (args, kwargs))
-        outputs = call(layer, *args, **kwargs)
+        try:
+            outputs = call(layer, *args, **kwargs)
+        except ValueError as error:
+            if "outputs must be tensors" not in str(error):
+                raise
+            return self.inside(layer, args, kwargs)  # it gives something beside tensors, which no graph holds
         if kwargs.get("training") is not None:  # Keras notes a default as if it had been given
             self.told[id(node_of(tree.flatten(outputs)[0]))] = kwargs["training"]
         return outputs
@@ -155,20 +174,19 @@ class _NoValues(keras.StatelessScope):
 
 
 @contextlib.contextmanager
-def _symbolic_weights(layer):
-    """Put a symbolic tensor in place of each of a layer's own variables; gives (variable, tensor) for each.
+def _symbolic_weights(layer, stand_ins):
+    """Put a symbolic tensor in place of each of a layer's own variables, and note both by id of the variable.
 
     Whatever the call leaves on the layer is taken off again.
     """
     state = vars(layer)
-    before, stand_ins = dict(state), {}
+    before = dict(state)
     for name, variable in before.items():
         if isinstance(variable, keras.Variable):
-            if id(variable) not in stand_ins:
-                stand_ins[id(variable)] = variable, _stand_in(layer, variable, name)
+            stand_ins.setdefault(id(variable), (variable, _stand_in(layer, variable, name)))
             state[name] = stand_ins[id(variable)][1]
     try:
-        yield list(stand_ins.values())
+        yield
     finally:
         state.clear()
         state.update(before)
