@@ -6,6 +6,7 @@ smaller model.
 """
 
 import dataclasses
+import itertools
 
 import keras
 import numpy as np
@@ -42,6 +43,7 @@ class BareWeights:
         self._tensors = {}
         self._biasless = {}  # by id of the tensor that it gives, a stock layer that can take a bias
         self._readers = _readers(seen.graph)
+        self._names = {each.name for each in seen.graph.operations}
         self.values = [_Weight(variable, tuple(variable.shape)) for variable in seen.weights]
 
     def call(self, node, args, kwargs, outputs):
@@ -72,17 +74,26 @@ class BareWeights:
         if isinstance(value, Constant):
             return self._sources.constant(value.array, value.batched)
         variable = value.variable
-        layer = BareWeight(variable, name=variable.name, dtype=self._policy)
+        layer = BareWeight(variable, name=self._name(variable), dtype=self._policy)
         dtype = variable.dtype if "float" not in variable.dtype else self._policy.compute_dtype
         index = self._sources.constant(np.zeros((), np.int32))
         (tensor,) = add_call(layer, (index,), {}, [keras.KerasTensor(variable.shape, dtype)])
         same = value.shape == tuple(variable.shape)
-        return tensor if same else named(operation("Reshape")(value.shape), f"{variable.name}_axes")(tensor)
+        return tensor if same else named(operation("Reshape")(value.shape), f"{layer.name}_axes")(tensor)
+
+    def _name(self, variable):
+        """The variable's name, with a number if the graph has another part of that name."""
+        names = itertools.chain([variable.name], (f"{variable.name}_{number}" for number in itertools.count(1)))
+        name = next(name for name in names if name not in self._names)
+        self._names.add(name)
+        return name
 
     def _product(self, make, node, outputs, tensor, weight):
         """The output of a stock layer that holds a weight as its kernel."""
-        options = {"name": weight.variable.name, "dtype": self._policy}
-        if weight.shape != tuple(weight.variable.shape) or (layer := make(node, tensor, weight.shape, options)) is None:
+        if weight.shape != tuple(weight.variable.shape):
+            return None
+        layer = make(node, tensor, weight.shape, {"name": self._name(weight.variable), "dtype": self._policy})
+        if layer is None:
             return None
         with_kernel(layer, weight.variable)
         (output,) = add_call(layer, (tensor,), {}, outputs)
