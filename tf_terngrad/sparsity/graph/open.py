@@ -26,8 +26,8 @@ from tf_terngrad.sparsity.graph.bare import BareWeights
 from tf_terngrad.sparsity.graph.batch import AnyBatch
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
 from tf_terngrad.sparsity.graph.sources import Sources
-from tf_terngrad.sparsity.graph.stand_in import StandIn
-from tf_terngrad.sparsity.graph.trace import Closed, traces
+from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
+from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly, traces
 from tf_terngrad.sparsity.rules.base import Unknown
 from tf_terngrad.sparsity.rules.registry import rule_for
 
@@ -107,11 +107,14 @@ class _Opening:
         self._graphs = {}
         self._stand_ins = {}
 
-    def graph(self, model):
-        """A graph of layers with its composites opened."""
+    def graph(self, model, given=()):
+        """A graph of layers with its composites opened, for the sizes of the tensors that it is given."""
+        sizes = _sizes(model, () if id(model) in self.closed else given)
         if id(model) not in self._graphs:
-            self._graphs[id(model)] = model, self._opened(model)
-        return self._graphs[id(model)][1]
+            self._graphs[id(model)] = model, sizes, self._opened(model, sizes)
+        if self._graphs[id(model)][1] != sizes:
+            raise _CalledAnotherWay(model)
+        return self._graphs[id(model)][2]
 
     def stand_in(self, layer, args, kwargs):
         """The graph of a composite's call; the same for all its calls."""
@@ -127,18 +130,24 @@ class _Opening:
     def of(self, operation, args, kwargs):
         """What stands for an operation in a call: a graph where it can be opened, otherwise itself."""
         if is_graph(operation):
-            return self.graph(operation)
+            return self.graph(operation, entering(operation, args, kwargs, keras.KerasTensor))
         if not is_composite(operation):
             return operation
         try:
             return self.stand_in(operation, args, kwargs)
         except Closed as reason:
+            if isinstance(operation, TensorsOnly):
+                raise
             Unknown.why_closed[operation] = f"its call {reason}"
             return operation
 
-    def _opened(self, model):
-        functional, copy = graph_of(model), _Copy(self)
-        inputs = [_input_like(tensor) for tensor in functional.inputs]
+    def _opened(self, model, sizes):
+        functional = graph_of(model)
+        known = [tuple(tensor.shape) for tensor in functional.inputs] != sizes
+        copy = _Copy(self, known)
+        inputs = [
+            _input_like(tensor, like(tensor, size)) for tensor, size in zip(functional.inputs, sizes, strict=True)
+        ]
         outputs = replay(functional, inputs, copy.call)
         if not copy.opens:
             return model
@@ -154,24 +163,35 @@ class _Opening:
         sources = Sources(inputs)
         batch, weights = AnyBatch(general, sources), BareWeights(layer, inference, sources)
         copy = _TraceCopy(self, weights, batch)
-        entering = [*inputs, *weights.values, *constants]
-        outputs = weights.tensors(replay(inference.graph, entering, copy.call))
+        values = [*inputs, *weights.values, *constants]
+        outputs = weights.tensors(replay(inference.graph, values, copy.call))
         inputs = _as_given(args, kwargs, inputs)
         return StandIn(layer, inputs, tree.pack_sequence_as(structures_of(inference.graph)[1], outputs))
 
 
 class _Copy:
-    """Copies the calls of a graph: of the same operations, or of what stands for them."""
+    """Copies the calls of a graph: of the same operations, or of what stands for them.
 
-    def __init__(self, opening):
+    `known`: more sizes are known than when the graph was made.
+    """
+
+    def __init__(self, opening, known):
         self._opening = opening
+        self._known = known
         self.opens = False
 
     def call(self, node, args, kwargs):
         """Note the call of a node in the copy; gives its outputs."""
-        operation = self._opening.of(node.operation, node.arguments.args, node.arguments.kwargs)
+        operation = self._opening.of(node.operation, args, kwargs)
         self.opens |= operation is not node.operation
-        return add_call(operation, args, kwargs, [like(tensor) for tensor in tree.flatten(node.output_tensors)])
+        outputs = tree.flatten(node.output_tensors)
+        shapes = self._shapes(operation, args, kwargs) if self._known else [tensor.shape for tensor in outputs]
+        return add_call(operation, args, kwargs, [like(*pair) for pair in zip(outputs, shapes, strict=True)])
+
+    def _shapes(self, operation, args, kwargs):
+        if isinstance(operation, StandIn):
+            return [tensor.shape for tensor in operation.outputs]
+        return [spec.shape for spec in tree.flatten(operation.compute_output_spec(*args, **kwargs))]
 
 
 class _TraceCopy:
@@ -213,6 +233,17 @@ def _check_composite(layer, args, kwargs):
 
 def _takes_mask(layer):
     return any(name.endswith("mask") for name in inspect.signature(layer.call).parameters)
+
+
+def _sizes(model, given):
+    """The shapes of a graph's inputs, with what is known of the tensors that it is called on; the batch stays open."""
+    inputs = [tuple(tensor.shape) for tensor in graph_of(model).inputs]
+    if [len(shape) for shape in inputs] != [len(tensor.shape) for tensor in given]:
+        return inputs
+    return [
+        shape[:1] + tuple(size or known for size, known in zip(shape[1:], tensor.shape[1:], strict=True))
+        for shape, tensor in zip(inputs, given, strict=True)
+    ]
 
 
 def _signature(value):

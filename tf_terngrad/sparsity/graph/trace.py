@@ -52,10 +52,14 @@ def traces(layer, args, kwargs):
     Raises:
         Closed: if the call cannot be traced, or its graph would not be all that it computes.
     """
-    return _traced(layer, args, kwargs, BATCHES[1], True), _traced(layer, args, kwargs, BATCHES[0], False)
+    only = {}
+    return tuple(
+        _traced(layer, args, kwargs, batch, _Tracing(training, only))
+        for batch, training in zip(BATCHES[::-1], (True, False), strict=True)
+    )
 
 
-def _traced(layer, args, kwargs, batch, training):
+def _traced(layer, args, kwargs, batch, scope):
     names, inputs = _names(layer, (args, kwargs)), []
 
     def enter(value):
@@ -66,8 +70,8 @@ def _traced(layer, args, kwargs, batch, training):
         return inputs[-1]
 
     args, kwargs = tree.map_structure(enter, (args, {k: v for k, v in kwargs.items() if k != "training"}))
-    with _Tracing(training) as scope, calls_through(scope.call):
-        outputs = _attempted(scope.inside, layer, args, kwargs)
+    with scope, calls_through(scope.call):
+        outputs = tree.map_structure(scope.symbolic, _attempted(scope.inside, layer, args, kwargs))
     _check_outputs(outputs)
     more = [*scope.weights.values(), *scope.constants]
     graph = _graph([*inputs, *(tensor for _, tensor in more)], outputs)
@@ -110,9 +114,40 @@ def _graph(inputs, outputs):
 
 
 def _first_sentence(error):
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    lines = [line.strip() for line in str(error).splitlines() if line.strip() and "Exception encountered" not in line]
     first = (lines or [type(error).__name__])[0].split(". ")[0].rstrip(".:")
     return first if len(first) <= 120 else f"{first[:117]}..."
+
+
+class TensorsOnly(keras.layers.Layer):
+    """A layer that gives something beside tensors, such as None, with its tensors alone: a graph holds nothing else."""
+
+    def __init__(self, layer):
+        super().__init__(name=layer.name, dtype=layer.dtype_policy)
+        self.layer = layer
+        self.built = True
+        self._outputs = None
+
+    def call(self, *args, **kwargs):
+        return self.tensors(self.layer(*args, **kwargs))
+
+    def called(self, call, args, kwargs):
+        """What the layer gives, with symbolic tensors from a call of this one."""
+        given = iter(tree.flatten(call(self, *args, **kwargs)))
+        return tree.map_structure(lambda value: next(given) if value is Ellipsis else value, self._outputs)
+
+    def tensors(self, outputs):
+        """The tensors among a layer's outputs."""
+        vars(self)["_outputs"] = tree.map_structure(lambda v: ... if _is_tensor(v) else v, outputs)
+        return _tensors(outputs)
+
+
+def _tensors(values):
+    return [value for value in tree.flatten(values) if _is_tensor(value)]
+
+
+def _is_tensor(value):
+    return isinstance(value, keras.KerasTensor) or keras.ops.is_tensor(value)
 
 
 class _Tracing(keras.StatelessScope):
@@ -120,6 +155,7 @@ class _Tracing(keras.StatelessScope):
 
     Args:
         training: the `training` that the layer is called with.
+        only: by id of a layer, the `TensorsOnly` that stands for it in both traces.
 
     Attributes:
         weights: (variable, the symbolic tensor that stands for it) by id of the variable.
@@ -127,14 +163,17 @@ class _Tracing(keras.StatelessScope):
         told: by id of a call in the graph, the `training` that it was given.
     """
 
-    def __init__(self, training):
+    def __init__(self, training, only):
         super().__init__()
         self.training = training
+        self._only = only
         self.weights, self.constants, self.told = {}, [], {}
 
     def inside(self, layer, args, kwargs):
         """What a layer's own call gives for symbolic tensors."""
         args, kwargs = tree.map_structure(lambda value: _as_computed(layer, value), (args, kwargs))
+        if isinstance(layer, TensorsOnly):
+            return layer.tensors(self.inside(layer.layer, args, kwargs))
         if "training" in inspect.signature(layer.call).parameters and kwargs.get("training") is None:
             kwargs = {**kwargs, "training": self.training}
         with _symbolic_weights(layer, self.weights):
@@ -145,18 +184,22 @@ class _Tracing(keras.StatelessScope):
         if stateless_scope() is not self:  # Keras traces the inside of a layer, with tensors of TensorFlow's
             return call(layer, *args, **kwargs)
         if not any(isinstance(value, keras.KerasTensor) for value in tree.flatten((args, kwargs))):
-            args, kwargs = tree.map_structure(self._stand_in, (args, kwargs))
-        try:
-            outputs = call(layer, *args, **kwargs)
-        except ValueError as error:
-            if "outputs must be tensors" not in str(error):
-                raise
-            return self.inside(layer, args, kwargs)  # it gives something beside tensors, which no graph holds
+            args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
+        outputs = self._outputs(call, layer, args, kwargs)
         if kwargs.get("training") is not None:  # Keras notes a default as if it had been given
-            self.told[id(node_of(tree.flatten(outputs)[0]))] = kwargs["training"]
+            self.told[id(node_of(_tensors(outputs)[0]))] = kwargs["training"]
         return outputs
 
-    def _stand_in(self, value):
+    def _outputs(self, call, layer, args, kwargs):
+        try:
+            return call(layer, *args, **kwargs)
+        except Exception:  # Keras takes tensors only from a layer, and asks a user's own for shapes
+            if type(layer).__module__.startswith("keras.") or isinstance(layer, TensorsOnly):
+                raise
+        return self._only.setdefault(id(layer), TensorsOnly(layer)).called(call, args, kwargs)
+
+    def symbolic(self, value):
+        """A symbolic tensor for an array; what is no array as it is."""
         if not isinstance(value, np.ndarray) and not keras.ops.is_tensor(value):
             return value
         array = keras.ops.convert_to_numpy(value)

@@ -11,6 +11,7 @@ from keras import tree
 from tf_terngrad.keras_internals import Functional, is_graph
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
+from tf_terngrad.sparsity.graph.trace import TensorsOnly
 from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
@@ -46,7 +47,8 @@ class Composite(NestedModel):
     """A graph that stands for a user's model or layer: a model of its parts, or the layer itself if it stays whole."""
 
     def layer(self, builder, call, name=None):
-        if is_graph(call.layer.original) or not builder.stays_whole(call):
+        model = is_graph(call.layer.original) or isinstance(call.layer.original, TensorsOnly)
+        if model or not builder.stays_whole(call):
             return super().layer(builder, call, name)
         return builder.remake(dataclasses.replace(call, layer=call.layer.original), name)
 
