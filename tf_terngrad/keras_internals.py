@@ -130,6 +130,51 @@ def call_of(operation, number):
     return operation._inbound_nodes[number].arguments
 
 
+# What Keras notes on every layer when it is made, and a copy has to take over.
+_TAKEN_OVER = (
+    *("_trainable", "_path", "_parent_path", "_input_spec", "_called", "supports_jit", "_supports_masking", "autocast"),
+    *("_call_signature", "call_signature_parameters", "_call_has_training_arg", "_call_has_mask_arg"),
+    *("_call_context_args", "_call_has_context_arg", "_convert_input_args", "_allow_non_tensor_positional_args"),
+    *("_build_shapes_dict", "_auto_config", "activity_regularizer", "rematerialization"),
+)
+
+
+def blank_layer(layer):
+    """A layer of the same class and name that holds nothing yet; its own `__init__` is not called."""
+    new = type(layer).__new__(type(layer))
+    base = keras.Model if isinstance(layer, keras.Model) else keras.Layer
+    base.__init__(new, name=layer.name)
+    new._dtype_policy = layer._dtype_policy
+    return new
+
+
+def finish_layer(layer, new, copy) -> None:
+    """Give a blank layer copies of all that another one holds, in the order in which that one got it."""
+    bookkeeping = set(vars(new)) - set(_TAKEN_OVER)
+    for kind, (_, held) in layer._tracker.config.items():
+        for each in held:
+            if kind.endswith("variables"):
+                new._track_variable(copy(each))
+            else:
+                new._tracker.add_to_store(kind, copy(each))
+    for name, value in list(vars(layer).items()):
+        if name not in bookkeeping:
+            setattr(new, name, copy(value))
+    new.built = layer.built
+    if layer._tracker.locked:
+        new._lock_state()
+
+
+def variable_like(variable):
+    """A new variable with the value, the name and the kind of another one."""
+    options = {name: getattr(variable, name) for name in ("trainable", "aggregation", "synchronization")}
+    new = keras.Variable(
+        variable.value, dtype=variable.dtype, autocast=variable._autocast, name=variable.name, **options
+    )
+    new._path, new.overwrite_with_gradient = variable.path, variable.overwrite_with_gradient
+    return new
+
+
 def without_calls(operation):
     """Let an operation, a copy of another one, forget the calls of that one in graphs."""
     operation._inbound_nodes, operation._outbound_nodes = [], []

@@ -24,6 +24,7 @@ from tf_terngrad.keras_internals import (
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.values import array_of
+from tf_terngrad.sparsity.remove.carry import Carrier, give_settings, is_plain, own_settings, without_settings
 from tf_terngrad.sparsity.remove.fates import fate, gone
 from tf_terngrad.sparsity.remove.stock import stock
 from tf_terngrad.sparsity.rules import rule_for, subclasses
@@ -45,6 +46,7 @@ class Builder:
         self.fates = []
         self._graph = graph
         self._layers = {}
+        self._carrier = Carrier()
         self._copies = {}
         self._blank = []  # the stock layers whose weights begin as zeros, until the model stands
         self._folds = self._constants_to_fold()
@@ -56,6 +58,8 @@ class Builder:
             vars(layer).pop("add_weight", None)
         for old, new in self._copies.values():
             self._copy_state(old, new)
+        for old, new in self._carrier.variables:
+            self.fates.append(fate(old, new, list(map(np.arange, old.shape))))
         copied = {id(fate.old) for fate in self.fates}
         left = {id(v): v for layer in all_layers(self._graph.model) for v in _state(layer) if id(v) not in copied}
         self.fates += map(gone, left.values())
@@ -78,30 +82,39 @@ class Builder:
         call = self.call_at(site)
         return self.stays_whole(call) if is_graph(call.layer) else self._stays(call)
 
+    def _keeps_widths(self, call):
+        return self._stays(call) and all(self._is_whole(variable) for variable in call.layer.weights)
+
+    def _is_whole(self, variable):
+        weight = self._graph.weights.get(id(variable))
+        return weight is None or all(self.kept.stays(units).all() for units in weight.axes.values())
+
     def _stays(self, call):
         followed = [channels for edge in (*call.inputs, *call.outputs) for channels in edge.followed]
         return id(call.layer) not in self._folds and all(self.kept.mask(channels).all() for channels in followed)
 
     def layer(self, call, name=None):
         """The smaller layer for the call's, the same in all its calls; `name` if not the layer's own."""
-        if id(call.layer) not in self._layers:
-            self._layers[id(call.layer)] = rule_for(call.layer).layer(self, call, name)
-        return self._layers[id(call.layer)]
+        old = call.layer
+        if id(old) not in self._layers:
+            self._layers[id(old)] = self._carrier.made(old) or rule_for(old).layer(self, call, name)
+            self._carrier.note(old, self._layers[id(old)])
+        return self._layers[id(old)]
 
     def remake(self, call, name=None):
         """A layer made from its smaller configuration; its weights follow when the model stands."""
-        old, rule = call.layer, rule_for(call.layer)
+        old = call.layer
+        if not is_plain(old) and self._keeps_widths(call):
+            return self._carried(old, name)
         if own := subclasses.put_on(old):
             raise ValueError(
-                f"Layer {old.name!r} ({type(old).__name__}) cannot be made again: its {', '.join(own)} was put on the "
-                "object, and no configuration has it. Write it as a method of a subclass."
+                f"Layer {old.name!r} ({type(old).__name__}) cannot be made smaller: its {', '.join(own)} was put on "
+                "the object, and no configuration has it. Write it as a method of a subclass."
             )
+        settings = own_settings(old)
         try:
-            config = stock(rule.config(call, self.kept))
-            if name:
-                config["name"] = name
-            if id(old) in self._folds and rule.bias(old) is None:
-                config = rule.with_bias(call, config)
+            with without_settings(old, settings):
+                config = self._config(call, name)
             with SafeModeScope(safe_mode=False):
                 new = type(old).from_config(config)
             self._blank += _blank_weights(new)
@@ -112,7 +125,22 @@ class Builder:
                 f"Layer {old.name!r} ({type(old).__name__}) cannot be made again from its configuration: {error} "
                 "Define get_config() so that from_config(get_config()) gives the same layer."
             ) from error
+        give_settings(new, settings)
         self.follow(old, new)
+        return new
+
+    def _config(self, call, name):
+        old, rule = call.layer, rule_for(call.layer)
+        config = stock(rule.config(call, self.kept))
+        if name:
+            config["name"] = name
+        return rule.with_bias(call, config) if id(old) in self._folds and rule.bias(old) is None else config
+
+    def _carried(self, old, name):
+        """A copy of what keeps its widths, with its functions and ties."""
+        new = self._carrier.copy(old)
+        if name:
+            new.name = name
         return new
 
     def follow(self, old, new):
