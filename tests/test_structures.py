@@ -113,16 +113,14 @@ def test_a_weight_that_an_unknown_layer_shares_stays():
     assert "shares this weight" in str(found)
 
 
-def test_a_layer_that_cannot_be_made_again_is_named():
-    class Stubborn(layers.Layer):
-        def __init__(self, function):
-            super().__init__(name="stubborn")
-            self.function = function
+def test_a_layer_that_cannot_be_made_smaller_is_named():
+    class Stubborn(layers.Dense):
+        def __init__(self, units):
+            super().__init__(units, name="stubborn")
 
-        def call(self, x):
-            return self.function(x)
-
-    model = keras.Sequential([keras.Input((5,)), Stubborn(tf.nn.relu), layers.Dense(2)])
+    tt.register_rule(Stubborn, tt.rules.Dense())
+    model = keras.Sequential([keras.Input((5,)), Stubborn(4), layers.Dense(2)])
+    zero_members(model, lambda structure: [0])
     with pytest.raises(ValueError, match=r"'stubborn' \(Stubborn\) cannot be made again"):
         tt.compact(model)
 

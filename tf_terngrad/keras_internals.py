@@ -168,9 +168,8 @@ def finish_layer(layer, new, copy) -> None:
 def variable_like(variable):
     """A new variable with the value, the name and the kind of another one."""
     options = {name: getattr(variable, name) for name in ("trainable", "aggregation", "synchronization")}
-    new = keras.Variable(
-        variable.value, dtype=variable.dtype, autocast=variable._autocast, name=variable.name, **options
-    )
+    value = keras.ops.convert_to_tensor(variable)  # Keras would take a variable of TensorFlow for its own
+    new = keras.Variable(value, dtype=variable.dtype, autocast=variable._autocast, name=variable.name, **options)
     new._path, new.overwrite_with_gradient = variable.path, variable.overwrite_with_gradient
     return new
 

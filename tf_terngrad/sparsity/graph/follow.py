@@ -11,6 +11,7 @@ from keras import tree
 
 from tf_terngrad.sparsity.graph.calls import Call
 from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
+from tf_terngrad.sparsity.graph.fits import freeze_what_knows_its_width
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.values import array_of
 from tf_terngrad.sparsity.rules import Rule
@@ -58,6 +59,7 @@ class Graph:
             for channels in edge.followed:
                 self.freeze(channels.units, "the model's output")
         self._hold_weights()
+        freeze_what_knows_its_width(self)
 
     @property
     def opaque(self):

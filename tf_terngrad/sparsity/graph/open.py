@@ -255,7 +255,7 @@ def _input_like(tensor, given=None):
     layer, given = history(tensor).operation, tensor if given is None else given
     optional = layer.optional
     return keras.Input(
-        batch_shape=given.shape, dtype=given.dtype, name=layer.name, sparse=given.sparse, optional=optional
+        batch_shape=given.shape, dtype=given.dtype, name=layer.name, sparse=tensor.sparse, optional=optional
     )
 
 

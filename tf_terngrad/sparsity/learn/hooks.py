@@ -11,6 +11,7 @@ from keras import ops
 
 from tf_terngrad.keras_internals import note_compute_loss
 from tf_terngrad.sparsity.learn import penalties, updates
+from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
 
 
 class Hook:
@@ -92,6 +93,16 @@ def without(hook, owner):
         return without(hook.before, owner)
     hook.before = without(hook.before, owner)
     return hook
+
+
+def users_own(penalty):
+    """A regularizer or a constraint as the user gave it, without what this package added; None: nothing is left."""
+    if isinstance(penalty, Hook):
+        return users_own(penalty.before)
+    if isinstance(penalty, SumRegularizer):
+        left = [part for part in map(users_own, penalty.regularizers) if part is not None]
+        return SumRegularizer(left) if len(left) > 1 else next(iter(left), None)
+    return None if type(penalty).__module__.startswith("tf_terngrad.") else penalty
 
 
 def calibrations(variable):

@@ -12,8 +12,7 @@ import types
 import keras
 
 from tf_terngrad.keras_internals import all_layers, blank_layer, finish_layer, variable_like
-from tf_terngrad.sparsity.learn.hooks import Hook
-from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
+from tf_terngrad.sparsity.learn.hooks import users_own
 from tf_terngrad.sparsity.rules import subclasses
 
 _PENALTIES = (keras.regularizers.Regularizer, keras.constraints.Constraint)
@@ -140,16 +139,6 @@ _COPIES = [
     ((set,), Carrier._set),
     ((dict,), Carrier._dict),
 ]
-
-
-def users_own(penalty):
-    """A regularizer or a constraint as the user gave it, without what this package added; None: nothing is left."""
-    if isinstance(penalty, Hook):
-        return users_own(penalty.before)
-    if isinstance(penalty, SumRegularizer):
-        left = [part for part in map(users_own, penalty.regularizers) if part is not None]
-        return SumRegularizer(left) if len(left) > 1 else next(iter(left), None)
-    return None if _is_ours(penalty) else penalty
 
 
 def _is_ours(value):

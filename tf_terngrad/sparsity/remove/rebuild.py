@@ -15,8 +15,6 @@ from tf_terngrad.keras_internals import (
     call_of,
     graph_of,
     history,
-    is_graph,
-    nodes,
     structures_of,
     wants_reader,
     without_calls,
@@ -73,25 +71,15 @@ class Builder:
         """Whether a tensor holds features of the model's input and keeps its width, for only `take` reads it."""
         return any(edge is flat for flat in self._graph.features) and self._graph.is_gathered(edge)
 
-    def stays_whole(self, call):
-        """Whether a graph that is used as a layer stays as it is, with all that is inside."""
-        sites = [id(node) for node in nodes(graph_of(call.layer))]
-        return self._stays(call) and self.sites.issuperset(sites) and all(map(self._stays_inside, sites))
-
-    def _stays_inside(self, site):
-        call = self.call_at(site)
-        return self.stays_whole(call) if is_graph(call.layer) else self._stays(call)
-
     def _keeps_widths(self, call):
-        return self._stays(call) and all(self._is_whole(variable) for variable in call.layer.weights)
+        """Whether a layer stays as it is: its weights, what it is given and what it gives."""
+        followed = [channels for edge in (*call.inputs, *call.outputs) for channels in edge.followed]
+        whole = all(self.kept.mask(channels).all() for channels in followed)
+        return whole and id(call.layer) not in self._folds and all(map(self._is_whole, call.layer.weights))
 
     def _is_whole(self, variable):
         weight = self._graph.weights.get(id(variable))
         return weight is None or all(self.kept.stays(units).all() for units in weight.axes.values())
-
-    def _stays(self, call):
-        followed = [channels for edge in (*call.inputs, *call.outputs) for channels in edge.followed]
-        return id(call.layer) not in self._folds and all(self.kept.mask(channels).all() for channels in followed)
 
     def layer(self, call, name=None):
         """The smaller layer for the call's, the same in all its calls; `name` if not the layer's own."""

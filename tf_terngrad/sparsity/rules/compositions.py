@@ -3,15 +3,12 @@
 The parts of a composition are followed at sites of their own, the same in all its calls, as the smaller layer is one.
 """
 
-import dataclasses
-
 import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import Functional, is_graph
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
-from tf_terngrad.sparsity.graph.trace import TensorsOnly
 from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
@@ -44,25 +41,14 @@ class NestedModel(Rule):
 
 
 class Composite(NestedModel):
-    """A graph that stands for a user's model or layer: a model of its parts, or the layer itself if it stays whole."""
-
-    def layer(self, builder, call, name=None):
-        model = is_graph(call.layer.original) or isinstance(call.layer.original, TensorsOnly)
-        if model or not builder.stays_whole(call):
-            return super().layer(builder, call, name)
-        return builder.remake(dataclasses.replace(call, layer=call.layer.original), name)
+    """A graph that stands for a user's model or layer: a model of its parts, with none of the old class's code."""
 
     def rebuild(self, builder, call, args, kwargs):
-        layer = builder.layer(call)
-        if is_graph(layer) and not is_graph(call.layer.original):
+        if not is_graph(call.layer.original):
             tensors = entering(call.layer, args, kwargs, keras.KerasTensor)
             args = (tensors if len(tensors) > 1 else tensors[0],)
             kwargs = {name: value for name, value in kwargs.items() if name == "training"}
         return super().rebuild(builder, call, args, kwargs)
-
-    def expand(self, call):
-        call.outputs = super().expand(call)
-        return call.outputs
 
 
 class TimeDistributed(Rule):
