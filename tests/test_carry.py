@@ -219,3 +219,20 @@ def test_what_this_package_put_on_a_layer_leaves_its_copy():
     tt.sparsify(model, strength=1e-3)
     small = tt.compact(model)
     assert {weight.constraint for weight in small.weights} == {None}
+
+
+def test_graphs_inside_of_what_is_closed_are_copied_with_their_operations():
+    class Closed(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.chain = keras.Sequential([keras.Input((6,)), layers.Dense(6, relu), layers.Dense(6)])
+            inputs = keras.Input((6,))
+            self.graph = keras.Model(inputs, ops.tanh(layers.Dense(6)(inputs)) + inputs)
+
+        def call(self, x):
+            return tf.identity(self.graph(self.chain(x)))
+
+    model = around(Closed())
+    small = shrunk(model)
+    assert small.get_layer("first").units == 6
+    check_same(model, small)

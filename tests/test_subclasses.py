@@ -319,7 +319,7 @@ def test_the_outputs_of_what_is_unknown_stay(kind):
 def test_a_method_that_is_put_on_a_layer_makes_it_unknown():
     layer = layers.Dense(8, name="own")
     model = around(layer, (6,))
-    layer.call = lambda inputs: ops.abs(layers.Dense.call(layer, inputs))
+    layer.call = lambda inputs, training=None: ops.abs(layers.Dense.call(layer, inputs))
     assert rule_for(layer).why_frozen(layer) == "unlike Dense, it has its own call (Dense)"
     zero_members(model, random_members(1))
     check_laws(model)

@@ -211,6 +211,13 @@ def like(tensor, shape=None):
     return same
 
 
+def input_like(tensor, given=None):
+    """A new input with the name of an input's; of the shape and dtype of another tensor, if there is one."""
+    layer, given = history(tensor).operation, tensor if given is None else given
+    options = {"sparse": tensor.sparse, "optional": layer.optional}
+    return keras.Input(batch_shape=given.shape, dtype=given.dtype, name=layer.name, **options)
+
+
 @contextlib.contextmanager
 def calls_forgotten(layer):
     """Let a layer, and all inside of it, forget the calls that are made meanwhile; graphs of them keep theirs."""

@@ -14,11 +14,12 @@ from tf_terngrad.keras_internals import (
     add_call,
     calls_forgotten,
     graph_of,
-    history,
+    input_like,
     is_graph,
     like,
     mask_of,
     nodes,
+    operation,
     structures_of,
 )
 from tf_terngrad.sparsity.graph.alike import compared
@@ -92,7 +93,7 @@ def _looks_up(node, tensor):
     if is_graph(node.operation):
         given = zip(node.arguments.keras_tensors, graph_of(node.operation).inputs, strict=True)
         return all(_reads_ids(graph_of(node.operation), inner) for outer, inner in given if outer is tensor)
-    return isinstance(node.operation, keras.layers.Embedding)
+    return isinstance(node.operation, (keras.layers.Embedding, operation("ZerosLike")))  # or only asked for its shape
 
 
 class _Opening:
@@ -145,9 +146,7 @@ class _Opening:
         functional = graph_of(model)
         known = [tuple(tensor.shape) for tensor in functional.inputs] != sizes
         copy = _Copy(self, known)
-        inputs = [
-            _input_like(tensor, like(tensor, size)) for tensor, size in zip(functional.inputs, sizes, strict=True)
-        ]
+        inputs = [input_like(tensor, like(tensor, size)) for tensor, size in zip(functional.inputs, sizes, strict=True)]
         outputs = replay(functional, inputs, copy.call)
         if not copy.opens:
             return model
@@ -159,7 +158,7 @@ class _Opening:
         training, inference = traces(layer, args, kwargs)
         general, constants = compared(training, inference)
         given = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
-        inputs = [_input_like(*pair) for pair in zip(inference.graph.inputs, given, strict=False)]
+        inputs = [input_like(*pair) for pair in zip(inference.graph.inputs, given, strict=False)]
         sources = Sources(inputs)
         batch, weights = AnyBatch(general, sources), BareWeights(layer, inference, sources)
         copy = _TraceCopy(self, weights, batch)
@@ -248,15 +247,6 @@ def _sizes(model, given):
 
 def _signature(value):
     return (tuple(value.shape), value.dtype) if isinstance(value, keras.KerasTensor) else repr(value)
-
-
-def _input_like(tensor, given=None):
-    """A new input with the name of an input's; of the shape and kind of another tensor, if there is one."""
-    layer, given = history(tensor).operation, tensor if given is None else given
-    optional = layer.optional
-    return keras.Input(
-        batch_shape=given.shape, dtype=given.dtype, name=layer.name, sparse=tensor.sparse, optional=optional
-    )
 
 
 def _as_given(args, kwargs, inputs):

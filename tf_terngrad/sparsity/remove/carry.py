@@ -10,8 +10,22 @@ import functools
 import types
 
 import keras
+from keras import tree
 
-from tf_terngrad.keras_internals import all_layers, blank_layer, finish_layer, variable_like
+from tf_terngrad.keras_internals import (
+    Functional,
+    add_call,
+    all_layers,
+    blank_layer,
+    finish_layer,
+    graph_of,
+    input_like,
+    like,
+    structures_of,
+    variable_like,
+    without_calls,
+)
+from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.learn.hooks import users_own
 from tf_terngrad.sparsity.rules import subclasses
 
@@ -50,10 +64,40 @@ class Carrier:
         """A copy of a layer, with copies of the layers inside of it; of a wrapper of this package, its layer's."""
         if isinstance(old, keras.layers.Wrapper) and _is_ours(old):
             return self.copy(old.layer)
+        if isinstance(graph_of(old), Functional):
+            return self._graph(old)
         new = blank_layer(old)
         self.note(old, new)
         finish_layer(old, new, self.copy)
         return new
+
+    def _graph(self, old):
+        """A copy of a graph of layers; methods that were put on it go with it."""
+
+        def call(node, args, kwargs):
+            outputs = [like(tensor) for tensor in tree.flatten(node.output_tensors)]
+            return add_call(self._operation(node.operation), args, kwargs, outputs)
+
+        functional = graph_of(old)
+        inputs = [input_like(tensor) for tensor in functional.inputs]
+        outputs = replay(functional, inputs, call)
+        if isinstance(old, keras.Sequential):
+            new = keras.Sequential([*inputs, *map(self.copy, old.layers)], name=old.name)
+        else:
+            shapes = structures_of(functional)
+            pairs = zip(shapes, (inputs, outputs), strict=True)
+            new = Functional(*(tree.pack_sequence_as(*pair) for pair in pairs), name=old.name)
+        self.note(old, new)
+        for name in subclasses.put_on(old):
+            setattr(new, name, self.copy(vars(old)[name]))
+        return new
+
+    def _operation(self, old):
+        if isinstance(old, keras.layers.Layer):
+            return self.copy(old)
+        if self.made(old) is None:
+            self.note(old, without_calls(copy.copy(old)))
+        return self.made(old)
 
     def variable(self, old):
         """A variable with the same value, without what this package put on it."""
