@@ -41,7 +41,7 @@ def layer_costs(model: keras.Model, input_shapes: Sequence | None = None) -> lis
     border counts like the rest, as if the zeros were multiplied.
 
     Args:
-        model: a built Functional or Sequential model; models inside it and wrappers are opened.
+        model: a built model; models and layers of the user's inside it, and wrappers, are opened.
         input_shapes: shapes of one example, without the batch axis, one for each input of the model (for one input, its
             shape alone). Needed when the model leaves a size open, such as `keras.Input((None, None, 3))`.
 

@@ -25,11 +25,12 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     A member of a structure leaves if nothing that matters reads it, or if it always emits the same constant and every
     reader can take that constant into its bias: f(x) = W x + b with x_i = v becomes f'(x') = W' x' + (b + v W_i). A
     term of a sum that is zero leaves with all its layers. The input model is not touched; names, inputs and outputs
-    stay. This package's regularizers and wrappers are gone from the result; a user's own regularizers stay, also out
-    of a sum with this package's. `tt.fates` tells what became of every variable.
+    stay. A user's own layers are taken apart into what their call is made of; what cannot be, or keeps its widths, is
+    carried over as it is. This package's regularizers and wrappers are gone from the result; a user's own regularizers
+    stay, also out of a sum with this package's. `tt.fates` tells what became of every variable.
 
     Args:
-        model: a built Functional or Sequential `keras.Model`.
+        model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.
         tolerance: weights of at most this magnitude count as zero when deciding what leaves; weights that stay are
             kept as they are. With 0.0 the outputs are the same to rounding.
         round_to: keep widths at multiples of this, with dead members if need be; 8 suits most accelerators.
@@ -43,8 +44,9 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
 
     Raises:
         TypeError: if `model` is not a Keras model, or another argument is of a wrong kind.
-        ValueError: if it is not built, is a subclass with its own `call`, or has weights that are not finite; if
-            `tolerance` is negative or NaN, `round_to` is below 1, or a name in `keep` or of `scores` is unknown.
+        ValueError: if it is not built, is a subclass whose `call` cannot be followed, or has weights that are not
+            finite; if `tolerance` is negative or NaN, `round_to` is below 1, or a name in `keep` or of `scores` is
+            unknown.
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
     >>> from tf_terngrad.sparsity.structures import structures

@@ -40,7 +40,7 @@ def sparsify(
     train, or is not among the variables of an update, counts in the norms and keeps its weights.
 
     Args:
-        model: a built Functional or Sequential `keras.Model`.
+        model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.
         strength: the weight of the penalty beside the loss.
         ratio: instead of a strength, the share of the penalty in the first batch's total loss, in [0, 1):
             strength = ratio * |loss| / ((1 - ratio) * sum_g ||w_g||), then fixed (PruneTrain, 2019). In a loop of your
@@ -60,8 +60,8 @@ def sparsify(
     Raises:
         TypeError: if `model` is not a Keras model, `optimizer` not a Keras optimizer, a number no number, or a text
             stands in place of a list.
-        ValueError: for a model that is not built or is a subclass with its own `call`; unless exactly one of
-            `strength` and `ratio` is given; for a negative or NaN number, an unknown kind, method or name, or when
+        ValueError: for a model that is not built or is a subclass whose `call` cannot be followed; unless exactly one
+            of `strength` and `ratio` is given; for a negative or NaN number, an unknown kind, method or name, or when
             nothing is left to sparsify.
 
     Source: structured sparsity learning (Wen et al., NIPS 2016); the proximal step is block soft thresholding (Yuan

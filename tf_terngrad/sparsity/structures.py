@@ -180,15 +180,15 @@ def structures(model):
     Use it when you want to know what can leave a model, and why the rest cannot, before you train.
 
     Args:
-        model: a built Functional or Sequential `keras.Model`; nested and shared layers, many inputs and outputs are
-            fine.
+        model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once; nested and shared
+            layers, many inputs and outputs are fine.
 
     Returns:
         A list of `Structure`, in the order of the model; its attribute `frozen` tells what cannot shrink and why.
 
     Raises:
         TypeError: if `model` is not a Keras model.
-        ValueError: if it is not built, or is a subclass with a `call` of its own.
+        ValueError: if it is not built, or is a subclass whose `call` cannot be followed.
 
     >>> model = keras.Sequential(
     ...     [keras.Input((4,), name="pixels"), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)]

@@ -23,7 +23,7 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
     Layers are matched by name. The report keeps copies of the weights; training on does not change it.
 
     Args:
-        model: a built Functional or Sequential model.
+        model: a built model.
         small: what `compact` made of it.
         metrics: numbers measured on both, {title: (before, after) or (before, after, unit)}; see `Report.add`.
         history: training curves: what `fit` returned, a dict of lists, or a list of these for runs in a row.
