@@ -19,7 +19,7 @@ from keras import layers
 
 import tf_terngrad as tt
 from tf_terngrad.console import growing_table
-from tools.check_applications import TITLES, check_model
+from tools.checked_model import TITLES, check_model
 
 FLAGS = flags.FLAGS
 LENGTH = 12
