@@ -283,7 +283,7 @@ def _changed(tree):
 
 def test_nothing_of_keras_and_tensorflow_is_changed_elsewhere():
     assert [*_changed(ast.parse("L = keras.Layer; L.call = 1; tf.ones = self.x = 2"))] == ["L.call", "tf.ones"]
-    for path in SOURCES:
+    for path in {*SOURCES} - {Path(inspect.getfile(internals))}:
         assert not [*_changed(ast.parse(path.read_text("utf-8")))], path
 
 
