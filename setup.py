@@ -49,7 +49,7 @@ EXTRAS = {
         "ruff>=0.17",
         "setuptools>=70.1",
         "wheel",
-        f"tf_keras{TENSORFLOW}",  # Horovod's own Keras 2 optimizer, and the twins of tools/compare_quantization.py
+        f"tf_keras{TENSORFLOW}",  # Horovod's own Keras 2 optimizer, and tools/compare_quantization.py
     ],
     # What tools/benchmark_compact.py measures beside this package; `make` does without.
     "peers": ["torch>=2.9", "torchvision>=0.24", "torch-pruning>=1.6"],

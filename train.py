@@ -56,9 +56,9 @@ RUN = [
     flags.DEFINE_float("ratio", None, "Share of the group lasso in the loss of the first batch; sets the strength."),
     flags.DEFINE_enum("method", "proximal", ["proximal", "subgradient"], "How structures are shrunk."),
     flags.DEFINE_float("tolerance", 0.0, "Weights up to this magnitude count as zero.", lower_bound=0),
-    flags.DEFINE_bool("baseline", False, "Train a dense twin for as many epochs, and compare with it."),
+    flags.DEFINE_bool("baseline", False, "Train a dense model for as many epochs, and compare with it."),
     flags.DEFINE_bool(
-        "distill", False, "The dense twin teaches the compact model in further training; needs --baseline."
+        "distill", False, "The dense model teaches the compact model in further training; needs --baseline."
     ),
     flags.DEFINE_enum(
         "optimizer", None, sorted(OPTIMIZERS), "Optimizer; momentum, which is 0.9, for images, sgd for texts."
@@ -165,7 +165,7 @@ def dense(config: dict, folder: Path, task, trainer) -> None:
 
 def sparse(config: dict, folder: Path, task, trainer) -> None:
     """Train with structured sparsity, take out what is dead, train the rest further, compare before and after."""
-    twin = dense_twin(config, task, trainer) if config["baseline"] else None
+    dense = dense_baseline(config, task, trainer) if config["baseline"] else None
     model = build(config, task, trainer)
     how = {name: config[name] for name in ("strength", "ratio", "method")}
     sparsity = tt.sparsify(model, kinds=task.KINDS, **how)
@@ -178,24 +178,24 @@ def sparse(config: dict, folder: Path, task, trainer) -> None:
         save_model(task.shipped(model), folder / "model.keras")
     small = tt.compact(model, tolerance=config["tolerance"])
     if config["finetune_epochs"]:
-        options = {"teacher": twin} if config["distill"] else {}
+        options = {"teacher": dense} if config["distill"] else {}
         rate = config["learning_rate"] / 10
         curves += [trainer.fit(small, "compact", config["finetune_epochs"], rate, **options)]
     if not trainer.worker.leads:
         return
     save_model(task.shipped(small), folder / "compact.keras")
-    metrics = measure(folder, task, trainer, twin or model, small)
+    metrics = measure(folder, task, trainer, dense or model, small)
     remarks = notes(config, task, model, small)
     report = tt.compare(task.shipped(model), task.shipped(small), metrics=metrics, history=curves, notes=remarks)
     report.to_html(folder / "report.html")
     print(f"\n{report}\n\nThe whole report: {folder / 'report.html'}")
 
 
-def dense_twin(config: dict, task, trainer) -> keras.Model:
+def dense_baseline(config: dict, task, trainer) -> keras.Model:
     """The same network trained as usual, for as many epochs in all."""
-    twin = build(config, task, trainer)
-    trainer.fit(twin, "baseline", config["epochs"] + config["finetune_epochs"], config["learning_rate"])
-    return twin
+    model = build(config, task, trainer)
+    trainer.fit(model, "baseline", config["epochs"] + config["finetune_epochs"], config["learning_rate"])
+    return model
 
 
 def notes(config: dict, task, model: keras.Model, small: keras.Model) -> list[str]:
@@ -215,14 +215,14 @@ def notes(config: dict, task, model: keras.Model, small: keras.Model) -> list[st
             "--epochs or --tolerance is needed."
         ]
     if config["baseline"]:
-        found += [f"The {task.MEASURE} before is that of a dense twin, trained for as many epochs with the same seed."]
+        found += [f"The {task.MEASURE} before is that of a dense model, trained for as many epochs with the same seed."]
     elif config["finetune_epochs"]:
         found += [
             f"The {task.MEASURE} before is that of the sparse model as trained; after is that of the compact model, "
             f"trained {config['finetune_epochs']} epochs more."
         ]
     if config["distill"]:
-        found += ["The dense twin taught the compact model, beside the targets."]
+        found += ["The dense model taught the compact model, beside the targets."]
     return found
 
 

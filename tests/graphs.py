@@ -201,7 +201,7 @@ def grow(choices, steps=8):
         choices: a `random.Random`, such as `hypothesis.strategies.randoms(use_true_random=False)` draws.
         steps: how many layers are tried at most.
     """
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # as conftest.py does
     shapes = choices.choice([[(6, 6, 4)], [(8,)], [(6, 4)], [(8,), (8,)], [(6, 6, 4), (8,)]])
     inputs = [keras.Input(shape) for shape in shapes]
     grower = Grower(choices, [_first(x) for x in inputs])

@@ -136,6 +136,14 @@ def check_widths(model, chosen):
     return small
 
 
+def around(layer, shape):
+    """A model in which what enters and what leaves the layer can shrink."""
+    inputs = keras.Input(shape)
+    x = layer(layers.Dense(shape[-1], "relu", name="front")(inputs))
+    x = layers.Flatten()(x) if len(x.shape) > 2 else x
+    return randomize(keras.Model(inputs, layers.Dense(3, name="reader")(x)))
+
+
 def sequential(*parts, seed=0):
     """A Sequential model with non-zero biases."""
     return randomize(keras.Sequential([*parts]), seed)

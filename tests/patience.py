@@ -1,11 +1,13 @@
 """Waits for processes by signs of life, not by a clock: a busy machine may take its time, a hung process may not.
 
-A process lives while it or what it has started uses the processor, or writes. What only waits uses a little of it too:
-less than `IDLE` of a core is no sign of life. (Horovod's workers ask one another a thousand times a second, which takes
-more: tests/workers.py leaves those threads out; a hung `horovodrun` is given up after `MOST` seconds.)
+A process lives while it or what it has started works, or writes. What only waits uses the processor too: Horovod's
+threads ask one another a thousand times a second whether there is anything to do. So a thread's work is what it uses
+beyond `WAKING` for each time that it woke up, and less than `IDLE` of a core in all is no sign of life.
 """
 
 import contextlib
+import pathlib
+import re
 import subprocess
 import threading
 import time
@@ -15,8 +17,13 @@ import psutil
 SILENCE = 120
 """Seconds without a sign of life after which a process is given up."""
 
+WAKING = 4e-4
+"""Seconds of the processor that a thread may use to look whether there is anything to do, and to sleep again.
+
+Measured in two workers of a hung `horovodrun`: 20 to 160 microseconds."""
+
 IDLE = 0.15
-"""Share of one core that processes may use while they only wait."""
+"""Share of one core that processes may use beside that while they only wait."""
 
 MOST = 1800
 """Seconds after which even a process that works is given up: it may do so for ever."""
@@ -32,7 +39,7 @@ class Watch:
     """Tells whether some processes still live.
 
     Args:
-        used: a function that gives how many seconds of the processor they have used so far.
+        used: a function that gives how many seconds they have worked so far, such as `Work`.
         written: a function that gives how much they have written so far.
         silence: seconds without a sign of life that are too many.
         most: seconds that are too many anyway.
@@ -43,6 +50,7 @@ class Watch:
         self._silence, self._end = silence, time.monotonic() + most
         self._used, self._said = used(), written()
         self._since = time.monotonic()
+        self.is_silent = False
 
     def lives(self) -> bool:
         """Whether there was a sign of life lately."""
@@ -53,17 +61,49 @@ class Watch:
         worked = used - self._used > IDLE * (now - self._since)
         if worked or said != self._said or used < self._used:  # less: one of them has ended
             self._used, self._said, self._since = used, said, now
-        return now < self._end and now - self._since < self._silence
+        self.is_silent = now - self._since >= self._silence
+        return now < self._end and not self.is_silent
 
 
-def processor_seconds(identifier) -> float:
-    """What a process and all that it has started have used of the processor."""
-    total = 0.0
-    for process in _tree(identifier):
-        with contextlib.suppress(psutil.Error):
-            times = process.cpu_times()
-            total += times.user + times.system
-    return total
+class Work:
+    """How many seconds some processes, and all that they have started, have worked so far; waking up is no work.
+
+    Args:
+        identifiers: of the processes.
+    """
+
+    def __init__(self, *identifiers):
+        self._identifiers = identifiers
+        self._threads = {}
+        self._seconds = 0.0
+
+    def __call__(self) -> float:
+        threads = {}
+        for process in (process for identifier in self._identifiers for process in _tree(identifier)):
+            threads |= _threads(process)
+        for thread, (used, woken) in threads.items():
+            used_before, woken_before = self._threads.get(thread, (0.0, 0))
+            self._seconds += max(0.0, used - used_before - WAKING * (woken - woken_before))
+        self._threads = threads
+        return self._seconds
+
+
+def _threads(process) -> dict:
+    """By thread of a process, the seconds of the processor that it has used, and how often it has woken up."""
+    with contextlib.suppress(psutil.Error):
+        return {
+            (process.pid, one.id): (one.user_time + one.system_time, _woken(process.pid, one.id))
+            for one in process.threads()
+        }
+    return {}
+
+
+def _woken(process, thread) -> int:
+    """How often a thread has slept and woken up; only Linux tells."""
+    with contextlib.suppress(OSError):
+        status = pathlib.Path(f"/proc/{process}/task/{thread}/status").read_text()
+        return int(re.search(r"^voluntary_ctxt_switches:\s*(\d+)", status, re.MULTILINE)[1])
+    return 0
 
 
 def _tree(identifier):
@@ -105,12 +145,13 @@ def finish(process, silence=SILENCE, most=MOST) -> subprocess.CompletedProcess:
 
 
 def _wait(process, kept, silence, most):
-    watch = Watch(lambda: processor_seconds(process.pid), lambda: sum(map(len, kept.values())), silence, most)
+    watch = Watch(Work(process.pid), lambda: sum(map(len, kept.values())), silence, most)
     while process.poll() is None:
         if not watch.lives():
             kill(process.pid)
             process.wait()
-            raise GaveUp(f"{process.args} gave no sign of life any more. It said:\n{_said(kept)}")
+            why = "gave no sign of life any more" if watch.is_silent else f"did not end within {most} s"
+            raise GaveUp(f"{process.args} {why}. It said:\n{_said(kept)}")
         time.sleep(GLANCE)
 
 
@@ -120,7 +161,7 @@ def wait_until(condition, process, silence=SILENCE):
     Raises:
         GaveUp: it gives none any more, or has ended.
     """
-    watch = Watch(lambda: processor_seconds(process.pid), silence=silence)
+    watch = Watch(Work(process.pid), silence=silence)
     while not condition():
         if process.poll() is not None or not watch.lives():
             raise GaveUp(f"{process.args} ended, or gave no sign of life any more (exit code {process.poll()})")

@@ -333,7 +333,7 @@ def grow(choices, steps=6):
         choices: a `random.Random`, such as `hypothesis.strategies.randoms(use_true_random=False)` draws.
         steps: how many layers are tried at most.
     """
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # as conftest.py does
     pairs = [choices.choice([numbers, numbers, words])() for _ in range(choices.choice([1, 1, 2]))]
     inputs, first = map(list, zip(*pairs, strict=True))
     grower = RecurrentGrower(choices, [*first])

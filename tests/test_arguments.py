@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import tf_terngrad as tt
+from tf_terngrad.ternary.distributed.settings import Settings
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +46,15 @@ def flag(owner, name, call):
     return Argument(owner, name, call, (True, False, np.True_), (1, 0, "yes", None, 1.0))
 
 
+def strings(owner, name, call, good, none=False, one=False):
+    """A list of texts; where `none`, None means something too, where `one`, a text alone."""
+    mistyped = (3, True, 2.5, [3], ["a", None], {1: "a"}, b"a", *(() if none else (None,)), *(() if one else (good,)))
+    return Argument(owner, name, call, ([good], (good,), np.array([good]), {good}, *((good,) if one else ())), mistyped)
+
+
 def dense():
-    return keras.Sequential([keras.Input((4,)), keras.layers.Dense(3, name="hidden"), keras.layers.Dense(2)])
+    hidden, more = keras.layers.Dense(3, name="hidden"), keras.layers.Dense(3, name="more")
+    return keras.Sequential([keras.Input((4,)), hidden, more, keras.layers.Dense(2)])
 
 
 def recurrent():
@@ -97,12 +105,14 @@ TFLITE = [
     integer("compare_latency", "runs", lambda v: compare_latency(runs=v), 1),
     number("compare_latency", "min_seconds", lambda v: compare_latency(min_seconds=v), good=0.01),
     number("QuantizationMode", "tolerance", lambda v: mode(tolerance=v), positive=True),
+    strings("QuantizationMode", "routes", lambda v: mode(routes=v), good="loop"),
     flag("QuantizationMode", "exact", lambda v: mode(exact=v)),
     flag("QuantizationMode", "needs_calibration", lambda v: mode(needs_calibration=v)),
 ]
 SPARSITY = [
     number("compact", "tolerance", lambda v: compact(tolerance=v)),
     integer("compact", "round_to", lambda v: compact(round_to=v), 1),
+    strings("compact", "keep", lambda v: compact(keep=v), good="hidden", none=True, one=True),
     flag("compact", "dry_run", lambda v: compact(dry_run=v)),
     number("SparsityMonitor", "tolerance", lambda v: tt.callbacks.SparsityMonitor(tolerance=v)),
     integer("SparsityMonitor", "every", lambda v: tt.callbacks.SparsityMonitor(every=v), 1),
@@ -110,6 +120,9 @@ SPARSITY = [
     flag("ZeroSmallWeights", "hold", lambda v: tt.callbacks.ZeroSmallWeights(1e-3, hold=v)),
     number("sparsify", "strength", lambda v: tt.sparsify(dense(), strength=v), none=True),
     number("sparsify", "ratio", lambda v: tt.sparsify(dense(), ratio=v), none=True),
+    strings("sparsify", "kinds", lambda v: tt.sparsify(dense(), 1.0, kinds=v), good="unit", none=True),
+    strings("sparsify", "include", lambda v: tt.sparsify(dense(), 1.0, include=v), good="hid*", none=True),
+    strings("sparsify", "exclude", lambda v: tt.sparsify(dense(), 1.0, exclude=v), good="hidden", none=True),
     number("FilterLasso", "strength", tt.regularizers.FilterLasso),
     number("GroupLasso", "strength", lambda v: tt.regularizers.GroupLasso(v, axis=0)),
     integer("BlockLasso", "block[0]", lambda v: tt.regularizers.BlockLasso(1.0, block=(v, 8)), 1),
@@ -123,6 +136,7 @@ TERNARY = [
     integer("TernGrad", "smallest", lambda v: tt.TernGrad(smallest=v), 0),
     integer("TernGrad", "seed", lambda v: tt.TernGrad(seed=v), -(2**63)),
     integer("ternarize", "levels", lambda v: tt.ternarize(np.ones(4, "float32"), seed=(1, 2), levels=v), 1),
+    integer("ternarize", "seed[0]", lambda v: tt.ternarize(np.ones(4, "float32"), seed=(v, 2)), -(2**63)),
     integer("pack", "levels", lambda v: tt.pack(np.ones(4, "int8"), levels=v), 1),
     integer("simulate", "workers", simulated, 1),
     integer("BroadcastVariables", "root_rank", lambda v: tt.distributed.callbacks.BroadcastVariables(v), 0),
@@ -131,6 +145,8 @@ TERNARY = [
     integer("CheckReplicas", "every", lambda v: tt.distributed.callbacks.CheckReplicas(every=v), 1),
     integer("GradientHistograms", "workers", lambda v: histograms(workers=v), 1),
     integer("GradientHistograms", "every", lambda v: histograms(every=v), 1),
+    strings("GradientHistograms", "variables", lambda v: histograms(variables=v), good="*bias", one=True),
+    strings("DistributedOptimizer", "exclude", lambda v: Settings(exclude=v), good="*bias"),
 ]
 ARGUMENTS = [*TFLITE, *SPARSITY, *TERNARY]
 

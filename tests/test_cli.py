@@ -102,11 +102,21 @@ def test_every_example_in_a_help_text_is_a_command_line():
     assert seen > 10
 
 
-@pytest.mark.parametrize("arguments", ["", "none", "structures", "structures a b", "compact a b --toler=1"])
-def test_wrong_usage(capsys, arguments):
+@pytest.mark.parametrize(
+    "arguments, usage",
+    [
+        ("", "[-h]"),
+        ("none", "[-h]"),
+        ("--verbose structures a", "structures [-h]"),
+        ("structures", "structures [-h]"),
+        ("structures a b", "structures [-h]"),
+        ("compact a b --toler=1", "compact [-h]"),
+    ],
+)
+def test_wrong_usage_is_answered_with_that_of_the_command(capsys, arguments, usage):
     with pytest.raises(SystemExit, match="2"):
         main(arguments.split())
-    assert capsys.readouterr().err.startswith("usage: tf-terngrad")
+    assert capsys.readouterr().err.startswith(f"usage: tf-terngrad {usage}")
 
 
 REFUSED = {

@@ -1,4 +1,4 @@
-"""TensorFlow Model Optimization on tf_keras twins of compact models: what works, and what it refuses."""
+"""TensorFlow Model Optimization on tf_keras copies of compact models: what works, and what it refuses."""
 
 import dataclasses
 import os
@@ -16,7 +16,7 @@ from tool_modules import load
 import tf_terngrad as tt
 from models.experiments import quantization_rows as rows
 from models.experiments.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of
-from models.experiments.tf_keras_twin import check_equal, taught_by, tf_keras_twin
+from models.experiments.tf_keras_copy import check_equal, taught_by, tf_keras_copy
 from models.lstm_lm import lstm_lm
 
 pytestmark = pytest.mark.filterwarnings(
@@ -72,32 +72,32 @@ TWINS = {
 
 
 @pytest.mark.parametrize("build, shape", TWINS.values(), ids=TWINS)
-def test_a_twin_gives_the_same_outputs_and_its_weights_come_back(build, shape):
+def test_a_copy_gives_the_same_outputs_and_its_weights_come_back(build, shape):
     model = build()
     inputs = np.random.default_rng(1).integers(0, WORDS, shape)
-    twin = tf_keras_twin(model)
-    assert isinstance(twin, tf_keras.Model) and not isinstance(twin, keras.Model)
-    assert check_equal(model, twin, inputs) < 1e-5
-    for weight in twin.weights:
+    copy = tf_keras_copy(model)
+    assert isinstance(copy, tf_keras.Model) and not isinstance(copy, keras.Model)
+    assert check_equal(model, copy, inputs) < 1e-5
+    for weight in copy.weights:
         weight.assign(weight + 0.125)
-    with pytest.raises(ValueError, match=rf"twin of '{model.name}' is not equal to it: outputs up to .* differ by"):
-        check_equal(model, twin, inputs)
-    assert check_equal(taught_by(model, twin), twin, inputs) < 1e-4
+    with pytest.raises(ValueError, match=rf"copy of '{model.name}' is not equal to it: outputs up to .* differ by"):
+        check_equal(model, copy, inputs)
+    assert check_equal(taught_by(model, copy), copy, inputs) < 1e-4
 
 
-def test_dropout_is_at_work_when_a_twin_trains():
+def test_dropout_is_at_work_when_a_copy_trains():
     inputs = keras.Input((50,))
-    twin = tf_keras_twin(keras.Model(inputs, keras.layers.Dropout(0.5)(inputs)))
-    shares = [np.mean(twin(np.ones((20, 50)), training=training).numpy() == 0) for training in (True, False)]
+    copy = tf_keras_copy(keras.Model(inputs, keras.layers.Dropout(0.5)(inputs)))
+    shares = [np.mean(copy(np.ones((20, 50)), training=training).numpy() == 0) for training in (True, False)]
     assert shares == [pytest.approx(0.5, abs=0.1), 0]
 
 
-def test_batch_statistics_move_when_a_twin_trains():
+def test_batch_statistics_move_when_a_copy_trains():
     inputs, model = np.random.default_rng(1).normal(size=(50, 8, 8, 1)).astype("float32"), network()
-    twin = tf_keras_twin(model)
-    norms = [one.get_layer("norm") for one in (model, twin)]
+    copy = tf_keras_copy(model)
+    norms = [one.get_layer("norm") for one in (model, copy)]
     before = norms[0].moving_mean.numpy()
-    for one in (model, twin):
+    for one in (model, copy):
         one(inputs, training=True)
     np.testing.assert_allclose(*(norm.moving_mean.numpy() for norm in norms), atol=1e-5)
     assert np.abs(norms[0].moving_mean.numpy() - before).max() > 1e-3
@@ -105,10 +105,10 @@ def test_batch_statistics_move_when_a_twin_trains():
 
 def test_a_lost_activation_is_found():
     model = network()
-    twin = tf_keras_twin(model)
-    twin.get_layer("dense").activation = tf_keras.activations.relu
+    copy = tf_keras_copy(model)
+    copy.get_layer("dense").activation = tf_keras.activations.relu
     with pytest.raises(ValueError, match="is not equal to it"):
-        check_equal(model, twin, np.ones((2, 8, 8, 1)))
+        check_equal(model, copy, np.ones((2, 8, 8, 1)))
 
 
 def test_layers_that_tf_keras_lacks_are_named():
@@ -118,7 +118,7 @@ def test_layers_that_tf_keras_lacks_are_named():
     for layer in (keras.layers.RMSNormalization(name="lone"), Dense(2, name="lone")):
         model = keras.Sequential([keras.Input((3,)), layer])
         with pytest.raises(ValueError, match=f"Received: 'lone', {type(layer).__name__}"):
-            tf_keras_twin(keras.Model(model.inputs, model.outputs))
+            tf_keras_copy(keras.Model(model.inputs, model.outputs))
 
 
 def test_tf_keras_stays_beside_keras_3():
@@ -200,7 +200,7 @@ def test_an_lstm_is_quantized_by_a_config_of_its_own(tmp_path):
 def test_weights_come_back_from_rounding_layers():
     done = language_study()
     options = {"choose": lambda layer: CellConfig() if "lstm" in layer.name else True, "behind": "embedding"}
-    rounding = done.fine_tune(fake_quantized(done.twin(), **options))
+    rounding = done.fine_tune(fake_quantized(done.copy(), **options))
     taught = taught_by(done.model, rounding)
     for after, before in zip(taught.get_weights(), done.model.get_weights(), strict=True):
         assert 1e-6 < np.abs(after - before).max() < 0.1
@@ -210,19 +210,19 @@ def test_weights_come_back_from_rounding_layers():
 
 
 def test_a_second_lstm_behind_rounded_outputs_is_refused_by_the_converter():
-    twin = tf_keras_twin(lstm_lm(WORDS, (7, 5), 6, steps=STEPS))
+    copy = tf_keras_copy(lstm_lm(WORDS, (7, 5), 6, steps=STEPS))
 
     def choose(layer):
         return CellConfig(output=True) if isinstance(layer, tf_keras.layers.LSTM) else False
 
     with pytest.raises(tt.tflite.ConversionError, match="cannot duplicate the value since it's not constant"):
-        flatbuffer_of(fake_quantized(twin, choose, behind="embedding"))
+        flatbuffer_of(fake_quantized(copy, choose, behind="embedding"))
 
 
 def test_files_are_measured_from_states_of_zeros(tmp_path):
     done = language_study()
     path = tmp_path / "fused.tflite"
-    path.write_bytes(flatbuffer_of(done.twin()))
+    path.write_bytes(flatbuffer_of(done.copy()))
     inputs = done.test[0]
     assert rows.logits_of(path, inputs).shape == (20, STEPS, WORDS)
     np.testing.assert_allclose(rows.logits_of(path, inputs), done.model.predict(inputs, verbose=0), atol=0.05)

@@ -46,7 +46,7 @@ def by_an_optimizer(gradient):
     return weight.value
 
 
-DOORS = {
+CALLS = {
     "allreduce": lambda gradient: hvd.allreduce(gradient, compression=tt.TernGrad()),
     "allreduce in a graph": lambda gradient: tf.function(hvd.allreduce)(gradient, compression=tt.TernGrad()),
     "grouped_allreduce": lambda gradient: hvd.grouped_allreduce([tf.ones(9), gradient], compression=tt.TernGrad())[1],
@@ -56,12 +56,12 @@ DOORS = {
 }
 
 
-def test_as_many_elements_in_another_shape_are_an_error_everywhere_through_every_door():
+def test_as_many_elements_in_another_shape_are_an_error_everywhere_by_every_call():
     def together():
         errors = {}
-        for name, door in DOORS.items():
+        for name, call in CALLS.items():
             with pytest.raises((tf.errors.InvalidArgumentError, ValueError)) as caught:
-                door(tf.ones([(40, 50), (50, 40)][hvd.rank()]))
+                call(tf.ones([(40, 50), (50, 40)][hvd.rank()]))
             errors[name] = str(caught.value)
         return errors
 
@@ -72,11 +72,11 @@ def test_as_many_elements_in_another_shape_are_an_error_everywhere_through_every
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf])
-def test_what_is_not_finite_on_one_worker_reaches_all_through_every_door(value):
+def test_what_is_not_finite_on_one_worker_reaches_all_by_every_call(value):
     def together():
         mine = tf.one_hot(7, 3000, on_value=value if hvd.rank() == 1 else 1.0)
         rows = tf.IndexedSlices(tf.reshape(mine, (3, 1000)), tf.range(3) + hvd.rank(), tf.constant([9, 1000]))
-        results = {name: door(mine).numpy() for name, door in DOORS.items()}
+        results = {name: call(mine).numpy() for name, call in CALLS.items()}
         return results, hvd.allreduce(rows, compression=tt.TernGrad()).values.numpy()
 
     for results, rows in run_workers(together):
@@ -101,17 +101,17 @@ def test_tensors_in_another_order_are_an_error_everywhere(settings):
     assert str(failed.value).count("same shapes, in the same order") >= 2
 
 
-def stop_answering(door, seconds):
+def stop_answering(call, seconds):
     if hvd.rank() == 1:
         time.sleep(seconds)
-    DOORS[door](tf.ones(2000))
+    CALLS[call](tf.ones(2000))
 
 
-@pytest.mark.parametrize("door", ["allreduce", "our optimizer"])
-def test_a_worker_that_stops_answering_is_named(door):
+@pytest.mark.parametrize("call", ["allreduce", "our optimizer"])
+def test_a_worker_that_stops_answering_is_named(call):
     """Horovod's guard, with times for a test; by itself it warns after a minute, and waits on."""
     env = {"HOROVOD_STALL_CHECK_TIME_SECONDS": "1", "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS": "3"}
     with pytest.raises(WorkersFailed) as failed:
-        run_workers(stop_answering, door, 20, env=env)
+        run_workers(stop_answering, call, 20, env=env)
     assert "Missing ranks:\n1!: [" in str(failed.value)
     assert "Will shutdown" in str(failed.value)

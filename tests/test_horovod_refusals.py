@@ -1,4 +1,4 @@
-"""What TernGrad refuses at Horovod's own doors."""
+"""What TernGrad refuses in Horovod's own calls."""
 
 import re
 
@@ -55,7 +55,7 @@ def test_reducescatter_is_refused():
         run_workers(scatter)
 
 
-DOORS = {
+CALLS = {
     "allreduce": lambda given, some: hvd.allreduce(given, process_set=some, compression=tt.TernGrad(process_set=some)),
     "our tape": lambda given, some: our_tape(given, compression=tt.TernGrad(process_set=some)),
     "our tape with floats": lambda given, some: our_tape(given, process_set=some),
@@ -75,13 +75,13 @@ def outside():
     sets = [hvd.add_process_set(ranks) for ranks in ([0], [0, 1])]
     given = tf.ones(2000)
     for some in sets:
-        for door in DOORS.values():
+        for call in CALLS.values():
             if some.included():
-                door(given, some)
+                call(given, some)
             else:
                 expected = rf"Worker {hvd.rank()} is none of .*{re.escape(str(some.ranks))}"
                 with pytest.raises(ValueError, match=expected):
-                    door(given, some)
+                    call(given, some)
     with pytest.raises(ValueError, match=r"does not know the process set.*add_process_set.*ranks=\[1, 2\]"):
         our_tape(given, process_set=hvd.ProcessSet([1, 2]))
 
@@ -100,11 +100,11 @@ def given_the_class():
             loss = tf.reduce_sum(variable**2)
         return hvd.DistributedGradientTape(recorded, compression=tt.TernGrad).gradient(loss, [variable])
 
-    doors = [lambda given=given: hvd.allreduce(given, compression=tt.TernGrad) for given in (gradient, rows)]
-    doors += [lambda: hvd.grouped_allreduce([gradient, rows], compression=tt.TernGrad), tape]
-    for door in doors:
+    calls = [lambda given=given: hvd.allreduce(given, compression=tt.TernGrad) for given in (gradient, rows)]
+    calls += [lambda: hvd.grouped_allreduce([gradient, rows], compression=tt.TernGrad), tape]
+    for call in calls:
         with pytest.raises(TypeError, match=r"compression=TernGrad\(\).*Received: the class"):
-            door()
+            call()
 
 
 def test_the_class_in_place_of_an_instance_is_refused():

@@ -56,6 +56,33 @@ def test_the_layers_of_applications_are_those_of_its_models():
     np.testing.assert_array_equal(internals.CustomScaleLayer(0.5)([x, x]), 1.5 * x)
 
 
+# What is put around methods of Keras
+
+
+@pytest.mark.parametrize("kind, name", internals.CHANGED, ids=lambda part: getattr(part, "__name__", part))
+def test_a_method_that_is_changed_takes_what_keras_gives_it(kind, name):
+    parameters = {
+        "add_weight": ["self"],
+        "apply": ["self", "grads", "trainable_variables"],
+        "check_finite": ["self", "grads"],
+    }[name]
+    assert list(inspect.signature(inspect.unwrap(getattr(kind, name))).parameters)[: len(parameters)] == parameters
+
+
+def test_what_is_put_around_a_method_is_listed_and_put_once(monkeypatch):
+    class Mine:
+        def twice(self, x):
+            """Doubles."""
+            return 2 * x
+
+    with pytest.raises(KeyError, match=r"Mine.twice is not in keras_internals.CHANGED"):
+        internals.put_around(Mine, "twice", lambda method: method)
+    monkeypatch.setitem(internals.CHANGED, (Mine, "twice"), "a test")
+    for _ in range(2):
+        internals.put_around(Mine, "twice", lambda method: lambda self, x: method(self, x) + 1)
+    assert Mine().twice(3) == 7 and Mine.twice.__doc__ == "Doubles."
+
+
 # Graphs
 
 
@@ -235,6 +262,29 @@ def _defined(tree):
             yield node.name
         elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
             yield node.attr
+
+
+def _root(node):
+    """The name that an expression such as keras.Layer.call starts with."""
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return getattr(node, "id", "")
+
+
+def _changed(tree):
+    """The attributes that a file sets on what belongs to Keras or TensorFlow."""
+    theirs = {"keras", "layers", "ops", "tf", "tensorflow"}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and isinstance(node.value, ast.Attribute) and _root(node.value) in theirs:
+            theirs |= {name.id for name in node.targets if isinstance(name, ast.Name)}
+        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store) and _root(node) in theirs:
+            yield ast.unparse(node)
+
+
+def test_nothing_of_keras_and_tensorflow_is_changed_elsewhere():
+    assert [*_changed(ast.parse("L = keras.Layer; L.call = 1; tf.ones = self.x = 2"))] == ["L.call", "tf.ones"]
+    for path in {*SOURCES} - {Path(inspect.getfile(internals))}:
+        assert not [*_changed(ast.parse(path.read_text("utf-8")))], path
 
 
 def test_private_names_of_keras_and_tensorflow_stand_in_one_file():

@@ -14,8 +14,21 @@ def largest(a: int, b: int = 3):
     values = [a - 1, "x" * 2]
     values.append(b)
     values[0] += 1
+    if math.isnan(b):
+        return None
     return values[0], True, math.inf
 '''
+
+
+PARAMETRIZED = """
+import pytest
+from helper import numbers
+
+
+@pytest.mark.parametrize("expected", [6], ids=["of three - 6"])
+def test_it(expected):
+    assert numbers.double(3) == expected
+"""
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +45,7 @@ def checkout(tmp_path):
         "small/inner.py": "def idle(x):\n    return x + 1\n",
         "small/outer.py": "from small.inner import idle\n\n\ndef use(x):\n    return idle(x)\n",
         "tests/helper.py": "from small import numbers\n",
-        "tests/test_numbers.py": "from helper import numbers\n\n\ndef test_it():\n    assert numbers.double(3) == 6\n",
+        "tests/test_numbers.py": PARAMETRIZED,
         "tests/test_use.py": "from small import outer\n\n\ndef test_it():\n    outer.use(1)\n",
         "tests/test_broken.py": "import small.inner\n\n\ndef test_it():\n    assert False\n",
     }
@@ -57,9 +70,9 @@ def test_what_runs_is_broken_and_nothing_else(tool):
         (11, "values[0] += 1", "pass"),
         (11, "0", "1"),
         (11, "1", "2"),
-        (12, "return values[0], True, math.inf", "return None"),
-        (12, "0", "1"),
-        (12, "True", "False"),
+        (14, "return values[0], True, math.inf", "return None"),
+        (14, "0", "1"),
+        (14, "True", "False"),
     }
 
 
@@ -92,7 +105,7 @@ def test_it_tells_what_is_caught_and_what_survives_and_leaves_the_checkout_alone
     survivors = tool.main([f"--root={checkout}", "small/numbers.py", "small/inner.py"])
     printed = capsys.readouterr()
     assert [survivor.path for survivor in survivors] == ["small/inner.py"]
-    assert "tests/test_numbers.py::test_it |" in printed.out and "| survived |" in printed.out
+    assert "tests/test_numbers.py::test_it[of three - 6] |" in printed.out and "| survived |" in printed.out
     assert printed.out.endswith("1 of 2 broken lines were caught, 50%.\n")
     assert "tests/test_broken.py::test_it fails before anything is broken: left out" in printed.err
     assert {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()} == before

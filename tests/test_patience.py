@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import patience
 import psutil
@@ -81,10 +82,35 @@ def test_the_work_of_children_counts():
     parent = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {program!r}])"
     process = subprocess.Popen(python(parent))
     try:
-        patience.wait_until(lambda: patience.processor_seconds(process.pid) > 0.5, process)
+        work = patience.Work(process.pid)
+        patience.wait_until(lambda: work() > 0.4, process)
     finally:
         patience.kill(process.pid)
         process.wait()
+
+
+HANGING = """
+import threading, time
+import horovod.tensorflow as hvd
+import tensorflow as tf
+
+hvd.init()
+print("begins", flush=True)
+if hvd.rank() == 0:
+    hvd.allreduce(tf.ones(3))  # which the other never joins
+time.sleep(600)
+"""
+
+
+def test_workers_that_wait_for_one_another_hang_though_they_ask_a_thousand_times_a_second(tmp_path):
+    (tmp_path / "hanging.py").write_text(HANGING)
+    command = [Path(sys.executable).with_name("horovodrun"), "-np", "2", sys.executable, "hanging.py"]
+    said = tmp_path / "said"
+    with said.open("w") as output:
+        process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output)
+        patience.wait_until(lambda: said.read_text().count("begins") == 2, process)
+        with pytest.raises(patience.GaveUp, match="no sign of life"):
+            patience.finish(process, silence=3.0, most=120)
 
 
 def test_what_hangs_is_killed_with_its_children_and_tells_what_it_said():

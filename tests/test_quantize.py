@@ -126,10 +126,23 @@ def test_a_size_that_bytes_cannot_have_is_refused(size, error, message):
         tt.unpack(tt.pack(tf.constant([1, 0, -1])), size)
 
 
-@pytest.mark.parametrize("seed", [(1,), (1, 2, 3, 4, 5), 7, (1.5, 2.5), "seed"])
+@pytest.mark.parametrize("seed", [(1,), (1, 2, 3, 4, 5), (), 7, np.ones((2, 2), int), "seed"])
 def test_a_seed_of_another_size_is_refused(seed):
-    with pytest.raises(ValueError, match="two to four integers"):
+    with pytest.raises(ValueError, match=r"ternarize: expected `seed` to be two to four integers.*Received: seed="):
         tt.ternarize(gradient(3), seed=seed)
+
+
+@pytest.mark.parametrize("seed", [None, object(), np.ones(2), np.ones(2, bool), ["a", "b"], np.array(["a", "b"])])
+def test_a_seed_of_what_are_no_integers_is_refused(seed):
+    with pytest.raises(TypeError, match=r"ternarize: expected `seed(\[0\])?` to be .*integer.*Received: seed"):
+        tt.ternarize(gradient(3), seed=seed)
+
+
+def test_the_parts_of_a_seed_may_be_tensors_and_have_64_bits():
+    given = gradient(100)
+    expected = tt.ternarize(given, seed=np.array([3, 2**40]))[0]
+    for seed in ([3, 2**40], (tf.constant(3, tf.int16), 2**40), tf.constant([3, 2**40])):
+        np.testing.assert_array_equal(tt.ternarize(given, seed=seed)[0], expected)
 
 
 def test_what_is_not_of_floats_is_refused():

@@ -101,7 +101,7 @@ def test_a_name_is_registered_once():
     mode = tflite.register_mode(wide())
     assert tflite.register_mode(mode) is mode
     with pytest.raises(
-        ValueError, match=r"none of None, 'float16', 'dynamic', 'int8', 'int16'.*Received: mode='int16'"
+        ValueError, match=r"own, none of None, 'float16', 'dynamic', 'int8', 'int16'. Received: mode=.*'int16'"
     ):
         tflite.register_mode(wide(routes=("unroll",)))
     with pytest.raises(TypeError, match=r"register_mode: expected `mode` to be a QuantizationMode.*'int16'"):

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from matplotlib import image
+from matplotlib.figure import Figure
 
 from tf_terngrad.cli import main
 from tf_terngrad.ternary.schedules import SCHEDULES
@@ -43,6 +44,19 @@ def test_tables_and_a_picture(run, tmp_path):
     assert alexnet_slow > alexnet_fast > googlenet_fast and alexnet_slow > googlenet_slow > googlenet_fast
     pixels = image.imread(path)
     assert min(pixels.shape[:2]) > 400 and np.std(pixels) > 0.05
+
+
+def test_the_panels_of_a_picture_are_a_network_a_column_and_a_link_a_row(run, tmp_path, monkeypatch):
+    figures = []
+    monkeypatch.setattr(Figure, "savefig", lambda figure, path, **_: figures.append(figure) or path.touch())
+    run("alexnet", "lstm", "--links=1gbit,infiniband", f"--plot={tmp_path / 'picture.png'}", "--max-workers=4")
+    titles = [[axes.get_title(), axes.get_ylabel().split("\n")[0], axes.get_xlabel()] for axes in figures[0].axes]
+    first, second, third, last = titles
+    assert first[0] == "AlexNet" and second[0] and not third[0] and not last[0]
+    assert first[1] and third[1] and first[1] != third[1] and not second[1] and not last[1]
+    assert [title[2] for title in titles] == ["", "", "workers", "workers"]
+    (legend,) = figures[0].legends
+    assert [text.get_text() for text in legend.get_texts()][:3] == ["ideal", "float32", "float16"]
 
 
 def test_what_a_schedule_cannot_hold_has_no_speed(run, tmp_path):

@@ -27,7 +27,6 @@ from multiprocessing.connection import Pipe, wait
 
 import cloudpickle
 import patience
-import psutil
 
 SILENCE_OF_THE_OTHERS = 3  # seconds, after one worker has failed; they mostly wait for it in an exchange
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
@@ -80,7 +79,7 @@ class Workers:
         self._rendezvous = RendezvousServer()
         port = self._rendezvous.start()  # a free one
         self._rendezvous.init(get_host_assignments(parse_hosts(f"localhost:{size}"), size))
-        self._processes, self._connections, self._shown, self._asking = [], [], [0] * size, [()] * size
+        self._processes, self._connections, self._shown = [], [], [0] * size
         for rank in range(size):
             self._start(rank, _environment(rank, size, port), env or {})
 
@@ -118,7 +117,7 @@ class Workers:
     def _watch(self, silence):
         written = [self._output(rank) for rank in range(self.size)]
         return patience.Watch(
-            lambda: sum(_work(process.pid, self._asking[rank]) for rank, process in enumerate(self._processes)),
+            patience.Work(*(process.pid for process in self._processes)),
             lambda: sum(file.stat().st_size for file in written if file.exists()),
             silence,
         )
@@ -134,11 +133,7 @@ class Workers:
             for connection in ready:
                 rank = self._connections.index(connection)
                 try:
-                    answer = cloudpickle.loads(connection.recv_bytes())
-                    if answer[0] == "asks":
-                        self._asking[rank] = answer[1]
-                        continue
-                    answers[rank] = answer
+                    answers[rank] = cloudpickle.loads(connection.recv_bytes())
                 except (EOFError, ConnectionResetError):
                     self._processes[rank].join()
                     answers[rank] = ("died", self._processes[rank].exitcode)
@@ -223,20 +218,6 @@ def _pickled(function, arguments):
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def _threads(identifier):
-    """The threads of a process, and how many seconds of the processor each has used."""
-    try:
-        threads = psutil.Process(identifier).threads()
-    except psutil.Error:
-        return {}
-    return {thread.id: thread.user_time + thread.system_time for thread in threads}
-
-
-def _work(identifier, asking):
-    """What a worker has used of the processor, but for the threads that ask others whether they are there."""
-    return sum(used for thread, used in _threads(identifier).items() if thread not in asking)
-
-
 def _serve(connection, environment, output):
     """What a worker does: calls one function after the other until the tests end."""
     _end_with_the_tests()
@@ -266,9 +247,7 @@ def _answer_calls(connection):
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    before = _threads(os.getpid())
     hvd.init()
-    connection.send_bytes(cloudpickle.dumps(("asks", _threads(os.getpid()).keys() - before.keys())))
     while True:
         call = connection.recv_bytes()
         try:

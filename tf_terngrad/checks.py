@@ -7,6 +7,7 @@ Every error says who was given what, what was expected, what came, and what to d
 
 import math
 import numbers
+from collections.abc import Iterable
 
 import numpy as np
 import tensorflow as tf
@@ -129,6 +130,52 @@ def one_of(value, choices, name: str, owner: str):
         if alike and value == choice:
             return choice
     raise ValueError(refusal(owner, name, f"one of {', '.join(map(repr, choices))}", value))
+
+
+def strings(value, name: str, owner: str, or_one: bool = False) -> tuple:
+    """The texts of a list; use it for every list of names or patterns.
+
+    Args:
+        value: what a user gave: texts in a list, a tuple, a set or an array. A text alone is no list of its letters.
+        name: of the argument.
+        owner: the class, function or layer that was given it.
+        or_one: a text alone is taken too, as the only one.
+
+    Raises:
+        TypeError: it is no list, or holds what is no text.
+
+    >>> strings(["conv*", "dense"], "include", "sparsify")
+    ('conv*', 'dense')
+    >>> strings("conv", "include", "sparsify")
+    Traceback (most recent call last):
+        ...
+    TypeError: sparsify: expected `include` to be a list of strings. Received: include='conv'. Write include=['conv']
+    """
+    if isinstance(value, str) and or_one:
+        return (value,)
+    items = tuple(value) if isinstance(value, Iterable) and not isinstance(value, str) else (None,)
+    if not all(isinstance(item, str) for item in items):
+        expected = "a string or a list of strings" if or_one else "a list of strings"
+        remedy = f"Write {name}=[{value!r}]" if isinstance(value, str) else ""
+        raise TypeError(refusal(owner, name, expected, value, remedy))
+    return items
+
+
+def own_name(registry: dict, item, argument: str, owner: str) -> None:
+    """Refuse an object whose name stands for another one; use it before a registry takes an object by its name.
+
+    Args:
+        registry: name -> object.
+        item: an object with a `name`.
+        argument: the name of the argument that it was given as.
+        owner: the function or class that was given it.
+
+    Raises:
+        ValueError: the registry has another object under its name.
+    """
+    if registry.get(item.name, item) != item:
+        taken = ", ".join(map(repr, registry))
+        raise ValueError(refusal(owner, argument, f"one with a name of its own, none of {taken}", item))
 
 
 def refusal(owner: str, name: str, expected: str, received, remedy: str = "") -> str:

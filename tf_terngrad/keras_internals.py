@@ -1,9 +1,11 @@
 """Every private name of Keras and TensorFlow that the package touches, each with the reason why; nowhere else is one.
 
 A release that renames something is a change in this file. What an older Keras lacks is left out by name, in `SINCE`.
+The methods of Keras's classes that the package changes for all objects are in `CHANGED`.
 """
 
 import contextlib
+import functools
 import importlib
 
 import keras
@@ -72,6 +74,27 @@ def _is_newer(name):
 
 def _release(version):
     return tuple(int(part) for part in version.split(".")[:2])
+
+
+CHANGED = {
+    (keras.Layer, "add_weight"): "a structured regularizer is told which weight of which layer it is on",
+    (keras.optimizers.Optimizer, "apply"): "hooks on weights ask which update goes on, and Keras tells none of them",
+    (keras.optimizers.LossScaleOptimizer, "apply"): "it scales what the workers have averaged",
+    (keras.optimizers.LossScaleOptimizer, "check_finite"): "all workers skip a step, or none of them",
+}
+"""By class of Keras and name of a public method: why the package puts something around it, once and for all objects."""
+
+_changed = set()
+
+
+def put_around(kind, name, wrapper) -> None:
+    """Put `wrapper(method)` in the place of a method that `CHANGED` lists; a second time, nothing happens."""
+    if (kind, name) not in CHANGED:
+        raise KeyError(f"{kind.__name__}.{name} is not in keras_internals.CHANGED. Name it there, with the reason.")
+    if (kind, name) not in _changed:
+        _changed.add((kind, name))
+        method = getattr(kind, name)
+        setattr(kind, name, functools.wraps(method)(wrapper(method)))
 
 
 def graph_of(layer):

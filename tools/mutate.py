@@ -105,7 +105,7 @@ def _replacements(node):
         yield f"({ast.unparse(node.operand)})"
     elif isinstance(node, ast.Constant) and isinstance(node.value, (bool, int)):
         yield repr(not node.value if isinstance(node.value, bool) else node.value + 1)
-    elif isinstance(node, ast.Return) and node.value is not None:
+    elif isinstance(node, ast.Return) and node.value is not None and ast.unparse(node) != "return None":
         yield "return None"
     elif isinstance(node, (ast.AugAssign, ast.Raise)) or (
         isinstance(node, ast.Expr) and not isinstance(node.value, ast.Constant)
@@ -210,7 +210,8 @@ def run(root, files, timeout) -> str:
         return f"{files[0] if files else 'the suite'}: no end within {timeout:g} s"
     if process.returncode == 0:
         return ""
-    failed = re.search(r"^(?:FAILED|ERROR) (\S+)", printed, re.MULTILINE)
+    # The parameters of a test may have spaces, and an error message follows behind a hyphen.
+    failed = re.search(r"^(?:FAILED|ERROR) ([^\s[]+(?:\[.*?\](?= - |$))?)", printed, re.MULTILINE)
     return failed.group(1) if failed else (printed.strip().splitlines() or ["pytest ended"])[-1]
 
 

@@ -3,7 +3,7 @@
     python -m tools.reproduce_mnist --data_dir=DIR --output=runs/mnist
 
 Every row trains on the 60,000 images in two stages, for every seed: sparse training, then what is left further, taught
-by its dense twin beside the labels. The dense twins go through the same two stages, untaught, with nothing taken out.
+by its dense baseline beside the labels. That goes through the same two stages, untaught, with nothing taken out.
 Checkpoints in the output folder are gone on with; the tables, in Markdown, are printed and kept there as results.md.
 """
 

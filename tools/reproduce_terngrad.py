@@ -53,10 +53,10 @@ def table(curves) -> str:
     lines = ["| | workers | steps | error %, mean (each seed) | less float's |", "|---|---|---|---|---|"]
     for row, runs in curves.items():
         errors = [run[-1][1] for run in runs]
-        twins = [other for other in curves if other.compression is None and same_training(row, other)]
+        uncompressed = [other for other in curves if other.compression is None and same_training(row, other)]
         less = ""
-        if twins and row.compression is not None:
-            less = f"{statistics.mean(errors) - statistics.mean(run[-1][1] for run in curves[twins[0]]):+.2f}"
+        if uncompressed and row.compression is not None:
+            less = f"{statistics.mean(errors) - statistics.mean(run[-1][1] for run in curves[uncompressed[0]]):+.2f}"
         each = ", ".join(f"{error:.2f}" for error in errors)
         lines.append(
             f"| {row.optimizer}, {row.what} | {row.workers} | {runs[0][-1][0]:,} "

@@ -63,9 +63,9 @@ class Row:
     Args:
         name: of the row and of its folder.
         network: a key of `RECIPES`.
-        strengths: the group lasso's strength by kind or by name of a layer; empty: a dense twin.
+        strengths: the group lasso's strength by kind or by name of a layer; empty: a dense baseline.
         l1: the strength of a plain l1 penalty on every kernel, instead.
-        taught: whether the second stage learns from the answers of the dense twin too.
+        taught: whether the second stage learns from the answers of the dense baseline too.
         decay: AdamW's weight decay in the second stage; the dense networks want much of it, the taught ones little.
         learning_rate: AdamW's, at the start of the second stage; small networks that are taught want a large one.
     """
@@ -79,7 +79,7 @@ class Row:
     learning_rate: float = 0.004
 
     @property
-    def dense_twin(self) -> "Row":
+    def baseline(self) -> "Row":
         """The row that goes through the same stages with nothing taken out."""
         return next(row for row in ROWS if row.network == self.network and not row.strengths and not row.l1)
 
@@ -122,7 +122,7 @@ class Result:
 
 def train(row: Row, seed: int, data: tuple, folder: Path) -> keras.Model:
     """The row's final model for a seed, kept in the folder; trained if it is not there yet."""
-    teacher = train(row.dense_twin, seed, data, folder) if row.taught else None
+    teacher = train(row.baseline, seed, data, folder) if row.taught else None
     folder = folder / row.name / f"seed{seed}"
     final = folder / "final.keras"
     if final.exists():

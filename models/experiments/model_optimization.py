@@ -1,12 +1,12 @@
-"""TensorFlow Model Optimization (TFMOT) on tf_keras twins: weight clustering and quantization-aware training.
+"""TensorFlow Model Optimization (TFMOT) on tf_keras copies: weight clustering and quantization-aware training.
 
 It works on TensorFlow 2.21 and beside Keras 3, on four conditions:
 
 - Importing it sets TF_USE_LEGACY_KERAS for this process and those that it starts, and turns a `tf.keras` that nobody
   has used yet into tf_keras. Here `tf.keras` is used first, which keeps it Keras 3, and the variable is taken back.
-- It recognizes the classes of tf_keras alone: a model of Keras 3 needs a twin (`models.experiments.tf_keras_twin`).
+- It recognizes the classes of tf_keras alone: a model of Keras 3 needs a copy (`models.experiments.tf_keras_copy`).
 - `cluster_weights` wraps the very layers that it is given; the model that they came from cannot be used again, nor be
-  quantized. So every way starts from a twin of its own.
+  quantized. So every way starts from a copy of its own.
 - It asks for a module that Python 3.12 has dropped, distutils; there it needs setuptools, which has a copy.
 """
 
@@ -85,13 +85,13 @@ def _values():
     return quantizers.MovingAverageQuantizer(num_bits=8, per_axis=False, symmetric=False, narrow_range=False)
 
 
-def clustered(twin: tf_keras.Model, clusters: int, fine_tune: Callable[[tf_keras.Model], object]) -> tf_keras.Model:
+def clustered(copy: tf_keras.Model, clusters: int, fine_tune: Callable[[tf_keras.Model], object]) -> tf_keras.Model:
     """Trains a model whose kernels and embeddings hold so many different weights each, and no more.
 
     Recurrent layers are clustered like others: an LSTM's kernel and recurrent kernel for themselves. Biases stay free.
 
     Args:
-        twin: a model that cannot be used afterwards.
+        copy: a model that cannot be used afterwards.
         clusters: how many.
         fine_tune: compiles and trains a model.
 
@@ -105,13 +105,13 @@ def clustered(twin: tf_keras.Model, clusters: int, fine_tune: Callable[[tf_keras
             return layer
         return tfmot.clustering.keras.cluster_weights(layer, number_of_clusters=clusters)
 
-    wrapped = tf_keras.models.clone_model(twin, clone_function=wrap)
+    wrapped = tf_keras.models.clone_model(copy, clone_function=wrap)
     fine_tune(wrapped)
     return tfmot.clustering.keras.strip_clustering(wrapped)
 
 
 def fake_quantized(
-    twin: tf_keras.Model,
+    copy: tf_keras.Model,
     choose: Callable[[tf_keras.layers.Layer], object] = lambda layer: True,
     behind: str | None = None,
     **options,
@@ -119,7 +119,7 @@ def fake_quantized(
     """A model that rounds to int8 while it trains.
 
     Args:
-        twin: a model.
+        copy: a model.
         choose: gives of a layer True for TFMOT's own rule, a `QuantizeConfig`, or False if it is to stay as it is.
         behind: a layer from whose output on layers are quantized. TFMOT rounds every input of what it quantizes, and
             fails on inputs that are whole numbers, such as words: it has to begin behind the embedding.
@@ -132,12 +132,12 @@ def fake_quantized(
             return layer
         return quantization.quantize_annotate_layer(layer, None if config is True else config)
 
-    start = twin.input if behind is None else twin.get_layer(behind).output
-    part = twin if behind is None else tf_keras.Model(start, twin.output)
+    start = copy.input if behind is None else copy.get_layer(behind).output
+    part = copy if behind is None else tf_keras.Model(start, copy.output)
     with quantization.quantize_scope({"CellConfig": CellConfig}):
         annotated = tf_keras.models.clone_model(part, clone_function=annotate)
         quantized = quantization.quantize_apply(annotated, **options)
-    return quantized if behind is None else tf_keras.Model(twin.input, quantized(start), name=twin.name)
+    return quantized if behind is None else tf_keras.Model(copy.input, quantized(start), name=copy.name)
 
 
 def flatbuffer_of(model: tf_keras.Model) -> bytes:

@@ -14,7 +14,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 import tf_terngrad as tt
 from models.experiments.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of, tfmot
-from models.experiments.tf_keras_twin import check_equal, taught_by, tf_keras_twin
+from models.experiments.tf_keras_copy import check_equal, taught_by, tf_keras_copy
 from tf_terngrad.files import write
 from tf_terngrad.tflite.litert import quiet
 
@@ -57,21 +57,21 @@ class Study:
     batch_size: int = 64
     seed: int = 0
 
-    def twin(self, **options) -> tf_keras.Model:
-        """A new tf_keras twin, equal to the model."""
-        twin = tf_keras_twin(self.model, **options)
-        check_equal(self.model, twin, self.test[0][:32])
-        return twin
+    def copy(self, **options) -> tf_keras.Model:
+        """A new tf_keras copy, equal to the model."""
+        copy = tf_keras_copy(self.model, **options)
+        check_equal(self.model, copy, self.test[0][:32])
+        return copy
 
-    def fine_tune(self, twin: tf_keras.Model) -> tf_keras.Model:
-        """Trains a twin further, every one on the same batches."""
+    def fine_tune(self, copy: tf_keras.Model) -> tf_keras.Model:
+        """Trains a copy further, every one on the same batches."""
         steps = self.epochs * -(-len(self.train[0]) // self.batch_size)
         rate = tf_keras.optimizers.schedules.CosineDecay(self.learning_rate, max(1, steps))
         loss = tf_keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-        twin.compile(tf_keras.optimizers.Adam(rate), loss)
+        copy.compile(tf_keras.optimizers.Adam(rate), loss)
         tf_keras.utils.set_random_seed(self.seed)
-        twin.fit(*self.train, batch_size=self.batch_size, epochs=self.epochs, verbose=0)
-        return twin
+        copy.fit(*self.train, batch_size=self.batch_size, epochs=self.epochs, verbose=0)
+        return copy
 
     def ship(self, model: keras.Model, path: Path, quantize: str | None) -> None:
         """Writes a Keras 3 model by the package's own conversion."""
@@ -80,17 +80,17 @@ class Study:
     @functools.cached_property
     def further(self) -> keras.Model:
         """The model, trained further."""
-        return taught_by(self.model, self.fine_tune(self.twin()))
+        return taught_by(self.model, self.fine_tune(self.copy()))
 
     @functools.cached_property
     def clustered(self) -> keras.Model:
         """The model, trained further with few different weights."""
-        return taught_by(self.model, clustered(self.twin(), self.clusters, self.fine_tune))
+        return taught_by(self.model, clustered(self.copy(), self.clusters, self.fine_tune))
 
     def quantization_aware(self, path: Path, unroll: bool = False, **options) -> None:
         """Trains with rounding, as `fake_quantized` has it, and writes the model that rounds."""
-        twin = self.twin(unroll=True) if unroll else self.twin()
-        write(path, flatbuffer_of(self.fine_tune(fake_quantized(twin, **options))))
+        copy = self.copy(unroll=True) if unroll else self.copy()
+        write(path, flatbuffer_of(self.fine_tune(fake_quantized(copy, **options))))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -190,9 +190,9 @@ def perplexity(logits: np.ndarray, labels: np.ndarray) -> float:
 
 def _keeping_clusters(study, path):
     """Clusters first, then rounds while it trains once more, and keeps the clusters meanwhile."""
-    twin = clustered(study.twin(), study.clusters, study.fine_tune)
+    copy = clustered(study.copy(), study.clusters, study.fine_tune)
     scheme = tfmot.experimental.combine.Default8BitClusterPreserveQuantizeScheme(preserve_sparsity=False)
-    rounding = study.fine_tune(fake_quantized(twin, scheme=scheme))
+    rounding = study.fine_tune(fake_quantized(copy, scheme=scheme))
     write(path, flatbuffer_of(tfmot.experimental.combine.strip_clustering_cqat(rounding)))
 
 
@@ -204,7 +204,7 @@ def _weights_from(**options):
     """The weights of a training that rounds, and the package's own int8 for the rest."""
 
     def way(study, path):
-        rounding = study.fine_tune(fake_quantized(study.twin(), **options))
+        rounding = study.fine_tune(fake_quantized(study.copy(), **options))
         study.ship(taught_by(study.model, rounding), path, "int8")
 
     return way

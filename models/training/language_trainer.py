@@ -229,7 +229,7 @@ def at_rest(model: keras.Model, batch_size: int | None = None, steps: int | None
     words = keras.Input(batch_shape=(batch_size, steps), dtype="int32", name="words")
     untrained = keras.Model(model.input, model.output, name=model.name)  # without the loss, which files could not name
     inputs = keras.tree.pack_sequence_as(model.input, [words])
-    twin = keras.models.clone_model(untrained, input_tensors=inputs, clone_function=anew)
-    for new, old in zip(twin.trainable_variables, model.trainable_variables, strict=True):
+    copy = keras.models.clone_model(untrained, input_tensors=inputs, clone_function=anew)
+    for new, old in zip(copy.trainable_variables, model.trainable_variables, strict=True):
         new.assign(old)
-    return twin
+    return copy

@@ -41,7 +41,9 @@ def main(arguments=None) -> int:
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a locale without "→" is no reason to fail
-    given = parser().parse_args(_with_hyphens(sys.argv[1:] if arguments is None else arguments))
+    given, unknown = parser().parse_known_args(_with_hyphens(sys.argv[1:] if arguments is None else arguments))
+    if unknown:
+        given.parser.error(f"unrecognized arguments: {' '.join(unknown)}")  # with the command's own usage
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("always", UserWarning)

@@ -55,9 +55,9 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     1
     """
     tolerance, round_to, dry_run = _checked(model, tolerance, round_to, scores, dry_run)
+    names = list(checks.strings(() if keep is None else keep, "keep", "compact", or_one=True))
     whole = opened(model)
     plans, small, found = [], whole, []
-    names = [keep] if isinstance(keep, str) else list(keep or ())
     while True:  # a branch that has left may have frozen or tied what can leave now
         graph = Graph(small, tolerance=tolerance)
         layers = _born_in(graph, names) if names and small is whole else []

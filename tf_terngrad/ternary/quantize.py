@@ -2,7 +2,7 @@
 
 import tensorflow as tf
 
-from tf_terngrad.checks import expect, integer, positive
+from tf_terngrad.checks import expect, integer, positive, refusal
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.layout import LARGEST_LEVELS
 
@@ -158,7 +158,20 @@ def check_size(size):
 
 def check_seed(seed) -> tf.Tensor:
     """The seed as an int64 tensor of two to four numbers."""
-    seed = tf.convert_to_tensor(seed)
-    if not seed.dtype.is_integer or seed.shape.rank != 1 or seed.shape[0] not in (2, 3, 4):
-        raise ValueError(f"Expected two to four integers. Received: a seed of {seed.dtype.name}, shape {seed.shape}")
-    return tf.cast(seed, tf.int64)
+    expected = "two to four integers, or a tensor of them"
+    if isinstance(seed, (tuple, list)):
+        seed = [_part_of_seed(part, f"seed[{position}]") for position, part in enumerate(seed)]
+    try:
+        tensor = tf.convert_to_tensor(seed)
+    except (TypeError, ValueError) as error:
+        raise TypeError(refusal("ternarize", "seed", expected, seed)) from error
+    if tensor.shape.rank != 1 or tensor.shape[0] not in (2, 3, 4):
+        raise ValueError(refusal("ternarize", "seed", expected, seed))
+    if not tensor.dtype.is_integer:
+        raise TypeError(refusal("ternarize", "seed", expected, seed))
+    return tf.cast(tensor, tf.int64)
+
+
+def _part_of_seed(part, name):
+    """One of the numbers of a seed, which may be a scalar tensor, such as a step."""
+    return tf.cast(part, tf.int64) if tf.is_tensor(part) else tf.constant(integer(part, name, "ternarize"), tf.int64)

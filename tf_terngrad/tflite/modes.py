@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import tensorflow as tf
 
-from tf_terngrad.checks import flag, one_of, positive, refusal
+from tf_terngrad.checks import flag, one_of, own_name, positive, refusal, strings
 from tf_terngrad.tflite.recurrent import ROUTES
 
 
@@ -60,7 +60,10 @@ class QuantizationMode:
             "tolerance": positive(self.tolerance, "tolerance", "QuantizationMode"),
             "exact": flag(self.exact, "exact", "QuantizationMode"),
             "needs_calibration": flag(self.needs_calibration, "needs_calibration", "QuantizationMode"),
-            "routes": tuple(one_of(route, ROUTES, "routes", "QuantizationMode") for route in self.routes),
+            "routes": tuple(
+                one_of(route, ROUTES, "routes", "QuantizationMode")
+                for route in strings(self.routes, "routes", "QuantizationMode")
+            ),
         }
         if not plain["routes"]:
             raise ValueError(refusal("QuantizationMode", "routes", "at least one route", self.routes))
@@ -91,11 +94,8 @@ def register_mode(mode):
     """
     if not isinstance(mode, QuantizationMode):
         raise TypeError(refusal("register_mode", "mode", "a QuantizationMode", mode))
-    if MODES.setdefault(mode.name, mode) != mode:
-        raise ValueError(
-            refusal("register_mode", "mode", f"one whose name is none of {', '.join(map(repr, MODES))}", mode.name)
-        )
-    return mode
+    own_name(MODES, mode, "mode", "register_mode")
+    return MODES.setdefault(mode.name, mode)
 
 
 def mode_of(quantize):

@@ -240,13 +240,13 @@ class _States:
         return self._named(operation)
 
     def _named(self, operation):
-        """The operation, or a twin of it if another one has its name: nested models become one graph here."""
+        """The operation, or a copy of it if another one has its name: nested models become one graph here."""
         if self.operations.setdefault(operation.name, operation) is operation:
             return operation
-        twin = copy.copy(operation)
-        twin.name = self._new_name(operation.name)
-        self.operations[twin.name] = twin
-        return twin
+        renamed = copy.copy(operation)
+        renamed.name = self._new_name(operation.name)
+        self.operations[renamed.name] = renamed
+        return renamed
 
     def _new_name(self, name):
         return unique([*self.operations, name])[-1]

@@ -10,32 +10,32 @@ def choose(found, kinds=None, include=None, exclude=None):
     """The structures of the given kinds and names.
 
     Raises:
-        TypeError: for a text in place of a list.
+        TypeError: for what is no list of texts.
         ValueError: for an unknown kind, for a name that matches nothing, and if nothing is left.
     """
-    for name, value in (("kinds", kinds), ("include", include), ("exclude", exclude)):
-        if isinstance(value, str):
-            raise TypeError(checks.refusal("sparsify", name, "a list of strings", value, f"Write {name}=[{value!r}]."))
-    for kind in kinds or ():
-        checks.one_of(kind, KINDS, "kinds", "sparsify")
+    kinds = [checks.one_of(kind, KINDS, "kinds", "sparsify") for kind in _listed(kinds, "kinds", KINDS)]
+    include, exclude = _listed(include, "include", ["*"]), _listed(exclude, "exclude", ())
 
     def matches(structure, patterns):
         names = (structure.name, *structure.born)
         return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
-    for pattern in (*(include or ()), *(exclude or ())):
+    for pattern in (*include, *exclude):
         if not any(matches(structure, [pattern]) for structure in found):
             raise ValueError(f"sparsify: no layer or structure matches {pattern!r}. {_known(found)}")
     chosen = [
         structure
         for structure in found
-        if (kinds is None or structure.kind in kinds)
-        and (include is None or matches(structure, include))
-        and not matches(structure, exclude or ())
+        if structure.kind in kinds and matches(structure, include) and not matches(structure, exclude)
     ]
     if not chosen:
         raise ValueError(f"sparsify: no structure is left. {_known(found)}")
     return chosen
+
+
+def _listed(value, name, otherwise):
+    """The texts of an argument that may be None."""
+    return otherwise if value is None else checks.strings(value, name, "sparsify")
 
 
 def _known(found):

@@ -5,6 +5,8 @@ import functools
 import keras
 from keras import ops
 
+from tf_terngrad.keras_internals import put_around
+
 
 class StructuredRegularizer(keras.regularizers.Regularizer):
     """Base of the structured regularizers: they add up with `+`, and learn which weight they are on.
@@ -104,7 +106,6 @@ def _attach_at_build(add_weight):
     the weight does not have, too little to know a transposed kernel. Other regularizers are left as they are.
     """
 
-    @functools.wraps(add_weight)
     def add_weight_and_attach(layer, *args, **kwargs):
         variable = add_weight(layer, *args, **kwargs)
         variable.regularizer = _attached(variable.regularizer, layer, variable)
@@ -113,4 +114,4 @@ def _attach_at_build(add_weight):
     return add_weight_and_attach
 
 
-keras.Layer.add_weight = _attach_at_build(keras.Layer.add_weight)
+put_around(keras.Layer, "add_weight", _attach_at_build)

@@ -6,12 +6,11 @@ half way, two optimizers share a model. So the one method that makes updates, `a
 """
 
 import contextlib
-import functools
 import threading
 
 import keras
 
-from tf_terngrad.keras_internals import trainable_variables
+from tf_terngrad.keras_internals import put_around, trainable_variables
 
 _MULTI_OPTIMIZER = getattr(keras.optimizers, "MultiOptimizer", ())  # older releases of Keras have none
 
@@ -87,7 +86,6 @@ def with_a_rate(*optimizers):
 def _noted(apply):
     """`apply` that tells which update it makes."""
 
-    @functools.wraps(apply)
     def apply_and_note(optimizer, grads, trainable_variables=None):
         variables = None if trainable_variables is None else list(trainable_variables)
         with going_on(optimizer, _built_for(optimizer) if variables is None else variables):
@@ -101,4 +99,4 @@ def _built_for(optimizer):
 
 
 # Once, on the base class: those that hold other optimizers (LossScaleOptimizer, MultiOptimizer) call theirs.
-keras.optimizers.Optimizer.apply = _noted(keras.optimizers.Optimizer.apply)
+put_around(keras.optimizers.Optimizer, "apply", _noted)

@@ -36,16 +36,21 @@ def differences(layer, parent):
     >>> differences(Doubled(3), keras.layers.Dense)
     ['call']
     """
-    own = _methods(parent).intersection(vars(layer))
+    own = set(put_on(layer, parent))
     for each in _between(type(layer), parent):
         own |= {name for name in vars(each) if name not in _HARMLESS and _matters(name, parent)}
     return sorted(own)
 
 
-def put_on(layer):
-    """Names of methods that somebody has put on a layer itself, as in `layer.call = ...`; no configuration has them."""
+def put_on(layer, kind=None):
+    """Names of methods that somebody has put on a layer itself, as in `layer.call = ...`; no configuration has them.
+
+    Args:
+        layer: the layer.
+        kind: an ancestor of its class, if only that one's methods matter.
+    """
     training = _methods(keras.Model) - _methods(keras.Layer)  # `compile` and `fit` keep some of theirs on the model
-    return sorted((_methods(type(layer)) - training).intersection(vars(layer)))
+    return sorted((_methods(kind or type(layer)) - training).intersection(vars(layer)))
 
 
 def makes_itself_again(layer, parent):

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_terngrad.checks import integer
+from tf_terngrad.checks import integer, strings
 from tf_terngrad.files import replacing
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.compressor import TernGrad
@@ -64,7 +64,7 @@ class GradientHistograms(keras.callbacks.Callback):
             raise ValueError(f"Expected a multiple of {workers} examples, one share a worker. Received: {len(x)}")
         self._batch = (x, y)
         self._folder, self._workers, self._every = Path(folder), workers, every
-        self._patterns = [variables] if isinstance(variables, str) else list(variables)
+        self._patterns = list(strings(variables, "variables", "GradientHistograms", or_one=True))
         self.values = {}
 
     def on_train_begin(self, logs=None):

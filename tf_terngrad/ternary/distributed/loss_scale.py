@@ -7,17 +7,16 @@ optimizers by itself, and nothing but its class knows; so its class is told, onc
 
 import keras
 
-from tf_terngrad import keras_internals
+from tf_terngrad.keras_internals import put_around
+from tf_terngrad.keras_internals import trainable_variables as variables_of
 
 _OPTIMIZER = keras.optimizers.LossScaleOptimizer
-_KERAS_APPLY = _OPTIMIZER.apply
-_KERAS_CHECK = _OPTIMIZER.check_finite
 
 
 def install() -> None:
     """Tell Keras' class of distributed optimizers."""
-    _OPTIMIZER.apply = _apply
-    _OPTIMIZER.check_finite = _check_finite
+    put_around(_OPTIMIZER, "apply", _averaging)
+    put_around(_OPTIMIZER, "check_finite", _asking_all)
 
 
 def inner(optimizer):
@@ -30,18 +29,26 @@ def exchange_of(optimizer):
     return getattr(optimizer, "_exchange", None)
 
 
-def _apply(self, grads, trainable_variables=None):
+def _averaging(apply):
     """Averages first: a gradient that is not finite on one worker is so on all. Unless gradients accumulate."""
-    exchange = exchange_of(self.inner_optimizer)
-    if exchange is None or exchange.accumulates:
-        return _KERAS_APPLY(self, grads, trainable_variables)
-    means = exchange.average(grads, trainable_variables or keras_internals.trainable_variables(self))
-    with exchange.done():
-        return _KERAS_APPLY(self, means, trainable_variables)
+
+    def average_and_apply(optimizer, grads, trainable_variables=None):
+        exchange = exchange_of(optimizer.inner_optimizer)
+        if exchange is None or exchange.accumulates:
+            return apply(optimizer, grads, trainable_variables)
+        means = exchange.average(grads, trainable_variables or variables_of(optimizer))
+        with exchange.done():
+            return apply(optimizer, means, trainable_variables)
+
+    return average_and_apply
 
 
-def _check_finite(self, grads):
+def _asking_all(check_finite):
     """Where gradients accumulate they are still this worker's own: it asks the others for theirs."""
-    finite = _KERAS_CHECK(self, grads)
-    exchange = exchange_of(self.inner_optimizer)
-    return finite if exchange is None or exchange.is_done else exchange.everywhere(finite)
+
+    def check_and_ask(optimizer, grads):
+        finite = check_finite(optimizer, grads)
+        exchange = exchange_of(optimizer.inner_optimizer)
+        return finite if exchange is None or exchange.is_done else exchange.everywhere(finite)
+
+    return check_and_ask

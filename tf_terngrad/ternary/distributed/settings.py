@@ -5,7 +5,7 @@ import fnmatch
 
 import tensorflow as tf
 
-from tf_terngrad.checks import integer, one_of
+from tf_terngrad.checks import integer, one_of, strings
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.transport import transport_of
 
@@ -49,12 +49,9 @@ class Settings:
     def __post_init__(self):
         self._check_compression()
         op = one_of(self.network.operation_name(self.op), OPERATIONS, "op", "DistributedOptimizer")
-        listed = isinstance(self.exclude, (list, tuple))
-        if not listed or not all(isinstance(pattern, str) for pattern in self.exclude):
-            raise TypeError(f"Expected a list of patterns, such as ['*/bias']. Received: exclude={self.exclude!r}")
         values = {
             "op": op,
-            "exclude": tuple(self.exclude),
+            "exclude": strings(self.exclude, "exclude", "DistributedOptimizer"),
             "process_set": self._checked_process_set(),
             "fusion_bytes": integer(self.fusion_bytes, "fusion_bytes", "DistributedOptimizer", 1),
         }

@@ -4,7 +4,7 @@ import functools
 
 import tensorflow as tf
 
-from tf_terngrad.checks import refusal
+from tf_terngrad.checks import own_name, refusal
 from tf_terngrad.ternary.cost import GIGABIT, Link
 from tf_terngrad.ternary.schedules.schedule import LARGEST, Schedule
 
@@ -69,7 +69,7 @@ def register_schedule(schedule: Schedule) -> Schedule:
     """
     if not isinstance(schedule, Schedule):
         raise TypeError(refusal("register_schedule", "schedule", "an instance of a class of Schedule", schedule))
-    _refuse_anothers_name(schedule, "register_schedule")
+    own_name(_known(), schedule, "schedule", "register_schedule")
     SCHEDULES[schedule.name] = schedule
     return schedule
 
@@ -85,7 +85,7 @@ def schedule_of(value, owner: str = "TernGrad") -> Schedule:
     <schedule 'words'>
     """
     if isinstance(value, Schedule):
-        _refuse_anothers_name(value, owner)
+        own_name(_known(), value, "schedule", owner)
         return value
     known = _known()
     expected = f"one of {', '.join(map(repr, known))}, or a Schedule"
@@ -98,7 +98,7 @@ def schedule_of(value, owner: str = "TernGrad") -> Schedule:
 
 def is_registered(schedule: Schedule) -> bool:
     """Whether a schedule's name stands for it, so that it can be saved."""
-    return _known().get(schedule.name) is schedule
+    return _known().get(schedule.name) == schedule
 
 
 def choose(size: int, workers: int, levels: int = 1, link: Link = GIGABIT) -> Schedule:
@@ -130,11 +130,6 @@ def _choose(able, size, workers, levels, link):
 def _able(shared) -> tuple[Schedule, ...]:
     """Those that can carry such scales."""
     return tuple(schedule for schedule in SCHEDULES.values() if shared or schedule.private_scales)
-
-
-def _refuse_anothers_name(schedule, owner):
-    if _known().get(schedule.name, schedule) is not schedule:
-        raise ValueError(refusal(owner, "schedule", "one with a name of its own", schedule, "Give its class another"))
 
 
 def _known():

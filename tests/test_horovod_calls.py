@@ -1,4 +1,4 @@
-"""TernGrad through Horovod's own doors, in real workers."""
+"""TernGrad in Horovod's own calls, in real workers."""
 
 import numpy as np
 import pytest
@@ -26,8 +26,8 @@ def expected(workers, op):
     return total if op == "sum" else [part / workers for part in total]
 
 
-def through_every_door(settings):
-    """The results, by the door and the op."""
+def by_every_call(settings):
+    """The results, by the call and the op."""
     import horovod.tensorflow as hvd
 
     compression = tt.TernGrad(clip=None, smallest=1, **settings)
@@ -62,8 +62,8 @@ def through_every_door(settings):
 
 
 @pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
-def test_every_door_gives_the_average_or_the_sum(settings):
-    results = run_workers(through_every_door, settings)
+def test_every_call_gives_the_average_or_the_sum(settings):
+    results = run_workers(by_every_call, settings)
     for found in results:
         for name, parts in found.items():
             for part, wanted in zip(parts, expected(2, name.split()[-1]), strict=True):
@@ -170,7 +170,7 @@ def test_what_is_not_finite_on_one_worker_reaches_all(value):
         assert all(np.isnan(average[7]) for average in found)
 
 
-def rows_through_every_door():
+def rows_by_every_call():
     """Rows 1 and 3 of the first worker, 3 and 4 of the second; each worker has its own rows twice."""
     import horovod.tensorflow as hvd
 
@@ -208,8 +208,8 @@ def rows_through_every_door():
     return signs, {name: (found.indices.numpy(), found.values.numpy()) for name, found in results.items()}
 
 
-def test_rows_are_merged_and_travel_as_digits_through_every_door():
-    (signs, first), (_, second) = run_workers(rows_through_every_door)
+def test_rows_are_merged_and_travel_as_digits_by_every_call():
+    (signs, first), (_, second) = run_workers(rows_by_every_call)
     for name, (indices, values) in first.items():
         np.testing.assert_array_equal(second[name][0], indices)
         np.testing.assert_array_equal(second[name][1], values)

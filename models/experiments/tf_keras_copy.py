@@ -1,4 +1,4 @@
-"""A Keras 3 model as one of tf_keras, which is Keras 2: for tools that know no other. Not the codec's twin."""
+"""A Keras 3 model as one of tf_keras, which is Keras 2: for tools that know no other."""
 
 import inspect
 
@@ -12,7 +12,7 @@ from tf_terngrad.sparsity.graph.replay import replay
 TOLERANCE = 1e-5  # of the largest output
 
 
-def tf_keras_twin(model: keras.Model, **options) -> tf_keras.Model:
+def tf_keras_copy(model: keras.Model, **options) -> tf_keras.Model:
     """The same layers with the same weights, in tf_keras.
 
     Initializers, regularizers and constraints stay behind: they say how weights came to be. `check_equal` finds what
@@ -40,47 +40,47 @@ def tf_keras_twin(model: keras.Model, **options) -> tf_keras.Model:
     given = keras.tree.flatten(model.input)
     inputs = [tf_keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=tensor.name) for tensor in given]
     outputs = keras.tree.pack_sequence_as(model.output, replay(model, inputs, follow))
-    twin = tf_keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=model.name)
+    copy = tf_keras.Model(inputs[0] if len(inputs) == 1 else inputs, outputs, name=model.name)
     for layer, counterpart in layers.items():
         counterpart.set_weights(layer.get_weights())
-    return twin
+    return copy
 
 
-def check_equal(model: keras.Model, twin: tf_keras.Model, inputs: np.ndarray) -> float:
+def check_equal(model: keras.Model, copy: tf_keras.Model, inputs: np.ndarray) -> float:
     """The largest difference between the outputs of both, if they are the same to rounding.
 
     Args:
         model: of one input and one output.
-        twin: its twin.
+        copy: its tf_keras copy.
         inputs: shape (count, ...).
 
     Raises:
         ValueError: they differ by more than 1e-5 of the largest output.
     """
-    expected, received = (np.asarray(one(inputs, training=False), "float64") for one in (model, twin))
+    expected, received = (np.asarray(one(inputs, training=False), "float64") for one in (model, copy))
     if expected.shape != received.shape:
-        raise ValueError(f"The tf_keras twin of '{model.name}' gives {received.shape}. Expected: {expected.shape}")
+        raise ValueError(f"The tf_keras copy of '{model.name}' gives {received.shape}. Expected: {expected.shape}")
     difference, scale = np.abs(received - expected).max(), np.abs(expected).max()
     if not difference <= TOLERANCE * scale:
         raise ValueError(
-            f"The tf_keras twin of '{model.name}' is not equal to it: outputs up to {scale:.3g} differ by "
+            f"The tf_keras copy of '{model.name}' is not equal to it: outputs up to {scale:.3g} differ by "
             f"{difference:.3g}. Expected: at most {TOLERANCE:g} of that."
         )
     return float(difference)
 
 
-def taught_by(model: keras.Model, twin: tf_keras.Model) -> keras.Model:
-    """A copy of a Keras 3 model with the weights to which a twin was trained, wrapped layers among them.
+def taught_by(model: keras.Model, copy: tf_keras.Model) -> keras.Model:
+    """A Keras 3 model with the weights to which its tf_keras copy was trained, wrapped layers among them.
 
     Args:
-        model: the model whose twin it is.
-        twin: its twin, or what TensorFlow Model Optimization has made of it.
+        model: the model that was copied.
+        copy: its copy, or what TensorFlow Model Optimization has made of it.
 
     Raises:
-        ValueError: the twin lacks a weight of the model.
+        ValueError: the copy lacks a weight of the model.
     """
     found = {}
-    for layer in all_layers(twin):
+    for layer in all_layers(copy):
         # TFMOT's wrapper holds the variables of the weights for which it has put tensors into the layer.
         owner = getattr(layer, "layer", layer).name
         found |= {(owner, weight.name.split(":")[0].split("/")[-1]): weight.numpy() for weight in layer.weights}
@@ -88,7 +88,7 @@ def taught_by(model: keras.Model, twin: tf_keras.Model) -> keras.Model:
     for layer in taught.layers:
         for weight in layer.weights:
             if (layer.name, weight.name) not in found:
-                raise ValueError(f"The tf_keras twin of '{model.name}' has no {weight.name} of layer '{layer.name}'.")
+                raise ValueError(f"The tf_keras copy of '{model.name}' has no {weight.name} of layer '{layer.name}'.")
             weight.assign(found[layer.name, weight.name])
     return taught
 
