@@ -89,7 +89,7 @@ def test_only_the_routes_of_a_mode_are_tried(tmp_path, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*not all int8. SPLIT compute:UserWarning")
 def test_long_sequences_are_unrolled_only_where_nothing_else_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(tflite.candidates, "UNROLLED_STEPS", 5)
-    monkeypatch.setattr(tflite.candidates, "_best_first", lambda found, draft: found)
+    monkeypatch.setattr(tflite.candidates, "_fastest_first", lambda found, draft: found)
     model = randomized(known(6, layers.GRU))
     report = tflite.convert(model, tmp_path / "m.tflite")
     assert {what.split()[0] for what in report.recurrent.values()} == {"loop"}

@@ -7,7 +7,9 @@ from tf_terngrad.tflite.converter import ConversionError, flatbuffer, trace
 from tf_terngrad.tflite.latency import compare_latency
 from tf_terngrad.tflite.recurrent import ROUTES, recurrent_layers, routed
 
-AUTO = "auto"  # the route that is measured to be the best
+AUTO = "auto"  # the route that is measured to be the fastest
+SMALLEST = "smallest"  # the route whose file is
+CHOICES = (AUTO, SMALLEST)
 UNROLLED_STEPS = 128  # of all layers together: beyond, the conversion takes long and the file grows
 NEAR = 1.1  # files within this ratio of the fastest are as fast; the smallest of them is taken
 MEASURED = {"warmup": 3, "runs": 20, "min_seconds": 0.1}
@@ -30,7 +32,7 @@ def candidates(shipped, mode, calibration, recurrent, draft):
         shipped: A `Whole` or a `Stream`.
         mode: A `QuantizationMode`.
         calibration: A list of arrays in the order of its inputs, if the mode needs them.
-        recurrent: "auto" or a key of `ROUTES`.
+        recurrent: "auto", "smallest" or a key of `ROUTES`.
         draft: A path beside which files may be measured.
 
     Returns:
@@ -49,12 +51,14 @@ def candidates(shipped, mode, calibration, recurrent, draft):
     def content(function):
         return flatbuffer(model, function, shipped.inputs, mode, calibration)
 
-    if recurrent == AUTO and recurrent_layers(model):
+    if recurrent in CHOICES and recurrent_layers(model):
         found = _by_every_route([name for name in ROUTES if name in mode.routes], traced_by, content)
-        return _best_first(found, draft) if len(found) > 1 else found
-    route = mode.routes[0] if recurrent == AUTO else recurrent  # all are the same without recurrent layers
+        if recurrent == SMALLEST:
+            return sorted(found, key=lambda candidate: len(candidate.content))
+        return _fastest_first(found, draft) if len(found) > 1 else found
+    route = mode.routes[0] if recurrent in CHOICES else recurrent  # all are the same without recurrent layers
     function, traced = traced_by(route)
-    if recurrent != AUTO:
+    if recurrent not in CHOICES:
         _check_taken(model, route, traced.became)
     return [Candidate(route, content(function), traced.became)]
 
@@ -89,7 +93,7 @@ def _kinds(became):
     return {name: outcome.kind for name, outcome in became.items()}
 
 
-def _best_first(found, draft):
+def _fastest_first(found, draft):
     """Measures the files in turns; the smallest of those that are as fast as the fastest comes first."""
     paths = [draft.with_name(f"{draft.name}.{candidate.route}") for candidate in found]
     try:

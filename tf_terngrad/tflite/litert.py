@@ -3,6 +3,7 @@
 import contextlib
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -70,6 +71,16 @@ def _operator_name(code):
     if number == schema.BuiltinOperator.CUSTOM:
         return code.CustomCode().decode(), False
     return _BUILTIN_NAMES.get(number, f"BUILTIN_{number}"), number in _BUILTIN_NAMES
+
+
+_PREPARE = "import sys; from ai_edge_litert.interpreter import Interpreter; Interpreter(sys.argv[1]).allocate_tensors()"
+
+
+def aborts(path):
+    """Whether LiteRT, instead of raising an error, ends the process that prepares this file: tried in another one."""
+    if not sys.executable:
+        return False  # inside of another program there is no Python to try it with
+    return subprocess.run([sys.executable, "-c", _PREPARE, str(path)], capture_output=True, check=False).returncode < 0
 
 
 class Runner:
