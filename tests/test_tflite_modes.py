@@ -60,7 +60,9 @@ def test_a_calibrated_mode_unrolls(tmp_path):
     mode = wide(routes=("loop", "unroll"))
     report = tflite.convert(randomized(known(6, layers.GRU)), tmp_path / "m.tflite", mode, noise(50, 6, 3))
     assert set(report.recurrent.values()) == {"unrolled"}
-    with pytest.raises(ValueError, match=r"`recurrent` to be one of 'auto', 'loop', 'unroll' for quantize='int16'"):
+    with pytest.raises(
+        ValueError, match=r"`recurrent` to be one of 'auto', 'smallest', 'loop', 'unroll' for quantize='int16'"
+    ):
         tflite.convert(known(6), tmp_path / "m.tflite", mode, noise(5, 6, 3), recurrent="fused")
 
 
@@ -82,7 +84,7 @@ def test_only_the_routes_of_a_mode_are_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(tflite.candidates, "compare_latency", None)  # there is nothing to compare
     report = tflite.convert(randomized(known(6)), tmp_path / "m.tflite", mode)
     assert set(report.recurrent.values()) == {"fused"} and report.routes == {}
-    with pytest.raises(ValueError, match=r"one of 'auto', 'fused'.*The mode leaves it out"):
+    with pytest.raises(ValueError, match=r"one of 'auto', 'smallest', 'fused'.*The mode leaves it out"):
         tflite.convert(known(6), tmp_path / "m.tflite", mode, recurrent="loop")
 
 

@@ -116,6 +116,15 @@ def test_the_fastest_route_is_taken_and_told(tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
 
 
+def test_the_smallest_file_is_taken_without_a_measurement(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "compare_latency", None)
+    sizes = {}
+    for route in ("loop", "fused", "unroll", "smallest"):
+        report = tflite.convert(randomized(one()), tmp_path / "m.tflite", recurrent=route)
+        sizes[route] = report.bytes
+    assert sizes.pop("smallest") == min(sizes.values()) and report.routes == {}
+
+
 @pytest.mark.parametrize("recurrent", ["loop", "fused", "unroll"])
 @pytest.mark.parametrize("quantize, tolerance", [("float16", 1e-2), ("dynamic", 0.1)])
 def test_quantized_routes_stay_near_the_model(recurrent, quantize, tolerance, tmp_path):

@@ -283,7 +283,7 @@ def in_xla(graph) -> bool:
 
 
 def keep_scales_before_matmuls(converter) -> None:
-    """Keep TFLite's converter from moving a product with a constant into the weights of the matrix product behind it."""
+    """Keep TFLite's converter from moving a product into the weights of the matrix product behind it."""
     converter._experimental_disable_fuse_mul_and_fc = True
 
 

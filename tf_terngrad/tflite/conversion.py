@@ -17,9 +17,10 @@ from tf_terngrad.tflite.arguments import (
 )
 from tf_terngrad.tflite.candidates import candidates
 from tf_terngrad.tflite.converter import float32
+from tf_terngrad.tflite.delegates import refused
 from tf_terngrad.tflite.draw import draw
 from tf_terngrad.tflite.examples import read
-from tf_terngrad.tflite.litert import float_operators, operators
+from tf_terngrad.tflite.litert import Runner, float_operators, has_free_shapes, operators
 from tf_terngrad.tflite.ports import arrange, ports, structures_of
 from tf_terngrad.tflite.recurrent import stateless
 from tf_terngrad.tflite.report import ConversionReport
@@ -75,21 +76,28 @@ def convert(
             inputs and outputs; an operator without an int8 kernel stays float32, with a warning. Or a
             `QuantizationMode` of your own, or the name under which you registered one.
         calibration: representative inputs for "int8", a few hundred: an array of shape (n, ...), a tuple of them in
-            the order of the inputs, or a dict by input name. In every mode the check runs on the first 32.
+            the order of the inputs, or a dict by input name. Or a `tf.data.Dataset`, batched or not, with or without
+            labels, or a generator, or a function that returns either, as TensorFlow's representative_dataset: their
+            first 1,000 examples are read. In every mode the check runs on the first 32; without calibration and
+            evaluation, on random inputs, of whole numbers below the rows of the lookup tables that they reach.
         evaluation: the pair (inputs, labels); the report then gives the accuracy of the model and of the file. Labels
             are class numbers or one-hot; for several outputs, a dict of them by output name.
         batch_size: how many examples one run of the file takes, an integer of at least 1; None leaves it free. A model
             whose inputs have a fixed batch keeps that, unless it streams.
         recurrent: how recurrent layers run: "loop"; "fused", which leaves loops where TFLite has no fused operator;
             "unroll", where the number of steps is known; "auto" takes the fastest, or the smallest of those within 10 %
-            of it; of quantized files, the first in this order whose outputs are within tolerance, else the nearest.
-            For int8 it unrolls: the calibration cannot run loops.
+            of it; "smallest" takes the smallest file, however slow. Of quantized files, both take the first in this
+            order whose outputs are within tolerance, else the nearest. For int8 they unroll: the calibration cannot run
+            loops.
         streaming: how many steps of time one run takes, an integer of at least 1, with states as inputs and outputs;
             True for 1, None or False for the whole sequence. Calibration and evaluation are whole sequences all the
             same, cut to a multiple of it.
+        start: the name of a layer, or a list of them, behind which the file begins: of models that take text, such as
+            "text_vectorization". What these layers give becomes the file's inputs, under their names; the application
+            does what they do. Calibration and evaluation are inputs of the whole model all the same.
 
     Returns:
-        A `ConversionReport`; `print` it.
+        A `ConversionReport`; `print` it. It also says which operators GPU and NPU delegates are known to refuse.
 
     Warns:
         UserWarning: a quantized file whose outputs are far from the model's, or an int8 file that computes in float32.
@@ -97,8 +105,9 @@ def convert(
     Raises:
         TypeError: `model` is not a Keras model, or an argument is of another kind, or data is a path, or has a dtype
             that an input cannot take.
-        ValueError: a wrong argument, a model without known inputs, weights that are not finite, data of a wrong shape,
-            labels that are no classes of their output; with `streaming`, a model that cannot stream, sequences that are
+        ValueError: a wrong argument, a model without known inputs, or that takes text and has no `start`, weights that
+            are not finite, data of a wrong shape, a model that takes none of the random inputs, labels that are no
+            classes of their output; with `streaming`, a model that cannot stream, sequences that are
             too short, or labels of a last step that the cut takes away.
         OSError: `path` cannot be written. This is found before the conversion begins, except for a disk that fills.
         ConversionError: an operator that TFLite does not have, or a file that breaks the law.
@@ -146,6 +155,9 @@ def convert(
             {port.name: port.shape for port in shipped.inputs},
             checked_on,
             tuple(checks),
+            refused(draft),
+            not has_free_shapes(draft),
+            {port.name: port.dtype for port in Runner(draft).inputs},
             {name: str(outcome) for name, outcome in taken.became.items()},
             {one.route: (one.latency, len(one.content)) for one in found if one.latency is not None},
         )

@@ -142,7 +142,8 @@ def _reason(model, inputs, mode, message):
     if missing:
         return (
             f"Model '{model.name}' needs operations that no stock TFLite operator covers: {', '.join(missing)}."
-            " Replace the layers that use them."
+            " Replace the layers that use them; where they only prepare the inputs, begin the file behind them with"
+            " start= and the name of the last one."
         )
     line = next(iter(message.strip().splitlines()), "no reason given").split("error: ")[-1]
     remedy = "" if inputs[0].shape[0] else " Loops over time need a fixed batch: batch_size=1."

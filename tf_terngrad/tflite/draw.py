@@ -5,13 +5,14 @@ import functools
 import itertools
 
 import keras
+import numpy as np
 
 from tf_terngrad.keras_internals import all_layers, is_graph
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.tflite.check import keras_outputs
 from tf_terngrad.tflite.ports import FREE_SIZE, ports, random_arrays, structures_of
 
-SIZES = (FREE_SIZE, 16, 8, 4, 2, 1, 64, 128, 256, 512)  # of free dimensions, as they are tried
+SIZES = (FREE_SIZE, 16, 8, 4, 2, 1, 64, 128, 256)  # of free dimensions, as they are tried
 
 
 def draw(model, inputs, examples):
@@ -37,17 +38,17 @@ def draw(model, inputs, examples):
     first = None
     for size, limit in itertools.product(sizes, limits):
         arrays = random_arrays(inputs, examples, limit, size, tokens)
-        if not free and all(array.dtype.kind == "f" for array in arrays) and not tokens:
+        if not free and not tokens and all(array.dtype.kind == "f" for array in arrays):
             return arrays
         try:
             if _takes(model, arrays):
                 return arrays
         except Exception as error:  # layers raise what they like
             first = first or error
-    reason = f": {str(first).strip().splitlines()[0]}" if first else ", for its lookup tables lack rows."
+    reason = " ".join(str(first).split()) if first else "NaN, infinity, or rows that its lookup tables lack"
     raise ValueError(
-        f"Model '{model.name}' takes none of the random inputs that were tried{reason} Give inputs that it can take,"
-        " calibration=."
+        f"Model '{model.name}' takes none of the random inputs that were tried. Give inputs that it can take,"
+        f" calibration=. Received: {reason}."
     ) from first
 
 
@@ -63,10 +64,20 @@ def _tables(layer):
 
 
 def _takes(model, arrays):
-    """Whether every lookup of the model's tables finds its row."""
+    """Whether every lookup of the model's tables finds its row, and all outputs are finite."""
+    structure = structures_of(model)[0]
+    batches = [
+        tensor.shape[0] or len(array) for tensor, array in zip(keras.tree.flatten(structure), arrays, strict=True)
+    ]
+    tensors = [
+        keras.KerasTensor((batch, *array.shape[1:]), str(array.dtype))
+        for batch, array in zip(batches, arrays, strict=True)
+    ]
+    # Raises where strides leave nothing of an image; TensorFlow computes on nothing, and LiteRT does not.
+    model.compute_output_spec(keras.tree.pack_sequence_as(structure, tensors))
     with _lookups(model) as found:
-        keras_outputs(model, arrays)
-    return all(found)
+        outputs = keras_outputs(model, arrays)
+    return all(found) and all(np.isfinite(output).all() for output in outputs)
 
 
 @contextlib.contextmanager

@@ -36,7 +36,7 @@ def read(data, inputs, what):
         TypeError: The data is of no such kind.
         ValueError: An element lacks an input, no element came, or the elements' shapes differ.
     """
-    if callable(data):
+    if callable(data) and not isinstance(data, keras.Layer):
         data = data()
     elements = _elements(data, what)
     if elements is None:

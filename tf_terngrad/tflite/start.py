@@ -106,7 +106,7 @@ def _layer_names(model, start):
     known = {node.operation.name for node in nodes(graph_of(model))}
     if not known.issuperset(names):
         hint = f" Text becomes numbers in {', '.join(map(repr, readers_of_text(model)))}" * bool(readers_of_text(model))
-        expected = f"among the layers of model '{model.name}', of its first level"
+        expected = f"the name of a layer on the first level of model '{model.name}', or a list of them"
         raise ValueError(refusal("convert", "start", expected, start, hint.strip()))
     return set(names)
 
