@@ -98,6 +98,31 @@ def test_a_layer_that_is_called_twice_gives_two_inputs(tmp_path):
     assert report.inputs == {"low": (1, 3), "low_1": (1, 3)} and report.relative_difference <= 1e-5
 
 
+def towers():
+    """The models of recommenders: text becomes a vector inside of a model in the model."""
+    user, film = (keras.Input((), dtype="string", name=name) for name in ("user", "film"))
+    low = [
+        keras.Sequential(
+            [
+                keras.Input((), dtype="string"),
+                layers.StringLookup(vocabulary=["a", "b", "c"], name=f"{name}_lookup"),
+                layers.Embedding(4, 3, name=f"{name}_vector"),
+            ],
+            name=f"{name}_tower",
+        )
+        for name in ("user", "film")
+    ]
+    return keras.Model([user, film], layers.Dot(1, name="score")([low[0](user), low[1](film)]))
+
+
+def test_a_layer_inside_of_a_nested_model(tmp_path):
+    data = [np.array(["a", "b", "c", "d"]), np.array(["b", "b", "d", "a"])]
+    start = ["user_lookup", "film_lookup"]
+    report = tflite.convert(randomized(towers()), tmp_path / "m.tflite", start=start, calibration=data)
+    assert report.inputs == {"film_lookup": (1,), "user_lookup": (1,)} and report.operators["GATHER"] == 2
+    assert report.relative_difference <= 1e-5
+
+
 def masked():
     return sequential((5, 3), layers.Masking(name="masking"), layers.LSTM(4))
 
@@ -105,8 +130,9 @@ def masked():
 REFUSED = {
     "text": (reviews, None, ValueError, "'image' needs numbers.*know no text.*start='vectorize'; the application"),
     "texts": (mixed, None, ValueError, r"start=\['(lookup|vectorize)', '(lookup|vectorize)'\]"),
+    "nested": (towers, None, ValueError, r"start=\['(user|film)_lookup', '(user|film)_lookup'\]"),
     "one of them": (mixed, "lookup", ValueError, "'text' needs numbers.*start='vectorize'"),
-    "name": (reviews, "tokens", ValueError, "on the first level of model.*Received: start='tokens'.*in 'vectorize'"),
+    "name": (reviews, "tokens", ValueError, "the name of a layer of model.*Received: start='tokens'.*in 'vectorize'"),
     "kind": (reviews, 3, TypeError, "`start` to be the name of a layer.*Received: start=3"),
     "mask": (masked, "masking", ValueError, "layer 'masking', which gives a mask"),
     "input": (reviews, "image", ValueError, "Received: start='image'"),

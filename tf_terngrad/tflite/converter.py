@@ -140,10 +140,11 @@ def _batches(inputs, calibration):
 def _reason(model, inputs, mode, message):
     missing = sorted(set(re.findall(r"^(?:Custom|Flex|TF Select) ops: (.*)$", message, flags=re.MULTILINE)))
     if missing:
+        sizes = any(size is None for port in inputs for size in port.shape[1:])
         return (
             f"Model '{model.name}' needs operations that no stock TFLite operator covers: {', '.join(missing)}."
             " Replace the layers that use them; where they only prepare the inputs, begin the file behind them with"
-            " start= and the name of the last one."
+            f" start= and the name of the last one.{' Inputs of known sizes may need none of them.' if sizes else ''}"
         )
     line = next(iter(message.strip().splitlines()), "no reason given").split("error: ")[-1]
     remedy = "" if inputs[0].shape[0] else " Loops over time need a fixed batch: batch_size=1."

@@ -60,8 +60,8 @@ def cut(model, start):
 
     Raises:
         TypeError: `start` is of another kind.
-        ValueError: The model has no such layer on its first level, or a layer gives text, or a mask beside its outputs;
-            or the model is no graph of layers.
+        ValueError: The model has no such layer, or one gives text, or a mask beside its outputs; or the model is no
+            graph of layers.
     """
     check_model(model)
     names = _layer_names(model, start)
@@ -78,7 +78,7 @@ def cut(model, start):
             return outputs
         return keras.tree.map_structure(lambda tensor: _begin(node.operation, tensor, made, begun, inputs), outputs)
 
-    outputs = replay(model, list(inputs.values()), call)
+    outputs = _replay_opened(model, list(inputs.values()), names, call)
     beside = {name: tensor for name, tensor in inputs.items() if name in needed}
     rest = keras.Model(
         {**begun, **beside}, keras.tree.pack_sequence_as(structures_of(model)[1], outputs), name=model.name
@@ -103,11 +103,11 @@ def _layer_names(model, start):
     names = [start] if isinstance(start, str) else start
     if not isinstance(names, (list, tuple)) or not names or not all(isinstance(name, str) for name in names):
         raise TypeError(refusal("convert", "start", "the name of a layer, or a list of names", start))
-    known = {node.operation.name for node in nodes(graph_of(model))}
-    if not known.issuperset(names):
-        hint = f" Text becomes numbers in {', '.join(map(repr, readers_of_text(model)))}" * bool(readers_of_text(model))
-        expected = f"the name of a layer on the first level of model '{model.name}', or a list of them"
-        raise ValueError(refusal("convert", "start", expected, start, hint.strip()))
+    if not {operation.name for operation in _operations(model)}.issuperset(names):
+        readers = readers_of_text(model)
+        hint = f"Text becomes numbers in {', '.join(map(repr, readers))}" if readers else ""
+        expected = f"the name of a layer of model '{model.name}', or a list of them"
+        raise ValueError(refusal("convert", "start", expected, start, hint))
     return set(names)
 
 
@@ -122,19 +122,41 @@ def _sources(model, inputs, names):
             sources = frozenset()
         return [sources] * len(keras.tree.flatten(node.output_tensors))
 
-    needed = frozenset().union(*replay(model, [frozenset([name]) for name in inputs], call))
+    needed = frozenset().union(*_replay_opened(model, [frozenset([name]) for name in inputs], names, call))
     return [name for name in inputs if name in read], needed
 
 
 def readers_of_text(model):
-    """Returns the names of the layers that read text and give numbers, on the first level of a model's graph."""
-    if not is_graph(model):
-        return []
+    """Returns the names of the layers that read text and give numbers, those inside of nested models too."""
     return list(
         dict.fromkeys(
             node.operation.name
-            for node in nodes(graph_of(model))
+            for node in _calls(model)
             if any(tensor.dtype == "string" for tensor in node.input_tensors)
             and all(tensor.dtype != "string" for tensor in keras.tree.flatten(node.output_tensors))
         )
     )
+
+
+def _replay_opened(model, inputs, names, call):
+    """As `replay`, with the nested models opened that hold a layer of one of the names."""
+
+    def step(node, args, kwargs):
+        if is_graph(node.operation) and any(operation.name in names for operation in _operations(node.operation)):
+            return _replay_opened(node.operation, keras.tree.flatten(args[0]), names, call)
+        return call(node, args, kwargs)
+
+    return replay(model, inputs, step)
+
+
+def _calls(model):
+    """Yields the calls of a graph and of the graphs inside of it, in place of the calls of those."""
+    for node in nodes(graph_of(model)) if is_graph(model) else []:
+        yield from _calls(node.operation) if is_graph(node.operation) else [node]
+
+
+def _operations(model):
+    """Yields all operations of a graph, and those of the graphs inside of it."""
+    for node in nodes(graph_of(model)):
+        yield node.operation
+        yield from _operations(node.operation) if is_graph(node.operation) else []
