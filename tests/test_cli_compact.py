@@ -70,7 +70,7 @@ def test_dry_run_prints_the_plan_and_writes_nothing(run, folder):
     before = set(folder.iterdir())
     code, printed, _ = run("model.keras", "--dry-run")
     assert code == 0
-    assert "hidden" in printed and "12 -> 7" in printed
+    assert ["hidden", "unit", "12", "7"] in [line.split() for line in printed.splitlines()]
     assert set(folder.iterdir()) == before
 
 

@@ -46,6 +46,34 @@ def test_a_terminal_gets_a_table_that_fits(terminal):
     assert len(lines) > 8 and max(map(len, lines)) <= 40 + len("\x1b[1m\x1b[0m") * 4
 
 
+def test_a_table_in_a_string_is_the_same_whatever_the_output_is(terminal, monkeypatch):
+    def table():
+        return console.plain_table(
+            ["name", "size", "why"], [("conv[0:3]", (12, 7), LONG), (":b:", (3, 3), "")], ["why"]
+        )
+
+    expected = f"name         size  why\nconv[0:3]  12 → 7  {LONG.rstrip()}\n:b:         3 → 3"
+    assert table() == expected
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "JUPYTER_COLUMNS"):
+        monkeypatch.setenv(name, "1")
+    terminal("stdout")
+    assert table() == expected
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BytesIO(), encoding="ascii"))
+    assert table() == expected
+
+
+def test_a_table_without_titles_has_no_line_of_titles_and_one_without_rows_no_line():
+    assert (
+        console.plain_table(["", ""], [("file", "m.tflite"), ("bytes", "9")], text=[""]) == "file   m.tflite\nbytes  9"
+    )
+    assert console.plain_table(["name", "size"], []) == ""
+
+
+def test_a_table_is_written_in_a_notebook_too(monkeypatch):
+    monkeypatch.setattr("rich.console._is_jupyter", lambda: True)
+    assert console.plain_table(["name"], [("conv",)]) == "name\nconv"
+
+
 def test_what_was_measured_is_printed_whatever_ends_the_program(capsys):
     with pytest.raises(KeyboardInterrupt), console.growing_table(["name", "ms"]) as add:
         add("first", 1.5)

@@ -1,6 +1,7 @@
-"""Tables and progress of the command lines: drawn on a terminal, plain text in a file or a pipe."""
+"""Tables and progress: drawn on a terminal, plain text in a file, a pipe or a string."""
 
 import contextlib
+import io
 import sys
 
 from rich import box
@@ -11,6 +12,8 @@ from rich.table import Table
 
 # Of what is no terminal, and so has no width: no cell is broken into lines or cut.
 UNLIMITED = 100_000
+# Nothing in a text is markup, as in "conv[0:3]".
+LITERAL = {"markup": False, "emoji": False, "highlight": False}
 
 
 def show_table(columns, rows, text=()) -> None:
@@ -26,10 +29,29 @@ def show_table(columns, rows, text=()) -> None:
     hidden     12
     out         4
     """
-    table = _table(columns, text, _console().is_terminal)
-    for row in rows:
-        table.add_row(*map(str, row))
-    _print(table)
+    _print(_filled(columns, rows, text, _console().is_terminal))
+
+
+def plain_table(columns, rows, text=()) -> str:
+    """Write a table into a string, the same on every machine; use it where `str()` of an object is a table.
+
+    Args:
+        columns: titles, with texts in the first column and numbers, ends aligned, in the others; where all are empty,
+            there is no line of titles.
+        rows: sequences of cells; a cell is shown as `str` has it, a pair (before, after) with an arrow between, and
+            the arrows of a column lie below each other.
+        text: titles of further columns with texts.
+
+    Returns:
+        The lines of the table; empty if it has no rows.
+
+    >>> print(plain_table(["layer", "units", "kept"], [("hidden", (12, 6), "50 %"), ("out", (4, 4), "100 %")]))
+    layer    units   kept
+    hidden  12 → 6   50 %
+    out      4 → 4  100 %
+    """
+    cells = [_joined(column) for column in zip(*rows, strict=True)]
+    return _plain(_filled(columns, zip(*cells, strict=True), text)) if cells else ""
 
 
 @contextlib.contextmanager
@@ -92,8 +114,28 @@ def tracked(items, what: str):
         yield from progress.track(items, description=what)
 
 
+def _joined(column):
+    """The cells of a column, where they are pairs with arrows."""
+    if not isinstance(column[0], tuple):
+        return column
+    table = Table.grid(padding=(0, 1))
+    for side in ("right", "center", "right"):
+        table.add_column(justify=side)
+    for before, after in column:
+        table.add_row(str(before), "→", str(after))
+    return _plain(table).split("\n")
+
+
+def _filled(columns, rows, text, drawn=False):
+    table = _table(columns, text, drawn)
+    for row in rows:
+        table.add_row(*map(str, row))
+    return table
+
+
 def _table(columns, text, drawn):
-    table = Table(box=box.SIMPLE_HEAD if drawn else None, padding=(0, 2, 0, 0), pad_edge=False)
+    look = {"box": box.SIMPLE_HEAD if drawn else None, "padding": (0, 2, 0, 0), "pad_edge": False}
+    table = Table(**look, show_header=any(columns))
     for number, title in enumerate(columns):
         is_text = number == 0 or title in text
         table.add_column(title, justify="left" if is_text else "right", overflow="fold")
@@ -104,17 +146,21 @@ def _print(table):
     console = _console()
     if console.is_terminal:
         console.print(table)
-        return
-    with console.capture() as captured:
-        console.print(table)
-    print("\n".join(line.rstrip() for line in captured.get().splitlines()), flush=True)
+    else:
+        print(_plain(table), flush=True)
+
+
+def _plain(table):
+    """A table as text: the same in a terminal, in a notebook, and where the standard output knows ASCII only."""
+    console = Console(file=io.StringIO(), width=UNLIMITED, force_terminal=False, force_jupyter=False, **LITERAL)
+    console.print(table)
+    return "\n".join(line.rstrip() for line in console.file.getvalue().rstrip("\n").split("\n"))
 
 
 def _console(**options):
-    """A console of what is the standard output now; nothing in a text is markup, as in "conv[0:3]"."""
-    plain = {"markup": False, "emoji": False, "highlight": False}
-    console = Console(**plain, **options)
-    return console if console.is_terminal else Console(width=UNLIMITED, **plain, **options)
+    """A console of what is the standard output now."""
+    console = Console(**LITERAL, **options)
+    return console if console.is_terminal else Console(width=UNLIMITED, **LITERAL, **options)
 
 
 def _progress(*columns):

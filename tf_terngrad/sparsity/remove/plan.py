@@ -4,6 +4,7 @@ import dataclasses
 
 import numpy as np
 
+from tf_terngrad.console import plain_table
 from tf_terngrad.keras_internals import may_lose_inputs
 from tf_terngrad.sparsity.graph.follow import ALIAS
 from tf_terngrad.sparsity.importance import scored
@@ -72,9 +73,8 @@ class Plan:
 
     def __str__(self):
         changed = [row for row in self.widths if row[2] != row[3]]
-        width = max((len(name) for name, *_ in changed), default=0)
-        lines = [f"{name:<{width}}  {size:>5} -> {stay:<5} {kind}" for name, kind, size, stay in changed]
-        lines += [f"{path}: leaves" for path in self.removed]
+        table = plain_table(["structure", "kind", "members", "stay"], changed, text=["kind"])
+        lines = [*table.splitlines(), *(f"{path}: leaves" for path in self.removed)]
         lines = lines or ["Nothing leaves."]
         if len(changed) < len(self.widths):
             lines.append(f"{len(self.widths) - len(changed)} of {len(self.widths)} structures keep all their members.")

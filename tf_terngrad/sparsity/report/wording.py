@@ -1,4 +1,4 @@
-"""Numbers, changes and tables as people read them."""
+"""Numbers and changes as people read them."""
 
 import math
 
@@ -64,27 +64,3 @@ def size(shape):
     ['50 × 500', 'removed']
     """
     return " \N{MULTIPLICATION SIGN} ".join(f"{length:,}" for length in shape) if all(shape) else "removed"
-
-
-def table(head, rows):
-    """Columns in plain text; a cell that is a pair (before, after) is shown as `before → after`, aligned.
-
-    Args:
-        head: one title a column.
-        rows: lists of cells, texts or pairs of texts; without any there is no table.
-    """
-    if not rows:
-        return ""
-    columns = [_column(cells) for cells in zip(*rows, strict=True)]
-    widths = [max(len(title), *map(len, cells)) for title, cells in zip(head, columns, strict=True)]
-    lines = [head, ["-" * width for width in widths], *zip(*columns, strict=True)]
-    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
-
-
-def _column(cells):
-    """The cells of one column, aligned."""
-    pairs = [cell for cell in cells if isinstance(cell, tuple)]
-    if not pairs:
-        return list(cells)
-    before, after = (max(map(len, side)) for side in zip(*pairs, strict=True))
-    return [f"{cell[0]:>{before}} → {cell[1]:>{after}}" if isinstance(cell, tuple) else cell for cell in cells]

@@ -5,6 +5,7 @@ from html import escape
 
 import numpy as np
 
+from tf_terngrad.console import plain_table
 from tf_terngrad.sparsity.report import wording
 from tf_terngrad.sparsity.report.drawing import AFTER, BEFORE, heading
 from tf_terngrad.sparsity.report.sections.section import Section
@@ -17,7 +18,7 @@ class Layers(Section):
 
     def text(self, report):
         head = ["layer", "type", "width", "parameters", "multiply-adds", "kept"]
-        return wording.table(head, [_cells(row) for row in report.rows if row.matters])
+        return plain_table(head, [_cells(row) for row in report.rows if row.matters], text=head)
 
     def html(self, report):
         rows = [_line(row) for row in report.rows if row.matters]

@@ -2,7 +2,7 @@
 
 from html import escape
 
-from tf_terngrad.sparsity.report import wording
+from tf_terngrad.console import plain_table
 from tf_terngrad.sparsity.report.drawing import AFTER, INK
 from tf_terngrad.sparsity.report.sections.section import Section
 
@@ -12,7 +12,8 @@ class Summary(Section):
 
     def text(self, report):
         rows = [[metric.title, metric.texts[:2], metric.texts[2]] for metric in report.metrics]
-        return wording.table([report.title, "before → after", ""], rows)
+        head = [report.title, "before → after", "change"]
+        return plain_table(head, rows, text=head)
 
     def html(self, report):
         cards = []
