@@ -9,9 +9,10 @@ import time
 import numpy as np
 
 from tf_terngrad.checks import integer, number
+from tf_terngrad.console import plain_table
 from tf_terngrad.tflite.litert import Runner, operators
 from tf_terngrad.tflite.ports import arrange, random_arrays
-from tf_terngrad.tflite.report import format_operators, format_table
+from tf_terngrad.tflite.report import format_fields, format_operators
 
 ROUNDS = 20
 
@@ -56,7 +57,7 @@ class LatencyReport:
 
     def __str__(self):
         shown = ", ".join(f"{100 * share:.0f} % {self.quantile(share):.4g}" for share in (0.1, 0.25, 0.75, 0.9))
-        return format_table(
+        return format_fields(
             [
                 ("file", self.path),
                 ("bytes", f"{self.bytes:,}"),
@@ -84,13 +85,11 @@ class LatencyComparison:
     ratios: tuple
 
     def __str__(self):
-        width = max(len("file"), *(len(report.path) for report in self.reports))
-        lines = [f"{'file':<{width}}  {'bytes':>12}  {'median ms':>10}  {'spread ms':>10}  {'ratio':>7}"]
-        lines += [
-            f"{r.path:<{width}}  {r.bytes:>12,}  {r.median:>10.4g}  {r.spread:>10.2g}  {ratio:>7.3f}"
+        rows = [
+            (r.path, f"{r.bytes:,}", f"{r.median:.4g}", f"{r.spread:.2g}", f"{ratio:.3f}")
             for r, ratio in zip(self.reports, self.ratios, strict=True)
         ]
-        return "\n".join(lines)
+        return plain_table(["file", "bytes", "median ms", "spread ms", "ratio"], rows)
 
 
 def benchmark(path, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None):

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from tf_terngrad.console import plain_table
+
 
 @dataclasses.dataclass(frozen=True)
 class OutputCheck:
@@ -113,7 +115,7 @@ class ConversionReport:
             ("checked on", self.checked_on),
             *((f"output '{output.name}'", str(output)) for output in self.outputs),
         ]
-        return format_table(rows)
+        return format_fields(rows)
 
     def _input(self, name, shape):
         return f"{shape} {self.input_types.get(name, '')}".strip()
@@ -130,7 +132,6 @@ def format_operators(operators, custom):
     return f"{counts} (not stock: {', '.join(custom)})" if custom else f"{counts} (all stock)"
 
 
-def format_table(rows):
+def format_fields(rows):
     """Writes pairs of label and value, a line each, the values in one column."""
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+    return plain_table(["", ""], rows, text=[""])
