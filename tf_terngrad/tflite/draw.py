@@ -65,19 +65,30 @@ def _tables(layer):
 
 def _takes(model, arrays):
     """Whether every lookup of the model's tables finds its row, and all outputs are finite."""
-    structure = structures_of(model)[0]
-    batches = [
-        tensor.shape[0] or len(array) for tensor, array in zip(keras.tree.flatten(structure), arrays, strict=True)
-    ]
-    tensors = [
-        keras.KerasTensor((batch, *array.shape[1:]), str(array.dtype))
-        for batch, array in zip(batches, arrays, strict=True)
-    ]
-    # Raises where strides leave nothing of an image; TensorFlow computes on nothing, and LiteRT does not.
-    model.compute_output_spec(keras.tree.pack_sequence_as(structure, tensors))
+    tensors = keras.tree.flatten(structures_of(model)[0])
+    if is_graph(model) and any(None in tensor.shape[1:] for tensor in tensors):
+        given = [
+            keras.KerasTensor((tensor.shape[0] or len(array), *array.shape[1:]), tensor.dtype)
+            for tensor, array in zip(tensors, arrays, strict=True)
+        ]
+        _check_sizes(model, given)
     with _lookups(model) as found:
         outputs = keras_outputs(model, arrays)
     return all(found) and all(np.isfinite(output).all() for output in outputs)
+
+
+def _check_sizes(model, tensors):
+    """Raises where strides leave nothing of an image: what Keras and LiteRT compute of that is not defined."""
+
+    def call(node, args, kwargs):
+        if is_graph(node.operation):
+            return _check_sizes(node.operation, keras.tree.flatten(args[0]))
+        outputs = node.operation.compute_output_spec(*args, **kwargs)
+        if any(0 in tensor.shape for tensor in keras.tree.flatten(outputs)):
+            raise ValueError(f"layer '{node.operation.name}' leaves nothing of its input")
+        return outputs
+
+    return replay(model, tensors, call)
 
 
 @contextlib.contextmanager
