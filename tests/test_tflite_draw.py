@@ -63,6 +63,7 @@ def drawn(model):
 
 TAKEN = {
     "free length, positions": lambda: tokens((None,), TokenAndPosition(), layers.GlobalAveragePooling1D()),
+    "free length, positions, recurrent": lambda: tokens((None,), TokenAndPosition(), layers.LSTM(3)),
     "free length, positions as a weight": lambda: sequential((None, 4), Position(), layers.GlobalAveragePooling1D()),
     "shifted": lambda: tokens((12,), layers.Lambda(lambda x: x + 5), layers.Embedding(10, 3)),
     "floats": lambda: tokens((12,), layers.Embedding(10, 3), dtype="float32"),

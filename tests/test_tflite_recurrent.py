@@ -65,7 +65,7 @@ def test_a_quantized_file_within_tolerance_goes_before_a_fast_one(good, took, tm
 
     routes, model = list(candidates.ROUTES), randomized(known(6))
     monkeypatch.setattr(candidates, "flatbuffer", noisy)
-    monkeypatch.setattr(candidates, "_fastest_first", lambda found, draft: found)
+    monkeypatch.setattr(candidates, "_fastest_first", lambda found, *arguments: found)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         report = tflite.convert(model, tmp_path / "m.tflite", "float16")

@@ -3,6 +3,8 @@
 import dataclasses
 import pathlib
 
+import numpy as np
+
 from tf_terngrad.tflite.converter import ConversionError, flatbuffer, trace
 from tf_terngrad.tflite.latency import compare_latency
 from tf_terngrad.tflite.recurrent import ROUTES, recurrent_layers, routed
@@ -25,7 +27,7 @@ class Candidate:
     latency: float | None = None
 
 
-def candidates(shipped, mode, calibration, recurrent, draft):
+def candidates(shipped, mode, calibration, recurrent, draft, arrays):
     """Converts a model by the routes that `recurrent` allows.
 
     Args:
@@ -34,6 +36,7 @@ def candidates(shipped, mode, calibration, recurrent, draft):
         calibration: A list of arrays in the order of its inputs, if the mode needs them.
         recurrent: "auto", "smallest" or a key of `ROUTES`.
         draft: A path beside which files may be measured.
+        arrays: A list of the whole model's inputs, to measure on.
 
     Returns:
         A list of `Candidate`, the best first.
@@ -55,7 +58,7 @@ def candidates(shipped, mode, calibration, recurrent, draft):
         found = _by_every_route([name for name in ROUTES if name in mode.routes], traced_by, content)
         if recurrent == SMALLEST:
             return sorted(found, key=lambda candidate: len(candidate.content))
-        return _fastest_first(found, draft) if len(found) > 1 else found
+        return _fastest_first(found, draft, _one_run(shipped, arrays)) if len(found) > 1 else found
     route = mode.routes[0] if recurrent in CHOICES else recurrent  # all are the same without recurrent layers
     function, traced = traced_by(route)
     if recurrent not in CHOICES:
@@ -93,13 +96,21 @@ def _kinds(became):
     return {name: outcome.kind for name, outcome in became.items()}
 
 
-def _fastest_first(found, draft):
+def _one_run(shipped, arrays):
+    """The inputs of one run of the file, by name."""
+    return {
+        port.name: array[np.arange(port.shape[0] or 1) % len(array)]
+        for port, array in zip(shipped.inputs, shipped.calibration(arrays), strict=True)
+    }
+
+
+def _fastest_first(found, draft, inputs):
     """Measures the files in turns; the smallest of those that are as fast as the fastest comes first."""
     paths = [draft.with_name(f"{draft.name}.{candidate.route}") for candidate in found]
     try:
         for path, candidate in zip(paths, found, strict=True):
             path.write_bytes(candidate.content)
-        medians = [report.median for report in compare_latency(paths, **MEASURED).reports]
+        medians = [report.median for report in compare_latency(paths, inputs=inputs, **MEASURED).reports]
     finally:
         for path in paths:
             pathlib.Path(path).unlink(missing_ok=True)

@@ -137,7 +137,7 @@ def convert(
         data = {what: shipped.cut(arrays, what) for what, arrays in data.items()}
         checked_on, arrays = _check_inputs(model, shipped, data)
         ranges_by = shipped.calibration(data["calibration"]) if mode.needs_calibration else None
-        found = candidates(shipped, mode, ranges_by, recurrent, draft)
+        found = candidates(shipped, mode, ranges_by, recurrent, draft, arrays)
         trial = Trial(model, shipped, mode, outputs, draft)
         taken, checks = trial.first_lawful(found, arrays, checked_on)
         if evaluation is not None:
