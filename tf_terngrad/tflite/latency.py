@@ -11,7 +11,7 @@ import numpy as np
 from tf_terngrad.checks import integer, number
 from tf_terngrad.console import plain_table
 from tf_terngrad.tflite.litert import Runner, operators
-from tf_terngrad.tflite.ports import arrange, random_arrays
+from tf_terngrad.tflite.ports import FREE_SIZE, arrange, random_arrays
 from tf_terngrad.tflite.report import format_fields, format_operators
 
 ROUNDS = 20
@@ -115,7 +115,8 @@ def benchmark(path, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None
     Raises:
         TypeError: not a path, such as a model that is not converted; or an argument of another kind.
         FileNotFoundError: no such file.
-        ValueError: not a whole TFLite file, an argument out of range, or inputs of a wrong shape.
+        ValueError: not a whole TFLite file, an argument out of range, inputs of a wrong shape, or a file that cannot
+            run on random ones.
 
     Example:
 
@@ -201,7 +202,20 @@ def _fed_runner(path, threads, inputs):
     if runner.batch and len(arrays[0]) != batch:
         raise ValueError(f"{path}: expected inputs of {batch} examples, a batch. Received: {len(arrays[0])}.")
     runner.feed(arrays)
+    if inputs is None and any(None in port.shape[1:] for port in runner.inputs):
+        _check_takes_random(runner, path)
     return runner
+
+
+def _check_takes_random(runner, path):
+    try:
+        runner.invoke()
+    except RuntimeError as error:
+        sizes = ", ".join(f"{port.name} {port.shape}" for port in runner.inputs)
+        raise ValueError(
+            f"{path}: LiteRT cannot run the file on random inputs, with {FREE_SIZE} for a free size; give inputs=."
+            f" Received: inputs {sizes}; {str(error).strip().splitlines()[0]}"
+        ) from error
 
 
 def _timed(runner, runs, seconds):
