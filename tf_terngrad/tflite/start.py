@@ -44,7 +44,9 @@ class Cut:
         return {name: made.get(name, given.get(name)) for name in self.rest.input}
 
     def _through(self, read, start):
-        tensors = [keras.ops.convert_to_tensor(array[start : start + BATCH].tolist()) for array in read]
+        batches = [array[start : start + BATCH] for array in read]
+        # NumPy's texts become tensors only from lists.
+        tensors = [keras.ops.convert_to_tensor(b.tolist() if b.dtype.kind in "SUO" else b) for b in batches]
         return {name: keras.ops.convert_to_numpy(made) for name, made in self.front(tensors).items()}
 
 
