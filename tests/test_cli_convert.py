@@ -59,6 +59,16 @@ def test_a_recurrent_model_streams(run, folder):
     assert code == 0 and "input 'memory_state'" in printed and "2 steps at a time" in printed
 
 
+def test_a_model_that_takes_text_begins_behind_it(run, folder):
+    lookup = layers.StringLookup(vocabulary=["a", "b"], name="words")
+    text = keras.Input((3,), dtype="string", name="text")
+    keras.Model(text, layers.Dense(2)(layers.Flatten()(layers.Embedding(3, 4)(lookup(text))))).save(folder / "t.keras")
+    code, _, complaint = run("convert", "t.keras", "t.tflite")
+    assert code == 1 and "start='words'" in complaint
+    code, printed, _ = run("convert", "t.keras", "t.tflite", "--start=words")
+    assert code == 0 and "input 'words'" in printed
+
+
 def test_overwrite_replaces(run, folder):
     (folder / "replaced.tflite").write_text("precious")
     code, _, complaint = run("convert", "m.keras", "replaced.tflite")

@@ -14,6 +14,7 @@ from small_models import randomized
 from tool_modules import load
 
 import tf_terngrad as tt
+from models.experiments import measures
 from models.experiments import quantization_rows as rows
 from models.experiments.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of
 from models.experiments.tf_keras_copy import check_equal, taught_by, tf_keras_copy
@@ -44,7 +45,7 @@ def image_study():
     x = keras.layers.MaxPooling2D(name="pool")(keras.layers.Conv2D(6, 3, name="conv")(image))
     x = keras.layers.Dense(10, activation="relu", name="dense")(keras.layers.Flatten(name="flatten")(x))
     model = keras.Model(image, keras.layers.Dense(4, name="logits")(x))
-    return study(model, images, labels, rows.error_percent, rows.IMAGE_WAYS)
+    return study(model, images, labels, measures.error_percent, rows.IMAGE_WAYS)
 
 
 def language_study():

@@ -11,6 +11,7 @@ import tensorflow as tf
 from keras import layers
 
 from tf_terngrad import keras_internals as internals
+from tf_terngrad.tflite.litert import operators
 
 CHECKOUT = Path(__file__).parents[1]
 SOURCES = [
@@ -227,6 +228,28 @@ def test_a_graph_knows_whether_xla_compiles_it(compiled):
 
     traced(tf.ones(2))
     assert seen == [compiled]
+
+
+def test_calls_that_are_made_meanwhile_are_forgotten():
+    model, graph = chain()
+    first, last = model.layers
+    with internals.calls_forgotten(model):
+        last(first(keras.Input((4,))))
+        assert len(first._inbound_nodes) == 2
+    assert len(first._inbound_nodes) == len(first._outbound_nodes) == len(last._inbound_nodes) == 1
+    assert first.output is graph.layers[1].output
+
+
+def test_the_converter_keeps_scales_where_it_is_told_to(tmp_path):
+    scaled = tf.function(lambda x: tf.matmul(x * tf.constant([1.0, 2.0]), tf.constant([[1.0], [3.0]])))
+    function = scaled.get_concrete_function(tf.TensorSpec((1, 2)))
+    found = []
+    for change in (lambda converter: None, internals.keep_scales_before_matmuls):
+        converter = tf.lite.TFLiteConverter.from_concrete_functions([function])
+        change(converter)
+        (tmp_path / "m.tflite").write_bytes(converter.convert())
+        found.append(set(operators(tmp_path / "m.tflite")[0]))
+    assert found == [{"FULLY_CONNECTED"}, {"MUL", "FULLY_CONNECTED"}]
 
 
 # One file

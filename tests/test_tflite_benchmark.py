@@ -142,3 +142,15 @@ def test_missing_file_is_refused(tmp_path):
         tflite.benchmark(tmp_path / "none.tflite")
     with pytest.raises(FileNotFoundError, match=str(tmp_path)):
         tflite.benchmark(tmp_path)
+
+
+def test_a_file_that_cannot_run_on_random_inputs_asks_for_others(tmp_path):
+    """A table of 20 positions, and a free number of steps."""
+    steps = keras.Input((None,), dtype="int32", name="steps")
+    places = keras.ops.cumsum(keras.ops.ones_like(steps), axis=1) - 1
+    path = tmp_path / "m.tflite"
+    tflite.convert(keras.Model(steps, keras.layers.Embedding(20, 3)(places)), path)
+    with pytest.raises(ValueError, match=r"with 32 for a free size; give inputs=.*steps \(1, None\)"):
+        tflite.benchmark(path, runs=1, min_seconds=0)
+    report = tflite.benchmark(path, runs=1, min_seconds=0, inputs=np.ones((1, 5), "int32"))
+    assert report.median > 0

@@ -70,6 +70,59 @@ def test_report_says_what_litert_gives(tmp_path):
     assert report.max_difference == max(output.max_difference for output in report.outputs) > 0
 
 
+def attention(features, steps=7):
+    """A block of a transformer of time series, which often have one feature; one normalization, or none."""
+    series = keras.Input((steps, features), name="series")
+    seen = layers.MultiHeadAttention(2, 3)(series, series) + series
+    seen = layers.Dense(features)(layers.Dense(4)(seen)) + seen
+    return keras.Model(series, layers.Dense(3, name="head")(layers.GlobalAveragePooling1D()(seen)))
+
+
+def scaled():
+    """One feature, and a scale for each of several readers."""
+    one = keras.Input((1,), name="one")
+    return keras.Model(one, layers.Dense(3)(one * np.array([1.0, 2.0, -3.0, 4.0], "float32")))
+
+
+ONE_FEATURE = {
+    "attention": lambda: attention(1),
+    "attention, one step": lambda: attention(1, steps=1),
+    "attention, two features": lambda: attention(2),
+    "matrices": lambda: sequential((7, 1), layers.Dense(4), layers.Dense(1), layers.Dense(3)),
+    "one step": lambda: sequential((1, 1), layers.Dense(4), layers.Dense(2)),
+    "einsum": lambda: sequential(
+        (7, 1), layers.EinsumDense("abc,cde->abde", (7, 2, 3)), layers.EinsumDense("abcd,cde->abe", (7, 1))
+    ),
+    "scale": scaled,
+    "bias of each step": lambda: sequential((7, 4), layers.Lambda(lambda x: x + np.arange(7.0)[None, :, None])),
+}
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, None])
+@pytest.mark.parametrize("build", ONE_FEATURE.values(), ids=ONE_FEATURE)
+def test_a_model_on_one_feature_converts(build, batch_size, tmp_path):
+    report = tflite.convert(randomized(build()), tmp_path / "m.tflite", batch_size=batch_size)
+    assert report.relative_difference <= 1e-5 and report.outputs[0].scale > 0
+
+
+def test_a_scale_of_each_feature_still_moves_into_the_matrix_behind_it(tmp_path):
+    model = sequential((5,), layers.BatchNormalization(center=False), layers.Dense(3))
+    assert tflite.convert(randomized(model), tmp_path / "m.tflite").operators.keys() <= {
+        "FULLY_CONNECTED",
+        "SUB",
+        "ADD",
+    }
+
+
+def test_a_file_that_would_end_this_process_is_an_error(tmp_path):
+    """The normalization of one feature is zero everywhere: its range and those before it are too far apart for int8."""
+    series = keras.Input((20, 1), name="series")
+    seen = layers.LayerNormalization(epsilon=1e-6)(layers.MultiHeadAttention(1, 1)(series, series))
+    data = np.random.default_rng(0).normal(size=(40, 20, 1))
+    with pytest.raises(tflite.ConversionError, match=r"ends the process.*single feature.*quantize='dynamic'"):
+        tflite.convert(keras.Model(series, seen), tmp_path / "m.tflite", "int8", calibration=data)
+
+
 @hypothesis.settings(max_examples=8)
 @hypothesis.given(
     kernel=st.integers(1, 3),

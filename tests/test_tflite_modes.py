@@ -60,7 +60,9 @@ def test_a_calibrated_mode_unrolls(tmp_path):
     mode = wide(routes=("loop", "unroll"))
     report = tflite.convert(randomized(known(6, layers.GRU)), tmp_path / "m.tflite", mode, noise(50, 6, 3))
     assert set(report.recurrent.values()) == {"unrolled"}
-    with pytest.raises(ValueError, match=r"`recurrent` to be one of 'auto', 'loop', 'unroll' for quantize='int16'"):
+    with pytest.raises(
+        ValueError, match=r"`recurrent` to be one of 'auto', 'smallest', 'loop', 'unroll' for quantize='int16'"
+    ):
         tflite.convert(known(6), tmp_path / "m.tflite", mode, noise(5, 6, 3), recurrent="fused")
 
 
@@ -82,14 +84,14 @@ def test_only_the_routes_of_a_mode_are_tried(tmp_path, monkeypatch):
     monkeypatch.setattr(tflite.candidates, "compare_latency", None)  # there is nothing to compare
     report = tflite.convert(randomized(known(6)), tmp_path / "m.tflite", mode)
     assert set(report.recurrent.values()) == {"fused"} and report.routes == {}
-    with pytest.raises(ValueError, match=r"one of 'auto', 'fused'.*The mode leaves it out"):
+    with pytest.raises(ValueError, match=r"one of 'auto', 'smallest', 'fused'.*The mode leaves it out"):
         tflite.convert(known(6), tmp_path / "m.tflite", mode, recurrent="loop")
 
 
 @pytest.mark.filterwarnings("ignore:.*not all int8. SPLIT compute:UserWarning")
 def test_long_sequences_are_unrolled_only_where_nothing_else_runs(tmp_path, monkeypatch):
     monkeypatch.setattr(tflite.candidates, "UNROLLED_STEPS", 5)
-    monkeypatch.setattr(tflite.candidates, "_best_first", lambda found, draft: found)
+    monkeypatch.setattr(tflite.candidates, "_fastest_first", lambda found, draft: found)
     model = randomized(known(6, layers.GRU))
     report = tflite.convert(model, tmp_path / "m.tflite")
     assert {what.split()[0] for what in report.recurrent.values()} == {"loop"}

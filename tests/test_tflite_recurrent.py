@@ -65,7 +65,7 @@ def test_a_quantized_file_within_tolerance_goes_before_a_fast_one(good, took, tm
 
     routes, model = list(candidates.ROUTES), randomized(known(6))
     monkeypatch.setattr(candidates, "flatbuffer", noisy)
-    monkeypatch.setattr(candidates, "_best_first", lambda found, draft: found)
+    monkeypatch.setattr(candidates, "_fastest_first", lambda found, *arguments: found)
     with warnings.catch_warnings(record=True) as warned:
         warnings.simplefilter("always")
         report = tflite.convert(model, tmp_path / "m.tflite", "float16")
@@ -114,6 +114,15 @@ def test_the_fastest_route_is_taken_and_told(tmp_path, monkeypatch):
     medians["fused"] = 0.054  # near, and smaller
     assert tflite.convert(randomized(one()), tmp_path / "m.tflite").recurrent == {"a": "fused"}
     assert [path.name for path in tmp_path.iterdir()] == ["m.tflite"]
+
+
+def test_the_smallest_file_is_taken_without_a_measurement(tmp_path, monkeypatch):
+    monkeypatch.setattr(candidates, "compare_latency", None)
+    sizes = {}
+    for route in ("loop", "fused", "unroll", "smallest"):
+        report = tflite.convert(randomized(one()), tmp_path / "m.tflite", recurrent=route)
+        sizes[route] = report.bytes
+    assert sizes.pop("smallest") == min(sizes.values()) and report.routes == {}
 
 
 @pytest.mark.parametrize("recurrent", ["loop", "fused", "unroll"])

@@ -34,6 +34,7 @@ def test_a_report_says_what_was_written_and_how_it_compares():
         "bytes": "12,345",
         "operators": "CONV_2D 2, SOFTMAX 1 (all stock)",
         "input 'image'": "(1, 28, 28, 1)",
+        "shapes": "static",
         "checked on": "8 random inputs",
         "output 'digit'": "max difference 0.5 = 0.25 of scale 2",
     }
@@ -47,6 +48,16 @@ def test_what_only_some_files_have_is_named_where_it_is():
     assert shown["operators"].strip().endswith("(not stock: FlexMod)")
     assert shown["layer 'a'"].strip() == "loop (its batch is free)"
     assert shown["routes"].strip() == "loop 1.25 ms 2,000 bytes, fused 0.5 ms 3,000 bytes"
+
+
+def test_what_accelerators_refuse_is_named():
+    refusals = {"GPU": ("SOFTMAX",), "NPU": (), "Core ML": ("CONV_2D", "SOFTMAX")}
+    shown = rows(report(refused=refusals, static=False, input_types={"image": "int8"}))
+    assert shown["input 'image'"].strip() == "(1, 28, 28, 1) int8"
+    assert shown["shapes"].strip() == "free in part: GPU and NPU delegates need static ones"
+    assert shown["GPU"].strip() == "refuses SOFTMAX"
+    assert shown["NPU"].strip() == "refuses no operator, as far as is known"
+    assert shown["Core ML"].strip() == "refuses all operators"
 
 
 def test_a_report_sums_up_its_worst_output():

@@ -305,6 +305,11 @@ def in_xla(graph) -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
+def keep_scales_before_matmuls(converter) -> None:
+    """Keep TFLite's converter from moving a product into the weights of the matrix product behind it."""
+    converter._experimental_disable_fuse_mul_and_fc = True
+
+
 def between_accumulation_and_clipping(optimizer, note, change) -> None:
     """Have an optimizer clip and apply `change(gradients)` in place of what it has accumulated.
 

@@ -21,7 +21,7 @@ from absl import app, flags
 import tf_terngrad as tt
 from models.data import datasets
 from models.data.text import load_text
-from models.experiments import quantization_rows
+from models.experiments import measures, quantization_rows
 from models.lenet import lenet
 from models.lstm_lm import lstm_lm
 from models.training.language_trainer import LanguageTrainer, at_rest
@@ -78,7 +78,7 @@ def lenet_study(folder):
     return quantization_rows.Study(
         tt.compact(model),
         *shuffled(train, test),
-        quantization_rows.error_percent,
+        measures.error_percent,
         "error %",
         quantization_rows.IMAGE_WAYS,
         clusters=CLUSTERS.value,

@@ -13,6 +13,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 import tf_terngrad as tt
+from models.experiments.measures import reason
 from models.experiments.model_optimization import CellConfig, clustered, fake_quantized, flatbuffer_of, tfmot
 from models.experiments.tf_keras_copy import check_equal, taught_by, tf_keras_copy
 from tf_terngrad.files import write
@@ -133,14 +134,6 @@ def logits_of(path: Path, inputs: np.ndarray) -> np.ndarray:
     return np.concatenate(outputs)
 
 
-def reason(error: Exception) -> str:
-    """The kind of an error and the first sentence that says something; Keras puts one about the layer before it."""
-    kind = type(error).__name__
-    lines = [line.strip() for line in str(error).strip().splitlines() if line.strip()] or ["no reason given"]
-    line = next((line for line in lines if line.startswith(f"{kind}: ")), lines[0]).removeprefix(f"{kind}: ")
-    return f"{kind}: {line.split('. ')[0].rstrip('.')}"
-
-
 def table(study: Study, results: list[Result]) -> str:
     """A Markdown table; the latencies are measured in turns, one thread."""
     files = [result for result in results if result.refusal is None]
@@ -173,11 +166,6 @@ def weights_in(path: Path) -> list[np.ndarray]:
             if kind is not None and tensor.ShapeLength() > 1 and buffer.DataLength():
                 found[tensor.Buffer()] = buffer.DataAsNumpy().view(kind).reshape(tensor.ShapeAsNumpy())
     return list(found.values())
-
-
-def error_percent(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The share of examples whose largest logit, (count, classes), is not the label's, (count,), in percent."""
-    return 100 * float(np.mean(logits.argmax(-1) != labels))
 
 
 def perplexity(logits: np.ndarray, labels: np.ndarray) -> float:

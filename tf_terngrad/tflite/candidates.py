@@ -3,11 +3,15 @@
 import dataclasses
 import pathlib
 
+import numpy as np
+
 from tf_terngrad.tflite.converter import ConversionError, flatbuffer, trace
 from tf_terngrad.tflite.latency import compare_latency
 from tf_terngrad.tflite.recurrent import ROUTES, recurrent_layers, routed
 
-AUTO = "auto"  # the route that is measured to be the best
+AUTO = "auto"  # the route that is measured to be the fastest
+SMALLEST = "smallest"  # the route whose file is
+CHOICES = (AUTO, SMALLEST)
 UNROLLED_STEPS = 128  # of all layers together: beyond, the conversion takes long and the file grows
 NEAR = 1.1  # files within this ratio of the fastest are as fast; the smallest of them is taken
 MEASURED = {"warmup": 3, "runs": 20, "min_seconds": 0.1}
@@ -23,15 +27,16 @@ class Candidate:
     latency: float | None = None
 
 
-def candidates(shipped, mode, calibration, recurrent, draft):
+def candidates(shipped, mode, calibration, recurrent, draft, arrays):
     """Converts a model by the routes that `recurrent` allows.
 
     Args:
         shipped: A `Whole` or a `Stream`.
         mode: A `QuantizationMode`.
         calibration: A list of arrays in the order of its inputs, if the mode needs them.
-        recurrent: "auto" or a key of `ROUTES`.
+        recurrent: "auto", "smallest" or a key of `ROUTES`.
         draft: A path beside which files may be measured.
+        arrays: A list of the whole model's inputs, to measure on.
 
     Returns:
         A list of `Candidate`, the best first.
@@ -49,12 +54,14 @@ def candidates(shipped, mode, calibration, recurrent, draft):
     def content(function):
         return flatbuffer(model, function, shipped.inputs, mode, calibration)
 
-    if recurrent == AUTO and recurrent_layers(model):
+    if recurrent in CHOICES and recurrent_layers(model):
         found = _by_every_route([name for name in ROUTES if name in mode.routes], traced_by, content)
-        return _best_first(found, draft) if len(found) > 1 else found
-    route = mode.routes[0] if recurrent == AUTO else recurrent  # all are the same without recurrent layers
+        if recurrent == SMALLEST:
+            return sorted(found, key=lambda candidate: len(candidate.content))
+        return _fastest_first(found, draft, _one_run(shipped, arrays)) if len(found) > 1 else found
+    route = mode.routes[0] if recurrent in CHOICES else recurrent  # all are the same without recurrent layers
     function, traced = traced_by(route)
-    if recurrent != AUTO:
+    if recurrent not in CHOICES:
         _check_taken(model, route, traced.became)
     return [Candidate(route, content(function), traced.became)]
 
@@ -89,13 +96,21 @@ def _kinds(became):
     return {name: outcome.kind for name, outcome in became.items()}
 
 
-def _best_first(found, draft):
+def _one_run(shipped, arrays):
+    """The inputs of one run of the file, by name."""
+    return {
+        port.name: array[np.arange(port.shape[0] or 1) % len(array)]
+        for port, array in zip(shipped.inputs, shipped.calibration(arrays), strict=True)
+    }
+
+
+def _fastest_first(found, draft, inputs):
     """Measures the files in turns; the smallest of those that are as fast as the fastest comes first."""
     paths = [draft.with_name(f"{draft.name}.{candidate.route}") for candidate in found]
     try:
         for path, candidate in zip(paths, found, strict=True):
             path.write_bytes(candidate.content)
-        medians = [report.median for report in compare_latency(paths, **MEASURED).reports]
+        medians = [report.median for report in compare_latency(paths, inputs=inputs, **MEASURED).reports]
     finally:
         for path in paths:
             pathlib.Path(path).unlink(missing_ok=True)

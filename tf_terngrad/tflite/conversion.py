@@ -1,29 +1,45 @@
 """From a Keras model to a TFLite file that gives the same outputs."""
 
 import dataclasses
-import pathlib
 import warnings
 
-import keras
-import numpy as np
-
-from tf_terngrad.checks import integer, one_of, refusal
+from tf_terngrad.checks import integer
 from tf_terngrad.files import replacing
+from tf_terngrad.keras_internals import calls_forgotten
 from tf_terngrad.tflite import check
-from tf_terngrad.tflite.candidates import AUTO, candidates
+from tf_terngrad.tflite.arguments import (
+    check_model,
+    check_suffix,
+    checked_mode,
+    checked_ports,
+    checked_steps,
+    evaluation_inputs,
+)
+from tf_terngrad.tflite.candidates import candidates
 from tf_terngrad.tflite.converter import float32
-from tf_terngrad.tflite.litert import float_operators, operators
-from tf_terngrad.tflite.modes import mode_of, simpler_modes
-from tf_terngrad.tflite.ports import arrange, integer_limit, ports, structures_of
-from tf_terngrad.tflite.recurrent import ROUTES, stateless
+from tf_terngrad.tflite.delegates import refused
+from tf_terngrad.tflite.draw import draw
+from tf_terngrad.tflite.examples import read
+from tf_terngrad.tflite.litert import Runner, float_operators, has_free_shapes, operators
+from tf_terngrad.tflite.ports import arrange, ports, structures_of
+from tf_terngrad.tflite.recurrent import stateless
 from tf_terngrad.tflite.report import ConversionReport
+from tf_terngrad.tflite.start import cut
 from tf_terngrad.tflite.streaming import stream_of
 from tf_terngrad.tflite.trial import Trial, by_output
 from tf_terngrad.tflite.whole import Whole
 
 
 def convert(
-    model, path, quantize=None, calibration=None, evaluation=None, batch_size=1, recurrent="auto", streaming=None
+    model,
+    path,
+    quantize=None,
+    calibration=None,
+    evaluation=None,
+    batch_size=1,
+    recurrent="auto",
+    streaming=None,
+    start=None,
 ):
     """Write a model as a TFLite file, run the file with LiteRT, and report how its outputs compare.
 
@@ -60,21 +76,28 @@ def convert(
             inputs and outputs; an operator without an int8 kernel stays float32, with a warning. Or a
             `QuantizationMode` of your own, or the name under which you registered one.
         calibration: representative inputs for "int8", a few hundred: an array of shape (n, ...), a tuple of them in
-            the order of the inputs, or a dict by input name. In every mode the check runs on the first 32.
+            the order of the inputs, or a dict by input name. Or a `tf.data.Dataset`, batched or not, with or without
+            labels, or a generator, or a function that returns either, as TensorFlow's representative_dataset: their
+            first 1,000 examples are read. In every mode the check runs on the first 32; without calibration and
+            evaluation, on random inputs, of whole numbers below the rows of the lookup tables that they reach.
         evaluation: the pair (inputs, labels); the report then gives the accuracy of the model and of the file. Labels
             are class numbers or one-hot; for several outputs, a dict of them by output name.
         batch_size: how many examples one run of the file takes, an integer of at least 1; None leaves it free. A model
             whose inputs have a fixed batch keeps that, unless it streams.
         recurrent: how recurrent layers run: "loop"; "fused", which leaves loops where TFLite has no fused operator;
             "unroll", where the number of steps is known; "auto" takes the fastest, or the smallest of those within 10 %
-            of it; of quantized files, the first in this order whose outputs are within tolerance, else the nearest.
-            For int8 it unrolls: the calibration cannot run loops.
+            of it; "smallest" takes the smallest file, however slow. Of quantized files, both take the first in this
+            order whose outputs are within tolerance, else the nearest. For int8 they unroll: the calibration cannot run
+            loops.
         streaming: how many steps of time one run takes, an integer of at least 1, with states as inputs and outputs;
             True for 1, None or False for the whole sequence. Calibration and evaluation are whole sequences all the
             same, cut to a multiple of it.
+        start: the name of a layer, or a list of them, behind which the file begins: of models that take text, such as
+            "text_vectorization". What these layers give becomes the file's inputs, under their names; the application
+            does what they do. Calibration and evaluation are inputs of the whole model all the same.
 
     Returns:
-        A `ConversionReport`; `print` it.
+        A `ConversionReport`; `print` it. It also says which operators GPU and NPU delegates are known to refuse.
 
     Warns:
         UserWarning: a quantized file whose outputs are far from the model's, or an int8 file that computes in float32.
@@ -82,8 +105,9 @@ def convert(
     Raises:
         TypeError: `model` is not a Keras model, or an argument is of another kind, or data is a path, or has a dtype
             that an input cannot take.
-        ValueError: a wrong argument, a model without known inputs, weights that are not finite, data of a wrong shape,
-            labels that are no classes of their output; with `streaming`, a model that cannot stream, sequences that are
+        ValueError: a wrong argument, a model without known inputs, or that takes text and has no `start`, weights that
+            are not finite, data of a wrong shape, a model that takes none of the random inputs, labels that are no
+            classes of their output; with `streaming`, a model that cannot stream, sequences that are
             too short, or labels of a last step that the cut takes away.
         OSError: `path` cannot be written. This is found before the conversion begins, except for a disk that fills.
         ConversionError: an operator that TFLite does not have, or a file that breaks the law.
@@ -96,14 +120,14 @@ def convert(
     print(tt.tflite.convert(model, "digits.tflite", quantize="int8", calibration=examples))
     ```
     """
-    inputs, outputs = _checked_ports(model)
-    mode = _checked_mode(quantize, calibration, recurrent)
+    check_model(model)
+    mode = checked_mode(quantize, calibration, recurrent)
     batch_size = integer(batch_size, "batch_size", "convert", least=1, or_none=True)
-    steps = _steps(streaming)
-    inputs_of = {"calibration": calibration, "evaluation": _evaluation_inputs(evaluation)}
-    data = {what: arrange(given, inputs, what) for what, given in inputs_of.items() if given is not None}
-    _check_suffix(path)
-    with replacing(path) as draft, float32(model), stateless(model):
+    steps = checked_steps(streaming)
+    given = {"calibration": calibration, "evaluation": evaluation_inputs(evaluation)}
+    check_suffix(path)
+    with replacing(path) as draft, calls_forgotten(model), float32(model), stateless(model):
+        model, inputs, outputs, data = _begun(model, start, given)
         if steps:
             shipped = stream_of(model, inputs, outputs, steps, batch_size)
         else:
@@ -113,7 +137,7 @@ def convert(
         data = {what: shipped.cut(arrays, what) for what, arrays in data.items()}
         checked_on, arrays = _check_inputs(model, shipped, data)
         ranges_by = shipped.calibration(data["calibration"]) if mode.needs_calibration else None
-        found = candidates(shipped, mode, ranges_by, recurrent, draft)
+        found = candidates(shipped, mode, ranges_by, recurrent, draft, arrays)
         trial = Trial(model, shipped, mode, outputs, draft)
         taken, checks = trial.first_lawful(found, arrays, checked_on)
         if evaluation is not None:
@@ -131,73 +155,28 @@ def convert(
             {port.name: port.shape for port in shipped.inputs},
             checked_on,
             tuple(checks),
+            refused(draft),
+            not has_free_shapes(draft),
+            {port.name: port.dtype for port in Runner(draft).inputs},
             {name: str(outcome) for name, outcome in taken.became.items()},
             {one.route: (one.latency, len(one.content)) for one in found if one.latency is not None},
         )
 
 
+def _begun(model, start, given):
+    """What goes into the file: a model, its lists of `Port`, and its data by what it is for."""
+    whole = ports(structures_of(model)[0])
+    parts = None if start is None else cut(model, start)
+    model = model if parts is None else parts.rest
+    inputs, outputs = checked_ports(model)
+    data = {what: arrange(read(one, whole, what), whole, what) for what, one in given.items() if one is not None}
+    if parts is not None:
+        data = {what: arrange(parts.inputs_of_rest(arrays, whole), inputs, what) for what, arrays in data.items()}
+    return model, inputs, outputs, data
+
+
 def _batched(port, size):
     return dataclasses.replace(port, shape=(port.shape[0] or size, *port.shape[1:]))
-
-
-def _checked_mode(quantize, calibration, recurrent):
-    """The `QuantizationMode`; the data and the route of recurrent layers fit it."""
-    mode = mode_of(quantize)
-    one_of(recurrent, (AUTO, *ROUTES), "recurrent", "convert")
-    if mode.needs_calibration and calibration is None:
-        expected = f"representative inputs, from which quantize='{mode}' takes the ranges of activations"
-        raise ValueError(refusal("convert", "calibration", expected, None, "A few hundred examples do"))
-    if recurrent not in (AUTO, *mode.routes):
-        expected = f"one of {', '.join(map(repr, (AUTO, *mode.routes)))} for quantize='{mode}'"
-        reason = ROUTES[recurrent].limit or "The mode leaves it out"
-        remedy = f"{reason}. Use recurrent={mode.routes[-1]!r}, or one of {simpler_modes(mode)}"
-        raise ValueError(refusal("convert", "recurrent", expected, recurrent, remedy))
-    return mode
-
-
-def _steps(streaming):
-    """How many steps a run takes, None for all: True is 1, False is None."""
-    if isinstance(streaming, (bool, np.bool_)):
-        streaming = 1 if streaming else None
-    return integer(streaming, "streaming", "convert", least=1, or_none=True)
-
-
-def _check_suffix(path):
-    path = pathlib.Path(path)
-    if path.suffix != ".tflite" and not path.is_dir():
-        raise ValueError(refusal("convert", "path", "the name of a file that ends in .tflite", str(path)))
-
-
-def _checked_ports(model):
-    if not isinstance(model, keras.Model):
-        raise TypeError(f"Expected a keras.Model; load a file with keras.models.load_model. Received: {model!r}.")
-    if not model.built or not getattr(model, "inputs", None):
-        raise ValueError(
-            f"Model '{model.name}' has no known inputs: it is unbuilt or subclassed. Give a Sequential model a"
-            " keras.Input first, or wrap a subclassed one: keras.Model(inputs, model(inputs))."
-        )
-    for weight in model.weights:
-        if not keras.ops.all(keras.ops.isfinite(weight)):
-            raise ValueError(
-                f"Model '{model.name}': weight '{weight.path}' holds NaN or infinity: the model cannot be converted."
-                " Load a checkpoint from before the training diverged."
-            )
-    inputs, outputs = map(ports, structures_of(model))
-    for port in inputs + outputs:
-        if port.dtype == "string" or not port.shape:
-            raise ValueError(
-                f"Model '{model.name}': '{port.name}' needs numbers with a batch axis in front."
-                f" Received: dtype {port.dtype}, shape {port.shape}."
-            )
-    return inputs, outputs
-
-
-def _evaluation_inputs(evaluation):
-    if evaluation is None:
-        return None
-    if not isinstance(evaluation, (tuple, list)) or len(evaluation) != 2:
-        raise ValueError(f"evaluation: expected the pair (inputs, labels). Received: {type(evaluation).__name__}.")
-    return evaluation[0]
 
 
 def _check_inputs(model, shipped, data):
@@ -205,5 +184,5 @@ def _check_inputs(model, shipped, data):
         if what in data:
             arrays = [array[: check.EXAMPLES] for array in data[what]]
             return f"{len(arrays[0])} {what} inputs{shipped.note}", arrays
-    arrays = shipped.random_arrays(check.RANDOM_EXAMPLES, integer_limit(model))
+    arrays = draw(model, shipped.sequences, check.RANDOM_EXAMPLES)
     return f"{len(arrays[0])} random inputs{shipped.note}", arrays

@@ -2,13 +2,14 @@
 
 import contextlib
 import re
+import unittest.mock
 import warnings
 
 import keras
 import numpy as np
 import tensorflow as tf
 
-from tf_terngrad.keras_internals import all_layers
+from tf_terngrad.keras_internals import all_layers, keep_scales_before_matmuls
 from tf_terngrad.tflite.litert import quiet
 from tf_terngrad.tflite.modes import simpler_modes
 from tf_terngrad.tflite.ports import structures_of
@@ -45,7 +46,22 @@ def trace(model, inputs, outputs):
 
     # Keras's own way to a converter leaves the batch free and names the outputs output_0, output_1.
     signature = {port.name: tf.TensorSpec(port.shape, port.dtype, name=port.name) for port in inputs}
-    return tf.function(serve, autograph=False).get_concrete_function(**signature)
+    with unittest.mock.patch.object(tf.nn, "bias_add", _bias_add):
+        return tf.function(serve, autograph=False).get_concrete_function(**signature)
+
+
+_last_axis_bias_add = tf.nn.bias_add
+
+
+def _bias_add(value, bias, data_format=None, name=None):
+    """Adds along axis 1 without a BiasAdd of data format NCHW.
+
+    Keras makes one of every sum whose second term has one axis that is not 1, where that fits axis 1 of the first: of
+    a residual (1, time, 1), of a position table. The converter takes each for that of an image of four dimensions.
+    """
+    if data_format is None or not data_format.startswith("NC"):
+        return _last_axis_bias_add(value, bias, data_format=data_format, name=name)
+    return tf.add(value, tf.reshape(bias, [-1] + [1] * (value.shape.rank - 2)), name=name)
 
 
 def flatbuffer(model, function, inputs, mode, calibration):
@@ -74,6 +90,8 @@ def flatbuffer(model, function, inputs, mode, calibration):
     holder = tf.Module()
     holder.captured = list(function.variables)
     converter = tf.lite.TFLiteConverter.from_concrete_functions([function], holder)
+    if _widens(function):
+        keep_scales_before_matmuls(converter)
     mode.prepare(converter)
     if mode.needs_calibration:
         converter.representative_dataset = lambda: _batches(inputs, calibration)
@@ -92,6 +110,25 @@ def _loops(function):
     return any(node.op in {"While", "StatelessWhile", "If", "StatelessIf"} for node in nodes)
 
 
+def _widens(function):
+    """Whether a product makes one feature into several, as the kernel of a layer on one feature does.
+
+    The converter writes such a product as a MUL, moves that into the weights of a matrix product behind it, and then
+    either refuses the file or gives it outputs of a wrong shape: https://github.com/tensorflow/tensorflow/issues/124103
+    """
+    return any(
+        operation.type in {"Mul", "MatMul", "BatchMatMulV2", "Einsum"}
+        and _features(operation.outputs[0]) != 1
+        and any(_features(tensor) == 1 for tensor in operation.inputs)
+        for operation in function.graph.get_operations()
+    )
+
+
+def _features(tensor):
+    """The size of the last axis; None where there is none, or where it is not known."""
+    return tensor.shape[-1] if tensor.shape.rank else None
+
+
 def _batches(inputs, calibration):
     """Yields of each run of the file its inputs by name; the last one is filled up with copies of the last example."""
     size, last = inputs[0].shape[0] or 1, len(calibration[0]) - 1
@@ -103,9 +140,11 @@ def _batches(inputs, calibration):
 def _reason(model, inputs, mode, message):
     missing = sorted(set(re.findall(r"^(?:Custom|Flex|TF Select) ops: (.*)$", message, flags=re.MULTILINE)))
     if missing:
+        sizes = any(size is None for port in inputs for size in port.shape[1:])
         return (
             f"Model '{model.name}' needs operations that no stock TFLite operator covers: {', '.join(missing)}."
-            " Replace the layers that use them."
+            " Replace the layers that use them; where they only prepare the inputs, begin the file behind them with"
+            f" start= and the name of the last one.{' Inputs of known sizes may need none of them.' if sizes else ''}"
         )
     line = next(iter(message.strip().splitlines()), "no reason given").split("error: ")[-1]
     remedy = "" if inputs[0].shape[0] else " Loops over time need a fixed batch: batch_size=1."

@@ -9,9 +9,10 @@ import time
 import numpy as np
 
 from tf_terngrad.checks import integer, number
+from tf_terngrad.console import plain_table
 from tf_terngrad.tflite.litert import Runner, operators
-from tf_terngrad.tflite.ports import arrange, random_arrays
-from tf_terngrad.tflite.report import format_operators, format_table
+from tf_terngrad.tflite.ports import FREE_SIZE, arrange, random_arrays
+from tf_terngrad.tflite.report import format_fields, format_operators
 
 ROUNDS = 20
 
@@ -56,7 +57,7 @@ class LatencyReport:
 
     def __str__(self):
         shown = ", ".join(f"{100 * share:.0f} % {self.quantile(share):.4g}" for share in (0.1, 0.25, 0.75, 0.9))
-        return format_table(
+        return format_fields(
             [
                 ("file", self.path),
                 ("bytes", f"{self.bytes:,}"),
@@ -84,13 +85,11 @@ class LatencyComparison:
     ratios: tuple
 
     def __str__(self):
-        width = max(len("file"), *(len(report.path) for report in self.reports))
-        lines = [f"{'file':<{width}}  {'bytes':>12}  {'median ms':>10}  {'spread ms':>10}  {'ratio':>7}"]
-        lines += [
-            f"{r.path:<{width}}  {r.bytes:>12,}  {r.median:>10.4g}  {r.spread:>10.2g}  {ratio:>7.3f}"
+        rows = [
+            (r.path, f"{r.bytes:,}", f"{r.median:.4g}", f"{r.spread:.2g}", f"{ratio:.3f}")
             for r, ratio in zip(self.reports, self.ratios, strict=True)
         ]
-        return "\n".join(lines)
+        return plain_table(["file", "bytes", "median ms", "spread ms", "ratio"], rows)
 
 
 def benchmark(path, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None):
@@ -116,7 +115,8 @@ def benchmark(path, threads=1, warmup=10, runs=200, min_seconds=0.5, inputs=None
     Raises:
         TypeError: not a path, such as a model that is not converted; or an argument of another kind.
         FileNotFoundError: no such file.
-        ValueError: not a whole TFLite file, an argument out of range, or inputs of a wrong shape.
+        ValueError: not a whole TFLite file, an argument out of range, inputs of a wrong shape, or a file that cannot
+            run on random ones.
 
     Example:
 
@@ -202,7 +202,20 @@ def _fed_runner(path, threads, inputs):
     if runner.batch and len(arrays[0]) != batch:
         raise ValueError(f"{path}: expected inputs of {batch} examples, a batch. Received: {len(arrays[0])}.")
     runner.feed(arrays)
+    if inputs is None and any(None in port.shape[1:] for port in runner.inputs):
+        _check_takes_random(runner, path)
     return runner
+
+
+def _check_takes_random(runner, path):
+    try:
+        runner.invoke()
+    except RuntimeError as error:
+        sizes = ", ".join(f"{port.name} {port.shape}" for port in runner.inputs)
+        raise ValueError(
+            f"{path}: LiteRT cannot run the file on random inputs, with {FREE_SIZE} for a free size; give inputs=."
+            f" Received: inputs {sizes}; {str(error).strip().splitlines()[0]}"
+        ) from error
 
 
 def _timed(runner, runs, seconds):

@@ -1,8 +1,10 @@
 """A TFLite file in LiteRT: open it, list its operators, run it."""
 
 import contextlib
+import dataclasses
 import os
 import pathlib
+import subprocess
 import sys
 import tempfile
 from collections import Counter
@@ -30,6 +32,16 @@ def quiet():
         os.close(saved)
 
 
+@dataclasses.dataclass(frozen=True)
+class Operator:
+    """One operator of a TFLite file: its name, whether it is stock, whether it touches float32, its inputs' ranks."""
+
+    name: str
+    stock: bool
+    floating: bool
+    ranks: tuple
+
+
 def operators(path):
     """Counts the operators of a TFLite file.
 
@@ -40,28 +52,46 @@ def operators(path):
         The pair (operators, custom): a dict of name to count, most frequent first, and the tuple of the names among
         them that are not stock TFLite operators (TensorFlow's own carry the prefix "Flex").
     """
-    counts, custom = Counter(), set()
-    for name, stock, _ in _walk(path):
-        counts[name] += 1
-        if not stock:
-            custom.add(name)
-    return dict(counts.most_common()), tuple(sorted(custom))
+    found = list(walk(path))
+    custom = {operator.name for operator in found if not operator.stock}
+    return dict(Counter(operator.name for operator in found).most_common()), tuple(sorted(custom))
 
 
 def float_operators(path):
     """Names the operators of a TFLite file that read or write float32, but for those that convert from or to it."""
-    return tuple(sorted({name for name, _, floating in _walk(path) if floating} - {"QUANTIZE", "DEQUANTIZE"}))
+    return tuple(sorted({operator.name for operator in walk(path) if operator.floating} - {"QUANTIZE", "DEQUANTIZE"}))
 
 
-def _walk(path):
-    """Yields of each operator its name, whether it is stock, and whether it touches float32."""
-    model = schema.Model.GetRootAs(pathlib.Path(path).read_bytes(), 0)
-    for graph in map(model.Subgraphs, range(model.SubgraphsLength())):
-        floats = {i for i in range(graph.TensorsLength()) if graph.Tensors(i).Type() == schema.TensorType.FLOAT32}
+def walk(path):
+    """Yields every `Operator` of a TFLite file."""
+    model = _model(path)
+    for graph in _graphs(model):
+        tensors = list(map(graph.Tensors, range(graph.TensorsLength())))
         for operator in map(graph.Operators, range(graph.OperatorsLength())):
-            used = [operator.Inputs(i) for i in range(operator.InputsLength())]
-            used += [operator.Outputs(i) for i in range(operator.OutputsLength())]
-            yield *_operator_name(model.OperatorCodes(operator.OpcodeIndex())), not floats.isdisjoint(used)
+            inputs = [operator.Inputs(i) for i in range(operator.InputsLength())]
+            used = inputs + [operator.Outputs(i) for i in range(operator.OutputsLength())]
+            name, stock = _operator_name(model.OperatorCodes(operator.OpcodeIndex()))
+            # An input of number -1 is left out, as the bias of a FULLY_CONNECTED may be.
+            floating = any(tensors[i].Type() == schema.TensorType.FLOAT32 for i in used if i >= 0)
+            yield Operator(name, stock, floating, tuple(tensors[i].ShapeLength() if i >= 0 else 0 for i in inputs))
+
+
+def has_free_shapes(path):
+    """Whether the size of a tensor of a TFLite file is known only when the file runs."""
+    return any(
+        size < 0
+        for graph in _graphs(_model(path))
+        for tensor in map(graph.Tensors, range(graph.TensorsLength()))
+        for size in map(tensor.ShapeSignature, range(tensor.ShapeSignatureLength()))
+    )
+
+
+def _model(path):
+    return schema.Model.GetRootAs(pathlib.Path(path).read_bytes(), 0)
+
+
+def _graphs(model):
+    return map(model.Subgraphs, range(model.SubgraphsLength()))
 
 
 def _operator_name(code):
@@ -70,6 +100,16 @@ def _operator_name(code):
     if number == schema.BuiltinOperator.CUSTOM:
         return code.CustomCode().decode(), False
     return _BUILTIN_NAMES.get(number, f"BUILTIN_{number}"), number in _BUILTIN_NAMES
+
+
+_PREPARE = "import sys; from ai_edge_litert.interpreter import Interpreter; Interpreter(sys.argv[1]).allocate_tensors()"
+
+
+def aborts(path):
+    """Whether LiteRT, instead of raising an error, ends the process that prepares this file: tried in another one."""
+    if not sys.executable:
+        return False  # inside of another program there is no Python to try it with
+    return subprocess.run([sys.executable, "-c", _PREPARE, str(path)], capture_output=True, check=False).returncode < 0
 
 
 class Runner:

@@ -9,7 +9,7 @@ import re
 import keras
 import numpy as np
 
-from tf_terngrad.keras_internals import all_layers, history
+from tf_terngrad.keras_internals import history
 
 FREE_SIZE = 32  # stands for a free dimension other than the batch when the caller gives no data
 
@@ -85,14 +85,15 @@ def arrange(data, inputs, what):
         ValueError: An array is missing, left over, empty, not finite, or has a wrong shape.
         TypeError: An array is the path of a file, or has a dtype that its input cannot take.
     """
-    arrays = [_fit(array, port, what) for array, port in zip(_in_order(data, inputs, what), inputs, strict=True)]
+    arrays = [_fit(array, port, what) for array, port in zip(in_order(data, inputs, what), inputs, strict=True)]
     lengths = {port.name: len(array) for port, array in zip(inputs, arrays, strict=True)}
     if len(set(lengths.values())) != 1:
         raise ValueError(f"{what}: every input needs the same number of examples. Received: {lengths}.")
     return arrays
 
 
-def _in_order(data, inputs, what):
+def in_order(data, inputs, what):
+    """Returns a list of the arrays in an array, a list, a tuple or a dict, in the order of `inputs`; see `arrange`."""
     names = [port.name for port in inputs]
     if isinstance(data, dict):
         given = {identifier(str(key)): array for key, array in data.items()}
@@ -109,32 +110,59 @@ def _in_order(data, inputs, what):
     return arrays
 
 
+def with_examples(array, port, single=True):
+    """Reads an array as several examples for a port, or as a single one, and gives it the axes that it then lacks.
+
+    Keras adds a last axis of size 1 likewise: a column of numbers fits an input of shape (batch, 1).
+
+    Args:
+        array: A NumPy array.
+        port: A `Port`.
+        single: Whether it may be one example, without an axis of examples.
+
+    Returns:
+        The array, with an axis of size 1 in front, at the end, or both, where it fits the port then; else as it was.
+    """
+    ends = [(), (None,)] if port.shape[-1:] == (1,) else [()]
+    readings = (array[(*front, ..., *end)] for end in ends for front in ([(), (None,)] if single else [()]))
+    return next((reading for reading in readings if _fits(reading, (None, *port.shape[1:]))), array)
+
+
+def _fits(array, shape):
+    return array.ndim == len(shape) and all(
+        size in (None, received) for size, received in zip(shape, array.shape, strict=True)
+    )
+
+
 def _fit(array, port, what):
     where = f"{what} for input '{port.name}'"
-    if isinstance(array, (str, os.PathLike)):
+    if isinstance(array, (str, os.PathLike)) and port.dtype != "string":
         raise TypeError(f"{where}: expected an array; load the file first, as numpy.load does. Received: path {array}.")
-    array = np.asarray(array)
-    expected = ("n", *("any" if size is None else size for size in port.shape[1:]))
-    fits = array.ndim == len(port.shape) and all(
-        size in (None, received) for size, received in zip(port.shape[1:], array.shape[1:], strict=True)
-    )
-    if not fits or not len(array):
-        expected = ", ".join(map(str, expected))
+    array = with_examples(np.asarray(array), port, single=False)
+    if not _fits(array, (None, *port.shape[1:])) or not len(array):
+        expected = ", ".join(["n", *("any" if size is None else str(size) for size in port.shape[1:])])
         raise ValueError(f"{where}: expected shape ({expected}) with n >= 1. Received: shape {array.shape}.")
-    if not np.can_cast(array.dtype, port.dtype, casting="same_kind"):
-        raise TypeError(f"{where}: expected values that fit {port.dtype}. Received: dtype {array.dtype}.")
+    return _of_dtype(array, port.dtype, where)
+
+
+def _of_dtype(array, dtype, where):
+    texts = array.dtype.kind in "SUO"
+    if texts != (dtype == "string") or (not texts and not np.can_cast(array.dtype, dtype, casting="same_kind")):
+        raise TypeError(f"{where}: expected values that fit {dtype}. Received: dtype {array.dtype}.")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
         raise ValueError(f"{where}: expected finite numbers. Received: NaN or infinity.")
-    return array.astype(port.dtype)
+    return array if texts else array.astype(dtype)
 
 
-def random_arrays(inputs, examples, limit=2, seed=0):
-    """Draws inputs: normal numbers, and integers in [0, limit), with `FREE_SIZE` for a free dimension.
+def random_arrays(inputs, examples, limit=None, size=FREE_SIZE, tokens=(), seed=0):
+    """Draws inputs: normal numbers, and whole numbers in [0, limit) where an input has integers, or is in `tokens`.
 
     Args:
         inputs: A list of `Port`.
         examples: How many; an input of fixed batch needs its own multiple.
-        limit: One more than the largest integer drawn.
+        limit: One more than the largest integer drawn; None for 256 where an input holds bytes, as images do, else 2.
+        size: Of free dimensions.
+        tokens: Names of inputs that hold whole numbers, whatever their type.
         seed: Of the generator.
 
     Returns:
@@ -143,14 +171,9 @@ def random_arrays(inputs, examples, limit=2, seed=0):
     random = np.random.default_rng(seed)
     arrays = []
     for port in inputs:
-        shape = (examples, *(FREE_SIZE if size is None else size for size in port.shape[1:]))
-        floating = np.issubdtype(np.dtype(port.dtype), np.floating)
-        values = random.normal(size=shape) if floating else random.integers(0, limit, size=shape)
+        shape = (examples, *(size if axis is None else axis for axis in port.shape[1:]))
+        floating = port.name not in tokens and np.issubdtype(np.dtype(port.dtype), np.floating)
+        below = limit or (256 if port.dtype == "uint8" else 2)
+        values = random.normal(size=shape) if floating else random.integers(0, below, size=shape)
         arrays.append(values.astype(port.dtype))
     return arrays
-
-
-def integer_limit(model):
-    """Returns one more than the largest integer that every lookup table of `model` has a row for, at least 2."""
-    tables = [layer.input_dim for layer in all_layers(model) if isinstance(layer, keras.layers.Embedding)]
-    return max(2, min(tables)) if tables else 2

@@ -2,6 +2,8 @@
 
 import dataclasses
 
+from tf_terngrad.console import plain_table
+
 
 @dataclasses.dataclass(frozen=True)
 class OutputCheck:
@@ -61,6 +63,10 @@ class ConversionReport:
         inputs: Dict of input name to shape, None where a dimension is free.
         checked_on: The inputs of the check in words: "8 random inputs".
         outputs: Tuple of `OutputCheck`.
+        refused: Dict of a delegate ("GPU", "Qualcomm NPU", "Core ML") to the names of the operators that it is known to
+            leave to the CPU, of the documents named in `tf_terngrad/tflite/delegates.py`; it may refuse more.
+        static: Whether the size of every tensor is known before the file runs, which all these delegates need.
+        input_types: Dict of input name to its type in the file, such as "float32" or "int8".
         recurrent: Dict of each recurrent layer to what it became: "fused", "unrolled" or "loop", with the reason.
         routes: Dict of route to (milliseconds, bytes), of those that were measured to choose.
     """
@@ -73,6 +79,9 @@ class ConversionReport:
     inputs: dict
     checked_on: str
     outputs: tuple
+    refused: dict = dataclasses.field(default_factory=dict)
+    static: bool = True
+    input_types: dict = dataclasses.field(default_factory=dict)
     recurrent: dict = dataclasses.field(default_factory=dict)
     routes: dict = dataclasses.field(default_factory=dict, compare=False)
 
@@ -100,11 +109,21 @@ class ConversionReport:
             ("operators", format_operators(self.operators, self.custom)),
             *((f"layer '{name}'", became) for name, became in self.recurrent.items()),
             *([("routes", measured)] if self.routes else []),
-            *((f"input '{name}'", str(shape)) for name, shape in self.inputs.items()),
+            *((f"input '{name}'", self._input(name, shape)) for name, shape in self.inputs.items()),
+            ("shapes", "static" if self.static else "free in part: GPU and NPU delegates need static ones"),
+            *((name, self._refusal(names)) for name, names in self.refused.items()),
             ("checked on", self.checked_on),
             *((f"output '{output.name}'", str(output)) for output in self.outputs),
         ]
-        return format_table(rows)
+        return format_fields(rows)
+
+    def _input(self, name, shape):
+        return f"{shape} {self.input_types.get(name, '')}".strip()
+
+    def _refusal(self, names):
+        if set(names) == set(self.operators):
+            return "refuses all operators"
+        return f"refuses {', '.join(names)}" if names else "refuses no operator, as far as is known"
 
 
 def format_operators(operators, custom):
@@ -113,7 +132,6 @@ def format_operators(operators, custom):
     return f"{counts} (not stock: {', '.join(custom)})" if custom else f"{counts} (all stock)"
 
 
-def format_table(rows):
+def format_fields(rows):
     """Writes pairs of label and value, a line each, the values in one column."""
-    width = max(len(label) for label, _ in rows)
-    return "\n".join(f"{label:<{width}}  {value}" for label, value in rows)
+    return plain_table(["", ""], rows, text=[""])

@@ -13,8 +13,9 @@ from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.learn.intrinsic import IntrinsicSparse
 from tf_terngrad.sparsity.learn.wrappers import GroupSparse
 from tf_terngrad.tflite.check import compare_outputs, keras_outputs
+from tf_terngrad.tflite.draw import draw
 from tf_terngrad.tflite.litert import Runner
-from tf_terngrad.tflite.ports import FREE_SIZE, identifier, integer_limit, ports, random_arrays, unique
+from tf_terngrad.tflite.ports import FREE_SIZE, identifier, ports, unique
 from tf_terngrad.tflite.recurrent import recurrent_layers
 
 TOLERANCE = 1e-4  # of the scale, between the whole sequence and its pieces, in Keras
@@ -106,10 +107,6 @@ class Stream:
             )
         labels = {name: np.asarray(given) for name, given in labels.items()}
         return {name: given[:, :kept] if given.shape[1:2] == (length,) else given for name, given in labels.items()}
-
-    def random_arrays(self, examples, limit):
-        """Draws whole sequences, as `ports.random_arrays` does."""
-        return random_arrays(self.sequences, examples, limit)
 
     def pieces(self, run, arrays):
         """Runs whole sequences, a few steps at a time, from states of zeros.
@@ -320,7 +317,7 @@ def _check_steps(model, inputs, steps):
 
 def _check_law(model, stream, outputs):
     """Piece by piece, Keras gives what it gives for the whole sequence; else some layer mixes the steps."""
-    arrays = stream.random_arrays(examples=2, limit=integer_limit(model))
+    arrays = draw(model, stream.sequences, examples=2)
     received = stream.sequence_outputs(stream.keras_run, arrays)
     for port, whole, pieces in zip(outputs, keras_outputs(model, arrays), received, strict=True):
         if whole.shape != pieces.shape or compare_outputs(port, whole, pieces).relative_difference > TOLERANCE:

@@ -9,7 +9,8 @@ import numpy as np
 
 from tf_terngrad.tflite import check
 from tf_terngrad.tflite.converter import ConversionError
-from tf_terngrad.tflite.modes import QuantizationMode
+from tf_terngrad.tflite.litert import aborts
+from tf_terngrad.tflite.modes import QuantizationMode, simpler_modes
 from tf_terngrad.tflite.streaming import Stream
 from tf_terngrad.tflite.whole import Whole
 
@@ -54,6 +55,7 @@ class Trial:
         for candidate in found:
             self.draft.write_bytes(candidate.content)
             try:
+                self._check_safe()
                 checks = self._checks(arrays, checked_on)
             except ConversionError as error:
                 errors.append(error)
@@ -87,6 +89,16 @@ class Trial:
                 output = dataclasses.replace(output, keras_accuracy=model_share, file_accuracy=file_share)
             results.append(output)
         return results
+
+    def _check_safe(self):
+        """Refuses a file that would end this process; only the integers of a calibration are known to do that."""
+        if self.mode.needs_calibration and aborts(self.draft):
+            raise ConversionError(
+                f"LiteRT ends the process that opens the file made of model '{self.model.name}'. The ranges of two"
+                f" activations differ by more than {self.mode} can bridge: a normalization of a single feature gives"
+                f" such, and any layer whose outputs are all equal. Take it out, or use one of"
+                f" {simpler_modes(self.mode)}."
+            )
 
     def _checks(self, arrays, checked_on):
         expected, received = self._both_outputs(arrays)

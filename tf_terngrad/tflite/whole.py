@@ -5,7 +5,6 @@ import dataclasses
 import keras
 
 from tf_terngrad.tflite.check import file_outputs
-from tf_terngrad.tflite.ports import random_arrays
 
 
 @dataclasses.dataclass(frozen=True)
@@ -31,9 +30,10 @@ class Whole:
         """Returns the labels that belong to it: all of them."""
         return labels
 
-    def random_arrays(self, examples, limit):
-        """Draws inputs, as `ports.random_arrays` does."""
-        return random_arrays(self.inputs, examples, limit)
+    @property
+    def sequences(self):
+        """List of `Port`, the model's inputs."""
+        return self.inputs
 
     def calibration(self, arrays):
         """Returns what the inputs hold while the data passes through."""

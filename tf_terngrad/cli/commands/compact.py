@@ -20,7 +20,8 @@ from tf_terngrad.console import doing
 from tf_terngrad.sparsity.compact import compact
 from tf_terngrad.sparsity.report import compare
 from tf_terngrad.tflite.check import RANDOM_EXAMPLES, keras_outputs
-from tf_terngrad.tflite.ports import integer_limit, ports, random_arrays, structures_of
+from tf_terngrad.tflite.draw import draw
+from tf_terngrad.tflite.ports import ports, structures_of
 
 
 def add_arguments(parser) -> None:
@@ -67,7 +68,7 @@ def run(arguments) -> None:
     with doing("Taking out what is dead"):
         small = _compact(model, arguments)
     with doing("Comparing both models"):
-        arrays = random_arrays(ports(structures_of(model)[0]), RANDOM_EXAMPLES, limit=integer_limit(model))
+        arrays = draw(model, ports(structures_of(model)[0]), RANDOM_EXAMPLES)
         report = compare(model, small, input_shapes=[array.shape[1:] for array in arrays])
         difference, scale = largest_difference(model, small, arrays)
     with files.replacing(arguments.target) as draft:

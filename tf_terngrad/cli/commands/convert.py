@@ -6,14 +6,16 @@ Examples:
   tf-terngrad convert model.keras model.tflite
   tf-terngrad convert model.keras model.tflite --quantize=int8 --calibration=inputs.npz
   tf-terngrad convert words.keras words.tflite --streaming=1
+  tf-terngrad convert reviews.keras reviews.tflite --start=text_vectorization
 """
 
 import argparse
 
 from tf_terngrad import tflite
 from tf_terngrad.cli.files import add_model_arguments, check_target, load_arrays, load_model
-from tf_terngrad.cli.types import integer
+from tf_terngrad.cli.types import integer, names
 from tf_terngrad.console import doing
+from tf_terngrad.tflite.candidates import AUTO, CHOICES
 from tf_terngrad.tflite.modes import MODES
 from tf_terngrad.tflite.recurrent import ROUTES
 
@@ -38,12 +40,18 @@ def add_arguments(parser) -> None:
     )
     parser.add_argument(
         "--recurrent",
-        choices=["auto", *ROUTES],
-        default="auto",
-        help="how recurrent layers run; auto measures and takes the fastest",
+        choices=[*CHOICES, *ROUTES],
+        default=AUTO,
+        help="how recurrent layers run; auto measures and takes the fastest, smallest takes the smallest file",
     )
     parser.add_argument(
         "--streaming", type=integer(1), metavar="N", help="one run takes N steps, with states in and out"
+    )
+    parser.add_argument(
+        "--start",
+        type=names,
+        metavar="NAME,...",
+        help="begin the file behind these layers, as those that turn text into numbers",
     )
     parser.add_argument("--overwrite", action="store_true", help="replace a file that exists")
     add_model_arguments(parser)
@@ -69,6 +77,7 @@ def run(arguments) -> None:
             batch_size=arguments.batch_size or None,
             recurrent=arguments.recurrent,
             streaming=arguments.streaming,
+            start=arguments.start,
         )
     print(report)
 
