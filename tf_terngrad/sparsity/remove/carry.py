@@ -158,7 +158,7 @@ class Carrier:
 
     def _tuple(self, values):
         copies = [self.copy(value) for value in values]
-        return type(values)(*copies) if hasattr(values, "_fields") else tuple(copies)
+        return tuple(copies) if type(values) is tuple else type(values)(*copies)  # a named one
 
     def _list(self, values):
         return [self.copy(value) for value in values]
