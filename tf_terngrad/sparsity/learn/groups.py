@@ -59,20 +59,23 @@ class Groups:
             pulls: by id of a variable, strength times the optimizer's rate: a scalar tensor, or one of its shape.
         """
 
-        def sums(norms):
-            squares, cubes = [], []
-            for variable, views in self._views.values():
-                for axis, ids in views:
-                    divisor = ops.maximum(_along(norms, axis, ids, variable) + pulls[id(variable)], penalties.TINY)
-                    square = ops.square(penalties.at_least_float32(variable.value) / divisor)
-                    squares.append(_sum_along(square, axis))
-                    cubes.append(_sum_along(square / divisor, axis))
-            return self._summed(squares), self._summed(cubes)
-
         norms = self.squared_norms()
         pull, *others = {id(pull): pull for pull in pulls.values()}.values()
         if not others and not len(pull.shape):
-            return penalties.shorter(norms, pull)
+            return penalties.shorter(norms, ops.cast(pull, norms.dtype))
+        pulls = {key: ops.cast(pull, norms.dtype) for key, pull in pulls.items()}
+        values = {key: ops.cast(variable.value, norms.dtype) for key, (variable, _) in self._views.items()}
+
+        def sums(norms):
+            squares, cubes, norms = [], [], _with_outside(norms + penalties.TINY)
+            for key, (variable, views) in self._views.items():
+                for axis, ids in views:
+                    inverse = 1 / (_along(norms, axis, ids, variable) + pulls[key])
+                    square = ops.square(values[key] * inverse)
+                    squares.append(_sum_along(square, axis))
+                    cubes.append(_sum_along(square * inverse, axis))
+            return self._summed(squares), self._summed(cubes)
+
         return penalties.proximal_norms(norms, sums)
 
     def scale(self, factors, chosen=None):
@@ -84,7 +87,8 @@ class Groups:
             factors: tensor of shape (count,).
             chosen: a function of a variable, whether it is multiplied; None: all that train are.
         """
-        self._multiply(lambda variable, axis, ids: _along(factors, axis, ids, variable, outside=1), chosen)
+        factors = _with_outside(factors, 1)
+        self._multiply(lambda variable, axis, ids: _along(factors, axis, ids, variable), chosen)
 
     def shrink(self, norms, pulls, reaches, chosen=None):
         """Make the proximal step in a diagonal metric: `w = u * max(r / (r + pull), 1 - reach / |u|)`, 0 where r is 0.
@@ -96,13 +100,15 @@ class Groups:
             chosen: a function of a variable, whether it shrinks; None: all that train do.
         """
 
+        norms = _with_outside(norms)
+
         def factor(variable, axis, ids):
             along = _along(norms, axis, ids, variable)
-            whole = along / ops.maximum(along + pulls[id(variable)], penalties.TINY)
-            if id(variable) in reaches:
-                sizes = ops.abs(penalties.at_least_float32(variable.value))
-                whole = ops.maximum(whole, 1 - reaches[id(variable)] / ops.maximum(sizes, penalties.TINY))
-            return ops.where(_shaped(ids == self.count, axis, variable), 1.0, whole)
+            whole = along / (along + ops.cast(pulls[id(variable)], norms.dtype) + penalties.TINY)
+            if id(variable) not in reaches:
+                return whole
+            sizes = ops.abs(ops.cast(variable.value, norms.dtype))
+            return ops.maximum(whole, 1 - ops.cast(reaches[id(variable)], norms.dtype) / (sizes + penalties.TINY))
 
         self._multiply(factor, chosen)
 
@@ -119,12 +125,12 @@ class Groups:
             dead: Boolean tensor of shape (count,).
             copies: by id of a variable, another one of its shape.
         """
-        alive = ops.where(dead, 0.0, 1.0)
+        alive = _with_outside(ops.where(dead, 0.0, 1.0), 1)
         for key, copy in copies.items():
             variable, views = self._views[key]
             value = copy.value
             for axis, ids in views:
-                value = value * ops.cast(_along(alive, axis, ids, variable, outside=1), value.dtype)
+                value = value * ops.cast(_along(alive, axis, ids, variable), value.dtype)
             copy.assign(value)
 
     def _multiply(self, factor, chosen):
@@ -142,14 +148,15 @@ class Groups:
         return ops.segment_sum(ops.concatenate(list(vectors)), self._segments, num_segments=self.count + 1)[: self.count]
 
 
-def _along(values, axis, ids, variable, outside=0):
-    """The value of each position's group along one axis of a variable; another one for positions in no group."""
-    values = ops.append(values, ops.full((1,), outside, values.dtype))
-    return _shaped(ops.take(values, ids), axis, variable)
+def _with_outside(values, outside=1e30):
+    """The groups' values, and one more for positions that are in no group; a norm so large is not changed by a step."""
+    return ops.append(values, ops.full((1,), outside, values.dtype))
 
 
-def _shaped(vector, axis, variable):
-    return ops.reshape(vector, [-1 if other == axis else 1 for other in range(len(variable.shape))])
+def _along(values, axis, ids, variable):
+    """The value of each position's group along one axis of a variable."""
+    shape = [-1 if other == axis else 1 for other in range(len(variable.shape))]
+    return ops.reshape(ops.take(values, ids), shape)
 
 
 def _sum_along(values, axis):

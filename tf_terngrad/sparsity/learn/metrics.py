@@ -214,8 +214,8 @@ def _adafactor(optimizer, slot):
 
 def _lion(optimizer, slot):
     """Every weight moves by the rate: divided by the averaged gradient's size, that is a metric too."""
-    rate = _rate(optimizer)
-    return _normalized(rate, ops.maximum(ops.abs(slot("momentum")), TINY), 2.0)
+    size = ops.abs(_corrected(slot("momentum"), optimizer.beta_2, optimizer))
+    return _normalized(_rate(optimizer), ops.maximum(size, TINY), 2.0)
 
 
 def _muon(optimizer, slot):

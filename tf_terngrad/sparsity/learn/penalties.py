@@ -157,7 +157,7 @@ def proximal_step(weights, threshold, axis):
     return ops.cast(weights * ops.cast(scale, weights.dtype), weights.dtype)
 
 
-def proximal_norms(squared_norms, sums, steps=5):
+def proximal_norms(squared_norms, sums, steps=2):
     """The norms of groups after a proximal step in a diagonal metric: `r_g` with `Σ_{i in g} (u_i / (r_g + d_i))² = 1`.
 
     The step minimizes `Σ_i (w_i - u_i)² / (2 d_i) + ‖w_g‖`, so `w_i = u_i r_g / (r_g + d_i)` and `r_g = ‖w_g‖`; it is 0
@@ -179,12 +179,17 @@ def proximal_norms(squared_norms, sums, steps=5):
     [4.0]
     """
     norms = ops.sqrt(at_least_float32(squared_norms))
-    dead = sums(ops.zeros_like(norms))[0] <= 1
-    root = norms
-    for _ in range(steps):
+
+    def step(count, state):  # the first evaluation, at 0, tells which groups die; the others are Newton's
+        root, dead = state
         squares, cubes = sums(root)
         newton = root + squares * (ops.sqrt(squares) - 1) / ops.maximum(cubes, TINY)
-        root = ops.maximum(newton, root / 8)  # the root is positive, and so has each guess to be
+        newton = ops.maximum(newton, root / 8)  # the root is positive, and so has each guess to be
+        first = ops.equal(count, 0)
+        return ops.where(first, norms, newton), ops.where(first, squares <= 1, dead)
+
+    start = ops.zeros_like(norms), ops.zeros_like(norms, "bool")
+    root, dead = ops.fori_loop(0, steps + 1, step, start)
     return ops.where(dead, 0.0, root)
 
 
