@@ -103,7 +103,7 @@ def root_of(u, d):
     return low
 
 
-def in_a_metric(found, pulls, reaches):
+def in_a_metric(found, pulls, least):
     """The variables' values after the proximal step in a diagonal metric, which finds all norms first."""
     before, after = values(found), values(found)
     for group in members(found):
@@ -112,8 +112,8 @@ def in_a_metric(found, pulls, reaches):
         for variable, where in group:
             u, d = before[id(variable)][where], pulls[id(variable)][where]
             factor = root / (root + d)
-            if id(variable) in reaches:
-                factor = np.maximum(factor, 1 - reaches[id(variable)] / np.abs(u))
+            if id(variable) in least:
+                factor = np.maximum(factor, np.minimum(1, least[id(variable)][where] / np.abs(u)))
             after[id(variable)][where] *= factor
     return after
 
@@ -125,9 +125,9 @@ def test_the_step_in_a_metric_is_the_oracle(seed, scale):
     found = random_structures(rng)
     groups = Groups(found)
     pulls = {id(v): scale * rng.lognormal(size=v.shape) for v in groups.variables}
-    reaches = {id(v): np.asarray(0.4) for v in groups.variables if rng.random() < 0.3}
-    expected = in_a_metric(found, pulls, reaches)
-    as_tensors = [{key: keras.ops.cast(a, "float32") for key, a in each.items()} for each in (pulls, reaches)]
+    least = {id(v): rng.normal(0.2, 0.4, v.shape) for v in groups.variables if rng.random() < 0.3}
+    expected = in_a_metric(found, pulls, least)
+    as_tensors = [{key: keras.ops.cast(a, "float32") for key, a in each.items()} for each in (pulls, least)]
     groups.shrink(groups.norms_after(as_tensors[0]), *as_tensors)
     for variable in groups.variables:
         np.testing.assert_allclose(variable, expected[id(variable)], rtol=2e-3, atol=1e-4)

@@ -186,7 +186,11 @@ def test_a_metric_of_ones_own(optimum, monkeypatch):
 
 @pytest.mark.parametrize(
     "optimizer, metric, word",
-    [(optimizers.Adam(), lambda *_: None, "a class"), ("adam", lambda *_: None, "a class"), (Halved, 1.0, "a function")],
+    [
+        (optimizers.Adam(), lambda *_: None, "a class"),
+        ("adam", lambda *_: None, "a class"),
+        (Halved, 1.0, "a function"),
+    ],
 )
 def test_what_can_be_registered(optimizer, metric, word):
     with pytest.raises(TypeError, match=f"register_metric: expected .*{word}.*Received: "):
@@ -199,12 +203,14 @@ def test_what_can_be_registered(optimizer, metric, word):
 def test_weights_without_a_gradient_are_pulled_no_further_than_the_optimizer_steps():
     """An embedding's rows that no batch has shown: their second moment is zero, and a metric alone would zero them."""
     keras.utils.set_random_seed(2)
-    model = keras.Sequential([keras.Input((3,)), keras.layers.Embedding(50, 6), keras.layers.Flatten(), keras.layers.Dense(1)])
+    model = keras.Sequential(
+        [keras.Input((3,)), keras.layers.Embedding(50, 6), keras.layers.Flatten(), keras.layers.Dense(1)]
+    )
     tt.sparsify(model, strength=1e-3)
     model.compile(optimizers.Adam(1e-3), "mse")
     table = model.layers[0].embeddings
     before = table.numpy()
     model.train_on_batch(np.array([[1, 2, 3]]), np.ones((1, 1)))
     unseen = np.delete(np.arange(50), [1, 2, 3])
-    assert np.abs(table.numpy() - before)[unseen].max() < 4e-3
+    assert np.abs(table.numpy() - before)[unseen].max() < 1.1e-3
     assert (table.numpy()[unseen] != 0).mean() > 0.8

@@ -162,7 +162,6 @@ class ZeroSmallWeights(keras.callbacks.Callback):
             variable.constraint = hooks.without(variable.constraint, self)
         hooks.retrace(self.model)
 
-
     def _watches(self, variable):
         """Whether it acts on a variable; what `tt.sparsify` is on is held too."""
         return _is_watched(variable.regularizer) or (self.hold and bool(hooks.owners([variable])))

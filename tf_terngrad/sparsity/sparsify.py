@@ -35,10 +35,17 @@ def sparsify(
     reads it. Call it before `compile`; then `fit`, `train_on_batch` or a loop of your own train as ever. Several calls
     on one model add up, for a strength of its own for each kind.
 
-    `method="proximal"`: after each update of the optimizer w_g <- w_g * max(0, 1 - t / ||w_g||) with
-    t = learning_rate * strength / (1 - momentum). Groups become exactly zero. `method="subgradient"`: R joins
-    `model.losses`, and after each update weights with |w| < threshold become zero, as in the paper. What does not
-    train, or is not among the variables of an update, counts in the norms and keeps its weights.
+    `method="proximal"`: after each update of the optimizer to u, the weights become the minimizer of
+    sum_i (w_i - u_i)^2 / (2 * rate_i) + strength * sum_g ||w_g||, where rate_i is how far the optimizer moves weight i
+    for a gradient. Groups become exactly zero, and the strength means the same under each optimizer of Keras: at the
+    end a living group's gradient is -strength * w_g / ||w_g||, a dead one's at most the strength. SGD has one rate,
+    learning_rate / (1 - momentum), so there w_g <- u_g * max(0, 1 - rate * strength / ||u_g||); others have a rate for
+    each weight, see `tt.Metric`. `method="subgradient"`: R joins `model.losses`, and after each update weights with
+    |w| < threshold become zero, as in the paper. What does not train, or is not among the variables of an update,
+    counts in the norms and keeps its weights.
+
+    What became zero stays zero when the penalty goes off: after `release()`, with a strength of 0, in a saved model,
+    in the averages of `use_ema`. `release(revive=True)` ends that; `tt.hold` does it for a model that was loaded.
 
     Args:
         model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.
@@ -66,7 +73,7 @@ def sparsify(
             nothing is left to sparsify.
 
     Source: structured sparsity learning (Wen et al., NIPS 2016); the proximal step is block soft thresholding (Yuan
-    and Lin, 2006).
+    and Lin, 2006), in the optimizer's metric (Yun et al., Adaptive proximal gradient methods, 2021).
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
     >>> sparsify(model, strength=1e-3, kinds=["unit"]).groups
@@ -214,8 +221,9 @@ class Sparsity:
         return loss + ops.cast(self.penalty(), loss.dtype) if self.method == "subgradient" else loss
 
     def before_update(self):
-        """What an update has to know of the weights before they move: which groups are zero."""
-        return self._dead.now()
+        """What an update has to know of the weights before they move: which groups are zero, and the weights."""
+        weights = {id(variable): ops.copy(variable.value) for variable in self._groups.variables}  # not read later
+        return self._dead.now(), weights
 
     def shrink(self):
         """What an update ends with: of the variables that the one moves which goes on; else of all that train.
@@ -225,11 +233,13 @@ class Sparsity:
         update = updates.current()
         moves = update.moves if update else None
         strength = ops.zeros(()) if self._released else self.strength.value
-        held = self._dead.held(update and update.seen_before(self), strength)
+        zero, before = (update and update.seen_before(self)) or (None, None)
+        held = self._dead.held(zero, strength)
         if self.method == "proximal" and not self._released:
             self._check_calibrated()
             optimizer = self._optimizer_of(update and update.optimizer)
-            norms = self._step.make(strength, optimizer, (update and update.optimizer) or optimizer, held, moves)
+            counting = (update and update.optimizer) or optimizer
+            norms = self._step.make(strength, optimizer, counting, held, moves, before)
         else:
             if not self._released:
                 self._groups.zero_small(self.threshold, moves)

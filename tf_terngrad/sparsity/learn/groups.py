@@ -58,7 +58,6 @@ class Groups:
         Args:
             pulls: by id of a variable, strength times the optimizer's rate: a scalar tensor, or one of its shape.
         """
-
         norms = self.squared_norms()
         pull, *others = {id(pull): pull for pull in pulls.values()}.values()
         if not others and not len(pull.shape):
@@ -90,25 +89,24 @@ class Groups:
         factors = _with_outside(factors, 1)
         self._multiply(lambda variable, axis, ids: _along(factors, axis, ids, variable), chosen)
 
-    def shrink(self, norms, pulls, reaches, chosen=None):
-        """Make the proximal step in a diagonal metric: `w = u * max(r / (r + pull), 1 - reach / |u|)`, 0 where r is 0.
+    def shrink(self, norms, pulls, least, chosen=None):
+        """Make the proximal step in a diagonal metric: `w = u * max(r / (r + pull), least / |u|)`.
 
         Args:
             norms: `r`, tensor of shape (count,), see `norms_after`.
             pulls: by id of a variable, strength times rate.
-            reaches: by id of a variable, how far a weight is pulled at most; none for those that may be pulled to zero.
+            least: by id of a variable, the magnitudes below which its weights are not pulled; some may have none.
             chosen: a function of a variable, whether it shrinks; None: all that train do.
         """
-
         norms = _with_outside(norms)
 
         def factor(variable, axis, ids):
             along = _along(norms, axis, ids, variable)
             whole = along / (along + ops.cast(pulls[id(variable)], norms.dtype) + penalties.TINY)
-            if id(variable) not in reaches:
+            if id(variable) not in least:
                 return whole
-            sizes = ops.abs(ops.cast(variable.value, norms.dtype))
-            return ops.maximum(whole, 1 - ops.cast(reaches[id(variable)], norms.dtype) / (sizes + penalties.TINY))
+            sizes = ops.abs(ops.cast(variable.value, norms.dtype)) + penalties.TINY
+            return ops.maximum(whole, ops.minimum(ops.cast(least[id(variable)], norms.dtype) / sizes, 1.0))
 
         self._multiply(factor, chosen)
 
@@ -145,7 +143,9 @@ class Groups:
 
     def _summed(self, vectors):
         """The sums over each group of vectors along the axes of all views, shape (count,)."""
-        return ops.segment_sum(ops.concatenate(list(vectors)), self._segments, num_segments=self.count + 1)[: self.count]
+        return ops.segment_sum(ops.concatenate(list(vectors)), self._segments, num_segments=self.count + 1)[
+            : self.count
+        ]
 
 
 def _with_outside(values, outside=1e30):

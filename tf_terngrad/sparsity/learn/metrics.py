@@ -25,9 +25,8 @@ class Metric:
 
     Args:
         rate: a scalar tensor, or one of the variable's shape; 0 or more.
-        reach: the most that the optimizer moves a weight in one update, scalar or like `rate`, for optimizers that
-            divide by the gradient's size; a weight that has had no gradient is then not pulled further than that. None:
-            there is no such bound.
+        reach: how far an update takes a weight towards zero at most, scalar or like `rate`. For optimizers that divide by
+            the gradient's size it is their step, for where there was no gradient the rate is huge. None: no bound.
 
     Source: Yun et al., Adaptive proximal gradient methods for structured neural networks, 2021.
     """
@@ -140,9 +139,9 @@ def _corrected(average, decay, optimizer):
     return average / (1 - ops.power(ops.cast(decay, "float32"), _count(optimizer)))
 
 
-def _normalized(rate, size, most=1.0):
-    """The metric of `u = w - rate * m / size` where |m| is at most `most` times the size."""
-    return Metric(rate / size, rate * max(most, 1.0))
+def _normalized(rate, size):
+    """The metric of `u = w - rate * m / size`, where the size is that of the gradients of which m is the average."""
+    return Metric(rate / size, rate)
 
 
 def _steady(optimizer, slot):
@@ -150,23 +149,24 @@ def _steady(optimizer, slot):
     return Metric(slot.summed_rate)
 
 
-def _adam(optimizer, slot, rate=None, betas=None):
-    beta_1, beta_2 = betas or (optimizer.beta_1, optimizer.beta_2)
+def _adam(optimizer, slot, rate=None, beta_2=None):
+    beta_2 = optimizer.beta_2 if beta_2 is None else beta_2
     velocity = slot("velocity_hat" if getattr(optimizer, "amsgrad", False) else "velocity")
     size = ops.sqrt(velocity) + optimizer.epsilon
     scale = ops.sqrt(1 - ops.power(ops.cast(beta_2, "float32"), _count(optimizer)))  # Keras adds epsilon before it
+    # While few gradients were seen, the size of a weight's is a guess, and its pull may be many times too large: no weight
+    # then comes near zero faster than the average becomes known. Where training ends, and at zero, no reach matters.
     rate = _rate(optimizer) if rate is None else rate
-    return Metric(rate * scale / size, rate * max(1.0, (1 - beta_1) / (1 - beta_2) ** 0.5))  # Kingma and Ba, 2015, 2.1
+    return Metric(rate * scale / size, rate * ops.square(scale))
 
 
 def _nadam(optimizer, slot):
     size = ops.sqrt(_corrected(slot("velocity"), optimizer.beta_2, optimizer)) + optimizer.epsilon
-    return _normalized(_rate(optimizer), size, 2 * (1 - optimizer.beta_1) / (1 - optimizer.beta_2) ** 0.5)
+    return _normalized(_rate(optimizer), size)
 
 
 def _adamax(optimizer, slot):
-    most = (1 - optimizer.beta_1) / max(1 - optimizer.beta_1 / optimizer.beta_2, 1e-3)
-    return _normalized(_rate(optimizer), slot("norm") + optimizer.epsilon, most)
+    return _normalized(_rate(optimizer), slot("norm") + optimizer.epsilon)
 
 
 def _rmsprop(optimizer, slot):
@@ -174,7 +174,7 @@ def _rmsprop(optimizer, slot):
         variance = slot("velocity") - ops.square(slot("average_gradient"))
         return Metric(slot.summed_rate / ops.sqrt(variance + optimizer.epsilon))
     size = ops.sqrt(slot("velocity") + optimizer.epsilon)
-    return _normalized(slot.summed_rate, size, 1 / (1 - optimizer.rho) ** 0.5)
+    return _normalized(slot.summed_rate, size)
 
 
 def _adagrad(optimizer, slot):
@@ -201,7 +201,7 @@ def _lamb(optimizer, slot):
     long, weights, rate = _length(step), slot(), _rate(optimizer)
     was_zero = _length(weights + rate * step) <= 1e-3 * _length(weights)
     ratio = ops.where(ops.logical_or(was_zero, long == 0), 1.0, _length(weights) / ops.maximum(long, TINY))
-    return _normalized(rate * ratio, size, (1 - optimizer.beta_1) / (1 - optimizer.beta_2) ** 0.5)
+    return _normalized(rate * ratio, size)
 
 
 def _adafactor(optimizer, slot):
@@ -209,24 +209,24 @@ def _adafactor(optimizer, slot):
     count, weights = _count(optimizer), slot()
     step = ops.maximum(optimizer.epsilon_2, ops.sqrt(ops.mean(ops.square(weights))))
     step = step * ops.minimum(_rate(optimizer), 1 / ops.sqrt(count))
-    return _normalized(step, ops.sqrt(slot("velocity")), 4 * optimizer.clip_threshold)
+    return _normalized(step, ops.sqrt(slot("velocity")))
 
 
 def _lion(optimizer, slot):
     """Every weight moves by the rate: divided by the averaged gradient's size, that is a metric too."""
     size = ops.abs(_corrected(slot("momentum"), optimizer.beta_2, optimizer))
-    return _normalized(_rate(optimizer), ops.maximum(size, TINY), 2.0)
+    return _normalized(_rate(optimizer), ops.maximum(size, TINY))
 
 
 def _muon(optimizer, slot):
     """Adam where it is that; else what it moves a weight, divided by the averaged gradient's size, as Lion's."""
     if slot.find("velocity") is not None:
         rate = _rate(optimizer) * optimizer.adam_lr_ratio
-        return _adam(optimizer, slot, rate, (optimizer.adam_beta_1, optimizer.adam_beta_2))
+        return _adam(optimizer, slot, rate, optimizer.adam_beta_2)
     momentum = slot("momentum")  # a sum, as SGD's
     step = ops.abs(muon_step(optimizer, _rate(optimizer), momentum))
     size = ops.maximum(ops.abs(momentum) * (1 - optimizer.momentum), TINY)
-    return Metric(step / size, 2 * (step + ops.sqrt(ops.mean(ops.square(step)))))
+    return Metric(step / size, ops.sqrt(ops.mean(ops.square(step))))
 
 
 def _length(values):

@@ -157,7 +157,7 @@ def proximal_step(weights, threshold, axis):
     return ops.cast(weights * ops.cast(scale, weights.dtype), weights.dtype)
 
 
-def proximal_norms(squared_norms, sums, steps=2):
+def proximal_norms(squared_norms, sums, steps=3):
     """The norms of groups after a proximal step in a diagonal metric: `r_g` with `Σ_{i in g} (u_i / (r_g + d_i))² = 1`.
 
     The step minimizes `Σ_i (w_i - u_i)² / (2 d_i) + ‖w_g‖`, so `w_i = u_i r_g / (r_g + d_i)` and `r_g = ‖w_g‖`; it is 0

@@ -17,7 +17,7 @@ class ProximalStep:
         self._groups = groups
         self._pace = Pace(groups.variables)
 
-    def make(self, strength, optimizer, counting, held, moves):
+    def make(self, strength, optimizer, counting, held, moves, before):
         """Make the step, of the variables that an update moves; none while gradients accumulate.
 
         Args:
@@ -26,6 +26,7 @@ class ProximalStep:
             counting: the one that makes the update.
             held: which groups become zero in any case, a Boolean tensor.
             moves: a function of a variable, whether the update moves it; None: it moves all that train.
+            before: the weights before the update, by id of a variable; None where nobody knows them.
 
         Returns:
             the norms of the groups, 0 of those that the step takes to zero.
@@ -35,7 +36,11 @@ class ProximalStep:
         strength = ops.where(updates_now(counting), strength, 0.0)
         pulls = {id(metric): strength * metric.rate for metric in found.values()}
         pulls = {key: pulls[id(metric)] for key, metric in found.items()}
-        reaches = {key: metric.reach for key, metric in found.items() if metric.reach is not None}
+        least = {
+            id(v): ops.abs(before[id(v)]) - found[id(v)].reach
+            for v in self._groups.variables
+            if before and found[id(v)].reach is not None
+        }
         norms = ops.where(held, 0.0, self._groups.norms_after(pulls))
-        self._groups.shrink(norms, pulls, reaches, moves)
+        self._groups.shrink(norms, pulls, least, moves)
         return norms
