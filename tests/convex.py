@@ -1,4 +1,4 @@
-"""A convex problem with inputs that are of no use, and its optimum, found in NumPy without any of Keras's optimizers."""
+"""A convex problem with inputs that are of no use, and its optimum, found in NumPy without an optimizer of Keras."""
 
 import keras
 import numpy as np

@@ -68,7 +68,7 @@ def sparse(optimizer, epochs=6, **options):
 
 OPTIMIZERS = {
     "momentum": momentum,
-    "Adam": lambda: optimizers.Adam(0.03),
+    "Adam": lambda: optimizers.Adam(0.03, beta_2=0.9),
     "RMSprop": lambda: optimizers.RMSprop(0.01, momentum=0.5),
     "Lion": lambda: optimizers.Lion(0.02),
     "accumulation": lambda: momentum(0.1, gradient_accumulation_steps=2),

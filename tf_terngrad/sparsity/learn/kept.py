@@ -1,10 +1,10 @@
 """What an optimizer keeps of dead groups, averages of their weights and momentum, and how that is made zero too.
 
-With `use_ema` Keras writes averages over the weights: at the end of `fit`, every `ema_overwrite_frequency` updates, and in
-`SwapEMAWeights`. An average of what once lived never becomes zero by itself, and what is written would be alive.
+With `use_ema` Keras writes averages over the weights: at the end of `fit`, every `ema_overwrite_frequency` updates, and
+in `SwapEMAWeights`. An average of what once lived never becomes zero by itself, and what is written would be alive.
 
-A saved file holds weights and the optimizer's state, but nothing that holds groups at zero. Momentum would move those of
-the loaded model. A dead filter or unit has gradients of exactly zero, so without momentum it stays where it is.
+A saved file holds weights and the optimizer's state, but nothing that holds groups at zero. Momentum would move those
+of the loaded model. A dead filter or unit has gradients of exactly zero, so without momentum it stays where it is.
 """
 
 import contextlib

@@ -25,8 +25,9 @@ class Metric:
 
     Args:
         rate: a scalar tensor, or one of the variable's shape; 0 or more.
-        reach: how far an update takes a weight towards zero at most, scalar or like `rate`. For optimizers that divide by
-            the gradient's size it is their step, for where there was no gradient the rate is huge. None: no bound.
+        reach: how far an update takes a weight towards zero at most, scalar or like `rate`. For optimizers that
+            divide by the gradient's size it is their step, for where there was no gradient the rate is huge. None: no
+            bound.
 
     Source: Yun et al., Adaptive proximal gradient methods for structured neural networks, 2021.
     """
@@ -65,7 +66,7 @@ def register_metric(optimizer, metric):
 
 
 def find_metric(optimizer):
-    """The metric's function of an optimizer, of the first of its classes that makes its updates; None: none is known."""
+    """The metric's function of an optimizer, of the first of its classes that makes its updates; None: unknown."""
     update = type(optimizer).update_step
     return next((_METRICS[c] for c in type(optimizer).__mro__ if c in _METRICS and c.update_step is update), None)
 
@@ -154,8 +155,8 @@ def _adam(optimizer, slot, rate=None, beta_2=None):
     velocity = slot("velocity_hat" if getattr(optimizer, "amsgrad", False) else "velocity")
     size = ops.sqrt(velocity) + optimizer.epsilon
     scale = ops.sqrt(1 - ops.power(ops.cast(beta_2, "float32"), _count(optimizer)))  # Keras adds epsilon before it
-    # While few gradients were seen, the size of a weight's is a guess, and its pull may be many times too large: no weight
-    # then comes near zero faster than the average becomes known. Where training ends, and at zero, no reach matters.
+    # While few gradients were seen, the size of a weight's is a guess, and its pull may be many times too large: no
+    # weight then comes near zero faster than the average becomes known. At the optimum, and at zero, no reach matters.
     rate = _rate(optimizer) if rate is None else rate
     return Metric(rate * scale / size, rate * ops.square(scale))
 
