@@ -228,7 +228,7 @@ class Sparsity:
     def shrink(self):
         """What an update ends with: of the variables that the one moves which goes on; else of all that train.
 
-        The proximal step, or weights below the threshold made zero. What is held becomes zero, averages of the dead too.
+        The proximal step, or weights below the threshold made zero; then what is held, in averages too.
         """
         update = updates.current()
         moves = update.moves if update else None

@@ -11,7 +11,7 @@ class Pace:
     """The sum over updates of `momentum^k * learning_rate[t - k]`: how far a steady gradient has a velocity move.
 
     With a learning rate that stays it is `learning_rate / (1 - momentum)`. Where the rate falls, the velocity still
-    holds what came in at the rates before. A step that followed today's rate alone would be too short then, and in the last
+    holds what came in at the rates before. A step that followed today's rate alone would be too short then: in the last
     updates of a schedule that ends at zero all dead groups would leave zero.
 
     Args:
