@@ -7,7 +7,9 @@ import warnings
 
 import keras
 import numpy as np
+import pytest
 import tensorflow as tf
+from sklearn.datasets import load_digits
 
 import tf_terngrad
 from models.lenet import lenet
@@ -25,7 +27,8 @@ def run_example(source, optimizer="sgd"):
     for left_out, filled_in in OMITTED.items():
         source = source.replace(left_out, filled_in)
     before = os.getcwd()
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as place, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.datasets.mnist, "load_data", small_mnist)
         os.chdir(place)
         try:
             found = names(optimizer)
@@ -34,6 +37,14 @@ def run_example(source, optimizer="sgd"):
         finally:
             os.chdir(before)
     return found
+
+
+def small_mnist():
+    """scikit-learn's 1,797 digits of 8 x 8 pixels, in the form of `keras.datasets.mnist.load_data`."""
+    x, y = load_digits(return_X_y=True)
+    x, order = x.reshape(-1, 8, 8) * (255 / 16), np.random.default_rng(0).permutation(len(x))
+    x, y = x[order].astype("uint8"), y[order].astype("uint8")
+    return (x[:1400], y[:1400]), (x[1400:], y[1400:])
 
 
 def names(optimizer="sgd") -> dict:

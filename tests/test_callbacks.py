@@ -153,6 +153,23 @@ def test_hold_keeps_zeros_and_makes_no_others_though_the_model_has_been_traced()
     assert kernel.numpy().all()
 
 
+@pytest.mark.parametrize("options", [{}, {"use_ema": True}], ids=["weights", "averages"])
+def test_hold_and_sparsify_agree_on_what_is_held(options):
+    """All that sparsify holds, and no member more, is zero when ZeroSmallWeights has held it."""
+    model = network(None)
+    sparsity = sparsify(model, strength=0.5, kinds=["filter", "unit"])
+    model.compile(keras.optimizers.SGD(0.05, momentum=0.9), "mse")
+    model.fit(*data(48), batch_size=8, verbose=0)
+    dead = [structure.norms() == 0 for structure in sparsity.structures]
+    assert 0 < np.concatenate(dead).sum() < sparsity.groups
+    sparsity.strength.assign(0.0)
+    for callbacks in ([], [ZeroSmallWeights(hold=True)]):
+        model.compile(keras.optimizers.SGD(0.05, momentum=0.9, **options), "mse")
+        model.fit(*data(48), batch_size=8, verbose=0, callbacks=callbacks)
+        for structure, before in zip(sparsity.structures, dead, strict=True):
+            np.testing.assert_array_equal(structure.norms() == 0, before)
+
+
 def test_the_users_constraint_comes_first_and_returns():
     model = network(FilterLasso(1e-2))
     kernel, own = model.get_layer("start").kernel, keras.constraints.NonNeg()

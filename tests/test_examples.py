@@ -148,3 +148,17 @@ def test_the_files_that_contributing_names_exist():
     named = re.findall(r"`((?:tf_terngrad|models|tools|tests)(?:/[\w./]*)?)`", text)
     assert len(named) > 20
     assert [path for path in named if not (ROOT / path).exists()] == []
+
+
+@pytest.mark.parametrize("optimizer", ['"adam"', "keras.optimizers.SGD(0.05, momentum=0.9)"])
+def test_the_first_example_makes_a_small_network_that_knows_the_digits(optimizer):
+    """With a fortieth of MNIST's images it takes as many more epochs as fit into a test."""
+    source = FENCED.search(README)[1]
+    assert 'compile("adam",' in source and "epochs=5," in source
+    source = source.split("print(tt.compare")[0].replace('"adam"', optimizer)
+    found = run_example(source.replace("epochs=5,", "epochs=30, verbose=0,"))
+    model, small = found["model"], found["small"]
+    assert small.count_params() < 0.75 * model.count_params()
+    answers = small.predict(found["test_x"], verbose=0)
+    np.testing.assert_allclose(answers, model.predict(found["test_x"], verbose=0), atol=1e-5)
+    assert np.mean(answers.argmax(1) == found["test_y"]) > 0.9

@@ -92,6 +92,57 @@ def branched():
     return keras.Model(image, keras.layers.Dense(2)(keras.layers.GlobalAveragePooling2D()(total)))
 
 
+def root_of(u, d):
+    """The norm after the step in the metric 1 / d, by bisection."""
+    if np.sum(np.square(u / d)) <= 1:
+        return 0.0
+    low, high = 0.0, np.linalg.norm(u)
+    for _ in range(80):
+        middle = (low + high) / 2
+        low, high = (middle, high) if np.sum(np.square(u / (middle + d))) > 1 else (low, middle)
+    return low
+
+
+def in_a_metric(found, pulls, least):
+    """The variables' values after the proximal step in a diagonal metric, which finds all norms first."""
+    before, after = values(found), values(found)
+    for group in members(found):
+        parts = [(before[id(v)][where].ravel(), pulls[id(v)][where].ravel()) for v, where in group]
+        root = root_of(*map(np.concatenate, zip(*parts, strict=True)))
+        for variable, where in group:
+            u, d = before[id(variable)][where], pulls[id(variable)][where]
+            factor = root / (root + d)
+            if id(variable) in least:
+                factor = np.maximum(factor, np.minimum(1, least[id(variable)][where] / np.abs(u)))
+            after[id(variable)][where] *= factor
+    return after
+
+
+@hypothesis.settings(max_examples=40)
+@hypothesis.given(st.integers(0, 10**6), st.sampled_from([0.01, 0.3, 3.0]))
+def test_the_step_in_a_metric_is_the_oracle(seed, scale):
+    rng = np.random.default_rng(seed)
+    found = random_structures(rng)
+    groups = Groups(found)
+    pulls = {id(v): scale * rng.lognormal(size=v.shape) for v in groups.variables}
+    least = {id(v): rng.normal(0.2, 0.4, v.shape) for v in groups.variables if rng.random() < 0.3}
+    expected = in_a_metric(found, pulls, least)
+    as_tensors = [{key: keras.ops.cast(a, "float32") for key, a in each.items()} for each in (pulls, least)]
+    groups.shrink(groups.norms_after(as_tensors[0]), *as_tensors)
+    for variable in groups.variables:
+        np.testing.assert_allclose(variable, expected[id(variable)], rtol=2e-3, atol=1e-4)
+
+
+def test_one_pull_for_all_is_the_step_of_a_threshold():
+    found = random_structures(np.random.default_rng(5))
+    groups, pull = Groups(found), keras.ops.convert_to_tensor(0.3)
+    expected = shrunk(found, 0.3)
+    pulls = dict.fromkeys(map(id, groups.variables), pull)
+    groups.shrink(groups.norms_after(pulls), pulls, {})
+    for variable in groups.variables:
+        np.testing.assert_allclose(variable, expected[id(variable)], rtol=1e-4, atol=1e-5)
+
+
 def test_groups_at_most_the_threshold_become_exactly_zero():
     found = random_structures(np.random.default_rng(3))
     groups = Groups(found)

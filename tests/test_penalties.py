@@ -119,6 +119,23 @@ def test_proximal_scale_is_exactly_zero_at_the_threshold_and_keeps_nan():
     assert penalties.proximal_scale(0.0, 0.0).numpy() == 0.0
 
 
+@QUICK
+@given(arrays.arrays("float64", (3, 5), elements=ENTRIES), st.integers(0, 10**6), st.sampled_from([0.1, 1.0, 10.0]))
+def test_proximal_norms_solve_their_equation(weights, seed, scale):
+    pulls = scale * np.random.default_rng(seed).lognormal(size=weights.shape)
+
+    def sums(norms):
+        divisors = keras.ops.expand_dims(norms, 1) + pulls
+        squares = keras.ops.square(weights / divisors)
+        return keras.ops.sum(squares, 1), keras.ops.sum(squares / divisors, 1)
+
+    norms = penalties.proximal_norms(penalties.squared_sums(weights, (0,)), sums, steps=8).numpy()
+    left = np.square(weights / (norms[:, None] + pulls)).sum(1)
+    dead = np.square(weights / pulls).sum(1) <= 1
+    np.testing.assert_array_equal(norms == 0, dead)
+    np.testing.assert_allclose(left[~dead], 1, rtol=1e-6)
+
+
 @pytest.mark.parametrize("dtype", ["float16", "float32", "float64"])
 def test_proximal_step_and_zero_small_keep_the_type(dtype):
     weights = np.ones((2, 2), dtype)

@@ -138,7 +138,7 @@ def constant(step):
 
 OPTIMIZERS = {
     "momentum": (lambda: keras.optimizers.SGD(RATE, momentum=0.75), lambda k: 4 * RATE),
-    "Adam": (lambda: keras.optimizers.Adam(RATE), constant),
+    "plain": (lambda: keras.optimizers.SGD(RATE), constant),
     "schedule": (lambda: keras.optimizers.SGD(schedule()), falling),
     "accumulation": (
         lambda: keras.optimizers.SGD(schedule(), gradient_accumulation_steps=2),

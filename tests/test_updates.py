@@ -204,8 +204,8 @@ def test_after_an_error_in_the_middle_of_an_update_the_next_one_is_whole(place):
 
 OPTIMIZERS = {
     "loss scale": lambda: keras.optimizers.LossScaleOptimizer(sgd()),
-    "Adam": lambda: keras.optimizers.Adam(RATE),
-    "AdamW": lambda: keras.optimizers.AdamW(RATE, weight_decay=0.0),
+    "momentum": lambda: keras.optimizers.SGD(RATE / 2, momentum=0.5),
+    "Nesterov": lambda: keras.optimizers.SGD(RATE / 4, momentum=0.75, nesterov=True),
     "schedule": lambda: sgd(keras.optimizers.schedules.ExponentialDecay(RATE, 1000, 1.0)),
 }
 

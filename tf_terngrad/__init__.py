@@ -15,8 +15,10 @@ gradient = hvd.allreduce(gradient, compression=tt.TernGrad())
 from tf_terngrad import tflite
 from tf_terngrad.sparsity import callbacks, importance, rules
 from tf_terngrad.sparsity.compact import compact
+from tf_terngrad.sparsity.hold import hold
 from tf_terngrad.sparsity.learn import regularizers
 from tf_terngrad.sparsity.learn import wrappers as layers
+from tf_terngrad.sparsity.learn.metrics import Metric, register_metric
 from tf_terngrad.sparsity.remove.fates import fates
 from tf_terngrad.sparsity.report import compare
 from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
@@ -31,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Compression",
+    "Metric",
     "Rule",
     "Schedule",
     "Sparsity",
@@ -41,10 +44,12 @@ __all__ = [
     "compare",
     "distributed",
     "fates",
+    "hold",
     "importance",
     "layers",
     "pack",
     "register_cost",
+    "register_metric",
     "register_rule",
     "register_schedule",
     "regularizers",

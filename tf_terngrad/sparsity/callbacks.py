@@ -111,7 +111,7 @@ class ZeroSmallWeights(keras.callbacks.Callback):
 
     The paper's companion of the group lasso's subgradient. It acts on every weight that has a structured regularizer:
     one of this package, one of your own on `tt.regularizers.StructuredRegularizer`, or a wrapper's.
-    `tt.sparsify(method="subgradient")` does the same by itself.
+    `tt.sparsify(method="subgradient")` does the same by itself, and what `tt.sparsify` made zero is held by itself.
 
     Args:
         threshold: the magnitude under which a weight is zeroed.
@@ -144,7 +144,7 @@ class ZeroSmallWeights(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Puts a constraint on every watched weight, which the optimizer applies after each update."""
-        self._watched = [v for v in self.model.trainable_variables if _is_watched(v.regularizer)]
+        self._watched = [v for v in self.model.trainable_variables if self._watches(v)]
         if not self._watched:
             raise ValueError(
                 f"ZeroSmallWeights: no weight of model {self.model.name!r} has a structured regularizer. Give layers a "
@@ -156,10 +156,15 @@ class ZeroSmallWeights(keras.callbacks.Callback):
         hooks.retrace(self.model)
 
     def on_train_end(self, logs=None):
-        """Takes the constraints off again."""
+        """Takes the constraints off again. Averages that were written over the weights are constrained as they were."""
         for variable in self._watched:
+            variable.assign(variable.constraint(variable))
             variable.constraint = hooks.without(variable.constraint, self)
         hooks.retrace(self.model)
+
+    def _watches(self, variable):
+        """Whether it acts on a variable; what `tt.sparsify` is on is held too."""
+        return _is_watched(variable.regularizer) or (self.hold and bool(hooks.owners([variable])))
 
 
 class _Hold(hooks.Hook):

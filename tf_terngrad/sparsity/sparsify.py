@@ -6,10 +6,11 @@ import keras
 from keras import ops
 
 from tf_terngrad import checks
-from tf_terngrad.keras_internals import batches_seen
-from tf_terngrad.sparsity.learn import hooks, penalties, updates
+from tf_terngrad.sparsity.learn import hooks, kept, metrics, penalties, updates
 from tf_terngrad.sparsity.learn.choice import choose
+from tf_terngrad.sparsity.learn.dead import Dead
 from tf_terngrad.sparsity.learn.groups import Groups
+from tf_terngrad.sparsity.learn.proximal import ProximalStep
 from tf_terngrad.sparsity.structures import structures
 
 METHODS = ("proximal", "subgradient")
@@ -34,10 +35,17 @@ def sparsify(
     reads it. Call it before `compile`; then `fit`, `train_on_batch` or a loop of your own train as ever. Several calls
     on one model add up, for a strength of its own for each kind.
 
-    `method="proximal"`: after each update of the optimizer w_g <- w_g * max(0, 1 - t / ||w_g||) with
-    t = learning_rate * strength / (1 - momentum). Groups become exactly zero. `method="subgradient"`: R joins
-    `model.losses`, and after each update weights with |w| < threshold become zero, as in the paper. What does not
-    train, or is not among the variables of an update, counts in the norms and keeps its weights.
+    `method="proximal"`: after each update of the optimizer to u, the weights become the minimizer of
+    sum_i (w_i - u_i)^2 / (2 * rate_i) + strength * sum_g ||w_g||, where rate_i is how far the optimizer moves weight i
+    for a gradient. Groups become exactly zero, and the strength means the same under each optimizer of Keras: at the
+    end a living group's gradient is -strength * w_g / ||w_g||, a dead one's at most the strength. SGD has one rate,
+    learning_rate / (1 - momentum), so there w_g <- u_g * max(0, 1 - rate * strength / ||u_g||); others have a rate for
+    each weight, see `tt.Metric`. `method="subgradient"`: R joins `model.losses`, and after each update weights with
+    |w| < threshold become zero, as in the paper. What does not train, or is not among the variables of an update,
+    counts in the norms and keeps its weights.
+
+    What became zero stays zero when the penalty goes off: after `release()`, with a strength of 0, in a saved model,
+    in the averages of `use_ema`. `release(revive=True)` ends that; `tt.hold` does it for a model that was loaded.
 
     Args:
         model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.
@@ -65,7 +73,7 @@ def sparsify(
             nothing is left to sparsify.
 
     Source: structured sparsity learning (Wen et al., NIPS 2016); the proximal step is block soft thresholding (Yuan
-    and Lin, 2006).
+    and Lin, 2006), in the optimizer's metric (Yun et al., Adaptive proximal gradient methods, 2021).
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
     >>> sparsify(model, strength=1e-3, kinds=["unit"]).groups
@@ -108,9 +116,12 @@ class Sparsity:
         self._calibrated = keras.Variable(ratio is None, trainable=False, dtype="bool", name="calibrated")
         self._can_calibrate = ratio is None
         self._muted = False
+        self._released = False
         self._optimizer = optimizer
         self._groups = Groups(chosen)
         self.groups = self._groups.count
+        self._step = ProximalStep(self._groups)
+        self._dead = Dead(self._groups)
         self._attach()
 
     def lasso(self):
@@ -155,11 +166,20 @@ class Sparsity:
         self.strength.assign(ops.where(ready, strength, 0.0))
         self._calibrated.assign(ready)
 
-    def release(self):
-        """Take the penalty or the proximal step off the model; the weights stay as they are."""
+    def release(self, revive=False):
+        """Take the penalty or the proximal step off the model; the weights stay as they are.
+
+        Groups that are zero now stay zero, whatever momentum and averages an optimizer has of them, until `tt.compact`.
+
+        Args:
+            revive: let them live again, here or in a later call.
+        """
+        self._released = True
+        holds = self._dead.hold() and not revive
         for variable in self._groups.variables:
             variable.regularizer = hooks.without(variable.regularizer, self)
-            variable.constraint = hooks.without(variable.constraint, self)
+            if not holds:
+                variable.constraint = hooks.without(variable.constraint, self)
             hooks.set_calibrations(variable, [other for other in hooks.calibrations(variable) if other is not self])
         if self._ratio is not None:
             hooks.set_compute_loss(self.model, hooks.without(self.model.compute_loss, self))
@@ -169,9 +189,7 @@ class Sparsity:
         for variable in self._groups.variables:
             if self.method == "subgradient":
                 variable.regularizer = hooks.Penalty(self, variable, variable.regularizer)
-                variable.constraint = hooks.Threshold(self, variable.constraint)
-            else:
-                variable.constraint = hooks.ProximalStep(self, variable, variable.constraint)
+            variable.constraint = hooks.AfterUpdate(self, variable, variable.constraint)
         if self._ratio is not None:
             for variable in self._groups.variables:
                 hooks.set_calibrations(variable, [*hooks.calibrations(variable), self])
@@ -202,32 +220,49 @@ class Sparsity:
         """A loss that was asked for without the penalty, and the penalty if it belongs to the loss."""
         return loss + ops.cast(self.penalty(), loss.dtype) if self.method == "subgradient" else loss
 
+    def before_update(self):
+        """What an update has to know of the weights before they move: which groups are zero, and the weights."""
+        weights = {id(variable): ops.copy(variable.value) for variable in self._groups.variables}  # not read later
+        return self._dead.now(), weights
+
     def shrink(self):
-        """The proximal step: of the variables that the update moves which goes on; else of all that train."""
-        self._check_calibrated()
-        update = updates.current()
-        factors = penalties.proximal_scale(self._groups.squared_norms(), self._step(update and update.optimizer))
-        self._groups.scale(factors, update.moves if update else None)
+        """What an update ends with: of the variables that the one moves which goes on; else of all that train.
 
-    def _step(self, making):
-        """The proximal step's size, t = learning_rate * strength / (1 - momentum); 0 while gradients accumulate.
-
-        Args:
-            making: the optimizer that makes the update, or None.
+        The proximal step, or weights below the threshold made zero; then what is held, in averages too.
         """
+        update = updates.current()
+        moves = update.moves if update else None
+        strength = ops.zeros(()) if self._released else self.strength.value
+        zero, before = (update and update.seen_before(self)) or (None, None)
+        held = self._dead.held(zero, strength)
+        if self.method == "proximal" and not self._released:
+            self._check_calibrated()
+            optimizer = self._optimizer_of(update and update.optimizer)
+            counting = (update and update.optimizer) or optimizer
+            norms = self._step.make(strength, optimizer, counting, held, moves, before)
+        else:
+            if not self._released:
+                self._groups.zero_small(self.threshold, moves)
+            self._groups.scale(ops.where(held, 0.0, 1.0), moves)
+            norms = self._groups.squared_norms()
+        self._dead.note(norms, strength)
+        if update and getattr(update.optimizer, "use_ema", False):
+            self.silence(update.optimizer, kept.AVERAGE)
+
+    def silence(self, optimizer, name):
+        """Make what an optimizer keeps under a name zero for all groups that are zero now."""
+        kept.silence(self._groups, optimizer, name)
+
+    def _optimizer_of(self, making):
+        """The optimizer whose learning rate scales the step."""
         optimizer = updates.with_a_rate(self._optimizer, making, getattr(self.model, "optimizer", None))
         if optimizer is None:
             raise ValueError(
                 f"The proximal step needs the learning rate: compile model {self.model.name!r}, or pass "
                 "sparsify(..., optimizer=...) the optimizer of your own loop."
             )
-        step = ops.cast(optimizer.learning_rate, "float32") * self.strength.value
-        step = step / (1 - getattr(optimizer, "momentum", 0.0))  # a steady gradient moves the weights as much further
-        counting = making or optimizer
-        accumulated = counting.gradient_accumulation_steps
-        if accumulated:  # `iterations` counts updates; `batches_seen` counts batches
-            step = step * ops.cast((batches_seen(counting).value + 1) % accumulated == 0, "float32")
-        return step
+        metrics.warn_of_unknown(optimizer)
+        return optimizer
 
     def _check_calibrated(self):
         if not self._can_calibrate:

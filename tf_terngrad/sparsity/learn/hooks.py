@@ -26,6 +26,11 @@ class Hook:
         self.owner = owner
         self.before = before
 
+    def begin(self, update):
+        """An update of an optimizer begins that will move this hook's variable."""
+        if isinstance(self.before, Hook):
+            self.before.begin(update)
+
 
 class Penalty(Hook, keras.regularizers.Regularizer):
     """A variable's regularizer: the penalty of the whole model on one of its variables, nothing on the others."""
@@ -39,16 +44,21 @@ class Penalty(Hook, keras.regularizers.Regularizer):
         return own if self.before is None else own + self.before(value)
 
 
-class ProximalStep(Hook, keras.constraints.Constraint):
-    """A variable's constraint: the proximal step of the whole model, once an update.
+class AfterUpdate(Hook, keras.constraints.Constraint):
+    """A variable's constraint: what the owner does to the whole model, once an update.
 
-    An optimizer first moves all variables, then constrains one after the other. The first that is constrained has the
-    step made for all that the update moves; the others find it made.
+    An optimizer first moves all variables, then constrains one after the other. The first that is constrained has it
+    done for all that the update moves; the others find it done.
     """
 
     def __init__(self, owner, variable, before):
         super().__init__(owner, before)
         self.variable = variable
+
+    def begin(self, update):
+        """Has the owner look at the weights before the first of them moves."""
+        super().begin(update)
+        update.remember(self.owner)
 
     def __call__(self, value):
         value = constrained(value, self.before)
@@ -78,6 +88,19 @@ class CalibratingLoss(Hook):
         if training:
             self.owner.calibrate(loss)
         return self.owner.joined(loss)
+
+
+def owners(variables):
+    """Those who do something after each update to some of these variables, each once."""
+    hooks = [getattr(variable, "constraint", None) for variable in variables]
+    found = {}
+    while hooks:
+        hook = hooks.pop()
+        if isinstance(hook, Hook):
+            hooks.append(hook.before)
+        if isinstance(hook, AfterUpdate):
+            found[id(hook.owner)] = hook.owner
+    return list(found.values())
 
 
 def constrained(value, before):

@@ -10,6 +10,8 @@ from keras import backend, ops
 from tf_terngrad import checks
 
 EPSILON = 1e-8
+TINY = 1e-30
+"""What keeps a division by zero finite, in float32 too."""
 
 
 def squared_sums(weights, axis):
@@ -27,7 +29,7 @@ def squared_sums(weights, axis):
     >>> squared_sums([[3.0, 1.0], [4.0, 0.0]], axis=(1,)).numpy().tolist()
     [25.0, 1.0]
     """
-    weights = _at_least_float32(weights)
+    weights = at_least_float32(weights)
     rank = len(weights.shape)
     axis = [a % rank for a in axis]
     others = [a for a in range(rank) if a not in axis]
@@ -48,7 +50,7 @@ def block_squared_sums(matrix, block):
     >>> block_squared_sums([[1.0, 1.0, 2.0]], block=(2, 2)).numpy().tolist()
     [[2.0, 4.0]]
     """
-    squares = ops.square(_at_least_float32(matrix))
+    squares = ops.square(at_least_float32(matrix))
     counts = [math.ceil(size / length) for size, length in zip(squares.shape, block, strict=True)]
     missing = [(0, count * length - size) for count, length, size in zip(counts, block, squares.shape, strict=True)]
     blocks = ops.reshape(ops.pad(squares, missing), (counts[0], block[0], counts[1], block[1]))
@@ -64,7 +66,7 @@ def smooth_norms(squared_sums):
     >>> round(float(smooth_norms(0.0)), 6)
     0.0001
     """
-    return ops.sqrt(_at_least_float32(squared_sums) + EPSILON)
+    return ops.sqrt(at_least_float32(squared_sums) + EPSILON)
 
 
 def group_norms(weights, axis):
@@ -109,10 +111,25 @@ def proximal_scale(squared_norms, threshold):
     >>> proximal_scale([16.0, 1.0, 0.0], threshold=1.0).numpy().tolist()
     [0.75, 0.0, 0.0]
     """
-    norms = ops.sqrt(_at_least_float32(squared_norms))
+    norms = ops.sqrt(at_least_float32(squared_norms))
     threshold = ops.convert_to_tensor(threshold, dtype=norms.dtype)
     dead = norms <= threshold
     return ops.where(dead, 0.0, 1.0 - threshold / ops.where(dead, 1.0, norms))
+
+
+def shorter(squared_norms, threshold):
+    """The norms of groups after a proximal step of the group lasso: `max(0, ‖w_g‖ - t)`.
+
+    Args:
+        squared_norms: Tensor of the groups' sums of squares, any shape.
+        threshold: `t ≥ 0`; a number or a tensor.
+
+    >>> shorter([16.0, 1.0, 0.0], threshold=1.0).numpy().tolist()
+    [3.0, 0.0, 0.0]
+    """
+    norms = ops.sqrt(at_least_float32(squared_norms))
+    threshold = ops.convert_to_tensor(threshold, dtype=norms.dtype)
+    return ops.where(norms <= threshold, 0.0, norms - threshold)
 
 
 def proximal_step(weights, threshold, axis):
@@ -138,6 +155,42 @@ def proximal_step(weights, threshold, axis):
     scale = proximal_scale(squared_sums(weights, axis), threshold)
     scale = ops.reshape(scale, [size if a in axis else 1 for a, size in enumerate(weights.shape)])
     return ops.cast(weights * ops.cast(scale, weights.dtype), weights.dtype)
+
+
+def proximal_norms(squared_norms, sums, steps=3):
+    """The norms of groups after a proximal step in a diagonal metric: `r_g` with `Σ_{i in g} (u_i / (r_g + d_i))² = 1`.
+
+    The step minimizes `Σ_i (w_i - u_i)² / (2 d_i) + ‖w_g‖`, so `w_i = u_i r_g / (r_g + d_i)` and `r_g = ‖w_g‖`; it is 0
+    where `Σ (u_i / d_i)² ≤ 1`. `1 / sqrt(Σ (u_i / (r + d_i))²)` is concave in `r` and nearly straight: Newton's method
+    comes from the right to the left of the root in one step, then never passes it again.
+
+    Args:
+        squared_norms: `‖u_g‖²`, tensor of the groups' sizes; NaN stays NaN.
+        sums: function of `r`, shape as `squared_norms`: `Σ (u_i / (r + d_i))²` and `Σ u_i² / (r + d_i)³`, a pair.
+        steps: how many steps of Newton's method are made; where all `d_i` are equal the first one is exact.
+
+    Returns:
+        Tensor of the groups' sizes. (Yun et al., 2021; Moré and Sorensen, 1983, for the equation.)
+
+    >>> u, d = ops.array([[3.0, 4.0]]), ops.array([[1.0, 1.0]])
+    >>> def sums(r):
+    ...     return ops.sum((u / (r[:, None] + d)) ** 2, 1), ops.sum(u**2 / (r[:, None] + d) ** 3, 1)
+    >>> proximal_norms(ops.array([25.0]), sums).numpy().tolist()  # 5 - 1
+    [4.0]
+    """
+    norms = ops.sqrt(at_least_float32(squared_norms))
+
+    def step(count, state):  # the first evaluation, at 0, tells which groups die; the others are Newton's
+        root, dead = state
+        squares, cubes = sums(root)
+        newton = root + squares * (ops.sqrt(squares) - 1) / ops.maximum(cubes, TINY)
+        newton = ops.maximum(newton, root / 8)  # the root is positive, and so has each guess to be
+        first = ops.equal(count, 0)
+        return ops.where(first, norms, newton), ops.where(first, squares <= 1, dead)
+
+    start = ops.zeros_like(norms), ops.zeros_like(norms, "bool")
+    root, dead = ops.fori_loop(0, steps + 1, step, start)
+    return ops.where(dead, 0.0, root)
 
 
 def strength_from_ratio(ratio, data_loss, lasso):
@@ -178,7 +231,7 @@ def zero_small(weights, threshold):
     )
 
 
-def _at_least_float32(values):
+def at_least_float32(values):
     """Half precision holds neither 1e-8 nor the square of a small weight."""
     values = ops.convert_to_tensor(values)
     return values if backend.standardize_dtype(values.dtype) == "float64" else ops.cast(values, "float32")

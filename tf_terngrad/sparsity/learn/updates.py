@@ -27,10 +27,20 @@ class Update:
         self.optimizer = optimizer
         self._variables = {id(variable) for variable in variables}
         self._owners = set()
+        self._before = {}
 
     def moves(self, variable) -> bool:
         """Whether a Keras variable belongs to this update; a loop may have named the one of TensorFlow in it."""
         return id(variable) in self._variables or id(variable.value) in self._variables
+
+    def remember(self, owner):
+        """Have an owner of hooks look at the weights before they move, if it has not yet."""
+        if id(owner) not in self._before:
+            self._before[id(owner)] = owner.before_update()
+
+    def seen_before(self, owner):
+        """What an owner saw before the weights moved; None: the update is none that an optimizer makes."""
+        return self._before.get(id(owner))
 
     def is_new_to(self, owner) -> bool:
         """Whether an owner of hooks asks for the first time in this update."""
@@ -58,6 +68,10 @@ def current():
 def going_on(optimizer, variables):
     """An update goes on meanwhile; it ends with an error too."""
     update = Update(optimizer, variables)
+    for variable in variables:
+        begin = getattr(getattr(variable, "constraint", None), "begin", None)  # loops may name TensorFlow's variables
+        if begin is not None:
+            begin(update)
     _stack.updates.append(update)
     try:
         yield update

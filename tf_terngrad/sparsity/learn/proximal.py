@@ -1,0 +1,46 @@
+"""The proximal step of all groups of a model, in the metric of the optimizer that has just moved them."""
+
+from keras import ops
+
+from tf_terngrad.sparsity.learn import metrics
+from tf_terngrad.sparsity.learn.pace import Pace, updates_now
+
+
+class ProximalStep:
+    """The minimizer of `sum_i (w_i - u_i)^2 / (2 * rate_i) + strength * sum_g ||w_g||` in place of the weights u.
+
+    Args:
+        groups: `Groups`.
+    """
+
+    def __init__(self, groups):
+        self._groups = groups
+        self._pace = Pace(groups.variables)
+
+    def make(self, strength, optimizer, counting, held, moves, before):
+        """Make the step, of the variables that an update moves; none while gradients accumulate.
+
+        Args:
+            strength: a scalar tensor.
+            optimizer: whose learning rate counts, a Keras optimizer.
+            counting: the one that makes the update.
+            held: which groups become zero in any case, a Boolean tensor.
+            moves: a function of a variable, whether the update moves it; None: it moves all that train.
+            before: the weights before the update, by id of a variable; None where nobody knows them.
+
+        Returns:
+            the norms of the groups, 0 of those that the step takes to zero.
+        """
+        pace = self._pace.advance(optimizer, counting, moves or (lambda variable: True))
+        found = metrics.metrics_of(optimizer, self._groups.variables, pace)
+        strength = ops.where(updates_now(counting), strength, 0.0)
+        pulls = {id(metric): strength * metric.rate for metric in found.values()}
+        pulls = {key: pulls[id(metric)] for key, metric in found.items()}
+        least = {
+            id(v): ops.abs(before[id(v)]) - found[id(v)].reach
+            for v in self._groups.variables
+            if before and found[id(v)].reach is not None
+        }
+        norms = ops.where(held, 0.0, self._groups.norms_after(pulls))
+        self._groups.shrink(norms, pulls, least, moves)
+        return norms
