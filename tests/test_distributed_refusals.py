@@ -7,6 +7,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import virtual_workers
 from distributed_training import BATCH, mine_of_all, network, trained
 from workers import run_workers
 
@@ -169,3 +170,19 @@ def test_what_cannot_be_distributed_is_refused(monkeypatch):
     with pytest.raises(TypeError, match=r"such as TernGrad\(\)"):
         DistributedOptimizer(keras.optimizers.SGD(), "terngrad")
     horovod.cache_clear()
+
+
+def test_what_keras_refuses_or_leaves_alone_is_left_to_it_before_anything_travels():
+    def of(network):
+        optimizer = DistributedOptimizer(keras.optimizers.SGD(), process_set=network)
+        gradient, variable = tf.ones(3), keras.Variable(np.ones(3, "float32"))
+        optimizer.apply([], [variable])
+        with pytest.raises(ValueError, match="must already be built"):
+            optimizer.apply([gradient])
+        with pytest.raises(ValueError, match=r"Expected a gradient for each of 1 variables. Received: 2"):
+            optimizer.apply([gradient, gradient], [variable])
+        assert network.sent() == 0
+        optimizer.apply([gradient], [variable])
+        return network.sent()
+
+    assert all(sent > 0 for sent in virtual_workers.run(2, of))

@@ -102,15 +102,29 @@ time.sleep(600)
 """
 
 
+def processor_seconds(identifier):
+    """What a process and all that it has started have used of the processor."""
+    root = psutil.Process(identifier)
+    return sum(sum(each.cpu_times()[:2]) for each in [root, *root.children(recursive=True)])
+
+
 def test_workers_that_wait_for_one_another_hang_though_they_ask_a_thousand_times_a_second(tmp_path):
     (tmp_path / "hanging.py").write_text(HANGING)
     command = [Path(sys.executable).with_name("horovodrun"), "-np", "2", sys.executable, "hanging.py"]
     said = tmp_path / "said"
     with said.open("w") as output:
         process = subprocess.Popen(command, cwd=tmp_path, stdout=output, stderr=output)
-        patience.wait_until(lambda: said.read_text().count("begins") == 2, process)
-        with pytest.raises(patience.GaveUp, match="no sign of life"):
-            patience.finish(process, silence=3.0, most=120)
+        try:
+            patience.wait_until(lambda: said.read_text().count("begins") == 2, process)
+            work, used = patience.Work(process.pid), processor_seconds(process.pid)
+            before = work()
+            patience.wait_until(lambda: processor_seconds(process.pid) > used + 0.3, process)
+            assert work() - before < 0.5 * (processor_seconds(process.pid) - used)
+            with pytest.raises(patience.GaveUp, match="no sign of life"):
+                patience.finish(process, silence=3.0, most=120)
+        finally:
+            patience.kill(process.pid)
+            process.wait()
 
 
 def test_what_hangs_is_killed_with_its_children_and_tells_what_it_said():

@@ -102,6 +102,16 @@ def test_what_is_kept_by_name_stays(keep, widths):
     assert (small.get_layer("a").units, small.get_layer("b").units) == widths
 
 
+def test_a_sequential_model_stays_one_where_it_is_and_where_it_is_nested():
+    inner = keras.Sequential([keras.Input((6,)), layers.Dense(5, "relu", name="b"), layers.Dense(6, "relu")], name="in")
+    model = sequential(keras.Input((5,)), layers.Dense(6, "relu", name="a"), inner, layers.Dense(2))
+    structure(model, "a").zero([1])
+    structure(model, "in/b").zero([0, 2])
+    small = check_laws(model)
+    assert type(small) is type(small.get_layer("in")) is keras.Sequential
+    assert [layer.name for layer in small.layers] == [layer.name for layer in model.layers]
+
+
 def test_units_leave_through_an_operation_that_reshapes():
     inputs = keras.Input((5,))
     grid = keras.ops.reshape(layers.Dense(6, "relu", name="a")(inputs), (-1, 2, 3))

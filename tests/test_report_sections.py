@@ -45,6 +45,8 @@ def test_the_page_stands_alone_and_names_every_layer(pair, tmp_path):
 
 def test_the_picture_is_a_picture(pair, tmp_path):
     compare(*pair, history={"loss": [2, 1]}).plot(tmp_path / "report.png")
+    headings = [part.get_suptitle() for part in figure(compare(*pair, history={"loss": [2, 1]})).subfigs]
+    assert headings[1:] == ["Widths", "Weights, before and after (sand: what left)", "Training"]
     image = matplotlib.image.imread(tmp_path / "report.png")
     assert min(image.shape[:2]) > 500
     assert image[..., :3].std() > 0.05
