@@ -8,11 +8,10 @@ of the loaded model. A dead filter or unit has gradients of exactly zero, so wit
 """
 
 import contextlib
-import functools
 
 import keras
 
-from tf_terngrad.keras_internals import slots, trainable_variables
+from tf_terngrad.keras_internals import put_around, slots, trainable_variables
 from tf_terngrad.sparsity.learn import hooks
 
 AVERAGE = "average"
@@ -53,7 +52,6 @@ def _parts(optimizer):
 def _saved_without_momentum(save):
     """`save_own_variables` that leaves out the momentum of dead groups."""
 
-    @functools.wraps(save)
     def save_without_momentum(optimizer, store):
         with without_momentum(optimizer):
             save(optimizer, store)
@@ -61,5 +59,4 @@ def _saved_without_momentum(save):
     return save_without_momentum
 
 
-# Once, on the base class, as `apply` in updates.
-keras.optimizers.Optimizer.save_own_variables = _saved_without_momentum(keras.optimizers.Optimizer.save_own_variables)
+put_around(keras.optimizers.Optimizer, "save_own_variables", _saved_without_momentum)
