@@ -12,7 +12,7 @@ import functools
 
 import keras
 
-from tf_terngrad.keras_internals import slots, trainable_variables
+from tf_terngrad.keras_internals import put_around, slots, trainable_variables
 from tf_terngrad.sparsity.learn import hooks
 
 AVERAGE = "average"
@@ -61,5 +61,4 @@ def _saved_without_momentum(save):
     return save_without_momentum
 
 
-# Once, on the base class, as `apply` in updates.
-keras.optimizers.Optimizer.save_own_variables = _saved_without_momentum(keras.optimizers.Optimizer.save_own_variables)
+put_around(keras.optimizers.Optimizer, "save_own_variables", _saved_without_momentum)
