@@ -122,7 +122,7 @@ def _release(version):
 CHANGED = {
     (keras.Layer, "add_weight"): "a structured regularizer is told which weight of which layer it is on",
     (keras.optimizers.Optimizer, "apply"): "hooks on weights ask which update goes on, and Keras tells none of them",
-    (keras.optimizers.Optimizer, "save_own_variables"): "a saved file keeps no momentum that would wake what is dead",
+    (keras.optimizers.Optimizer, "save_own_variables"): "momentum of dead groups is not saved: it would revive them",
     (keras.optimizers.LossScaleOptimizer, "apply"): "it scales what the workers have averaged",
     (keras.optimizers.LossScaleOptimizer, "check_finite"): "all workers skip a step, or none of them",
 }
