@@ -8,6 +8,8 @@ import numpy as np
 from keras import layers, ops
 from laws import randomize
 
+from tf_terngrad.keras_internals import absent
+
 ACTIVATIONS = (None, "relu", "sigmoid", "softplus", "tanh", "gelu")
 
 
@@ -44,7 +46,7 @@ class Grower:
 
 
 def _convolution(g, x):
-    padding = g.pick("same", "valid") if x.shape[1] and x.shape[1] > 3 else "same"
+    padding = g.pick("same", "valid") if _least(x) > 3 else "same"
     rank = len(x.shape) - 2
     kind = getattr(layers, g.pick("Conv", "SeparableConv") + f"{rank}D")
     options = {"activation": g.activation(), "use_bias": g.chance(), "padding": padding}
@@ -65,21 +67,25 @@ def _depthwise(g, x):
 
 
 def _transposed(g, x):
+    if not _least(x):
+        return None
     kind = getattr(layers, f"Conv{len(x.shape) - 2}DTranspose")
-    return kind(g.width(), 2, strides=2, padding=g.pick("same", "valid"))(x) if x.shape[1] < 9 else None
+    return kind(g.width(), 2, strides=2, padding=g.pick("same", "valid"))(x) if max(x.shape[1:-1]) < 9 else None
 
 
 def _pooled(g, x):
-    if x.shape[1] < 2:
+    if _least(x) < 2:
         return None
     rank = len(x.shape) - 2
     return getattr(layers, g.pick("MaxPooling", "AveragePooling") + f"{rank}D")(2, padding=g.pick("same", "valid"))(x)
 
 
 def _bordered(g, x):
+    if not _least(x):
+        return None
     rank = len(x.shape) - 2
-    kind = g.pick("ZeroPadding", "Cropping", "UpSampling") if x.shape[1] > 3 else "ZeroPadding"
-    return getattr(layers, f"{kind}{rank}D")(1 if kind != "UpSampling" else 2)(x) if x.shape[1] < 9 else None
+    kind = g.pick("ZeroPadding", "Cropping", "UpSampling") if _least(x) > 3 else "ZeroPadding"
+    return getattr(layers, f"{kind}{rank}D")(1 if kind != "UpSampling" else 2)(x) if max(x.shape[1:-1]) < 9 else None
 
 
 def _global(g, x):
@@ -93,6 +99,8 @@ def _reduced(g, x):
 
 def _normalized(g, x):
     kind = g.pick("BatchNormalization", "GroupNormalization", "LayerNormalization")
+    if kind == "GroupNormalization" and x.shape[-1] % 4:
+        return None
     return layers.GroupNormalization(g.pick(2, 4))(x) if kind == "GroupNormalization" else getattr(layers, kind)()(x)
 
 
@@ -156,7 +164,7 @@ def _shuffled(g, x):
 
 
 def _flattened(g, x):
-    return layers.Flatten()(x) if np.prod(x.shape[1:]) <= 256 else None
+    return layers.Flatten()(x) if _elements(x) <= 256 else None
 
 
 def _rearranged(g, x):
@@ -186,12 +194,56 @@ def _dotted(g, x):
     return layers.Dot(-1)([x, layers.Dense(x.shape[-1])(x)])
 
 
-ANY = [_normalized, _activated, _dense, _combined, _combined, _excited, _split, _shuffled, _rearranged, _nested]
+def _operated(g, x):
+    axis, width = g.pick(*range(1, len(x.shape))), x.shape[-1]
+    ends = [(0, 0)] * axis + [(g.pick(0, 1), g.pick(1, 2))] + [(0, 0)] * (len(x.shape) - axis - 1)
+    if _elements(x) > 600:
+        return None
+    return g.pick(
+        lambda: ops.pad(x, ends, constant_values=g.pick(None, 0.5)),
+        lambda: ops.roll(x, g.pick(-1, 2), axis=axis),
+        lambda: ops.repeat(x, 2, axis=axis),
+        lambda: ops.tile(x, [1] * axis + [2]) if axis == len(x.shape) - 1 else None,
+        lambda: ops.mean(ops.stack([x, g.partner(x)], axis=axis), axis=axis),
+        lambda: g.pick(ops.add, ops.multiply, ops.maximum)(x, np.linspace(-1, 1, width, dtype="float32")),
+        lambda: (
+            x / (1 + ops.var(x, axis=axis, keepdims=True)) if axis < len(x.shape) - 1 else ops.normalize(x, axis=axis)
+        ),
+        lambda: ops.cumsum(x, axis=axis),
+        lambda: x * ops.repeat(layers.Dense(1, "sigmoid")(x), width, axis=-1),
+        lambda: (
+            ops.einsum("b...d,bd->b...d", x, layers.Dense(width)(layers.Flatten()(x))) if len(x.shape) == 3 else None
+        ),
+    )()
+
+
+def _resized(g, x):
+    kind = g.pick("resize", "crop", "blocks")
+    if kind == "blocks":
+        fits = x.shape[-1] % 4 == 0 and max(x.shape[1:-1]) < 9 and "DepthToSpace" not in absent()
+        return ops.depth_to_space(x, 2) if fits else None
+    return layers.Resizing(4, 6)(x) if kind == "resize" else layers.CenterCrop(3, 3)(x)
+
+
+ANY = [
+    _operated,
+    _operated,
+    _normalized,
+    _activated,
+    _dense,
+    _combined,
+    _combined,
+    _excited,
+    _split,
+    _shuffled,
+    _rearranged,
+    _nested,
+]
 FLAT = [*ANY, _dense, _dense]
 SEQUENCE = [*ANY, _convolution, _grouped, _depthwise, _transposed, _pooled, _bordered, _global, _reduced, _flattened]
 SEQUENCE += [_distributed, _dotted]
 IMAGE = [*ANY, _convolution, _convolution, _convolution, _grouped, _depthwise, _transposed, _pooled, _bordered]
-IMAGE += [_global, _reduced, _flattened, _distributed]
+IMAGE += [_resized, _resized, _global, _reduced, _flattened, _distributed]
 
 
 def grow(choices, steps=8):
@@ -220,5 +272,15 @@ def _first(x):
 def _last(x):
     """Three numbers that any tensor leads to."""
     if len(x.shape) > 2:
-        x = layers.Flatten()(x) if np.prod(x.shape[1:]) <= 64 else ops.mean(x, axis=tuple(range(1, len(x.shape) - 1)))
+        x = layers.Flatten()(x) if _elements(x) <= 64 else ops.mean(x, axis=tuple(range(1, len(x.shape) - 1)))
     return layers.Dense(3)(x)
+
+
+def _elements(x):
+    """How many numbers an example has; without end where a size is open."""
+    return np.inf if None in x.shape[1:] else np.prod(x.shape[1:])
+
+
+def _least(x):
+    """How long the shortest axis of space is; 0 where a size is open."""
+    return min(size or 0 for size in x.shape[1:-1])

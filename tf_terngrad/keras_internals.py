@@ -4,6 +4,7 @@ A release that renames something is a change in this file. What an older Keras l
 The methods of Keras's classes that the package changes for all objects are in `CHANGED`.
 """
 
+import collections
 import contextlib
 import functools
 import importlib
@@ -11,25 +12,45 @@ import importlib
 import keras
 from keras.src.applications.convnext import LayerScale, StochasticDepth  # keras.applications shows builders only
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer  # likewise
+from keras.src.backend.common import global_state  # where Keras counts the names that it makes up
 from keras.src.backend.common.stateless_scope import get_stateless_scope as stateless_scope  # the innermost, or None
+from keras.src.layers.rnn.conv_lstm import ConvLSTMCell  # keras.layers shows the layers only
 from keras.src.models.functional import Functional  # keras.Model(inputs, outputs) makes one, and has no public name
 from keras.src.ops.node import Node  # a call in a graph, which is otherwise only made by calling
 from keras.src.saving.serialization_lib import SafeModeScope  # lets from_config make Lambdas, without loading a file
 from tensorflow.python.ops import control_flow_util  # whether XLA compiles what is being traced
 
-__all__ = ["CustomScaleLayer", "Functional", "LayerScale", "SafeModeScope", "StochasticDepth", "stateless_scope"]
+__all__ = [
+    "ConvLSTMCell",
+    "CustomScaleLayer",
+    "Functional",
+    "LayerScale",
+    "SafeModeScope",
+    "StochasticDepth",
+    "stateless_scope",
+]
 
 # The classes of operations, as `Absolute` of `keras.ops.absolute`: a graph's nodes are their instances.
-_OPERATIONS = [importlib.import_module(f"keras.src.ops.{name}") for name in ("numpy", "nn", "core")]
-_OPERATIONS.append(importlib.import_module("keras.src.activations.activations"))  # has one of its own, `ReLU`
+_MODULES = ("numpy", "nn", "core", "math", "image", "linalg", "einops")
+_OPERATIONS = [importlib.import_module(f"keras.src.ops.{name}") for name in _MODULES]
+# `relu` is an operation of its own, and so is a quantizer's rounding.
+_OPERATIONS += map(importlib.import_module, ("keras.src.activations.activations", "keras.src.quantizers.quantizers"))
 
-SINCE = {
-    "Cbrt": "3.11",
-    "ReversibleEmbedding": "3.12",
-    **dict.fromkeys([f"Adaptive{kind}Pooling{rank}D" for kind in ("Average", "Max") for rank in (1, 2, 3)], "3.13"),
-    "AdaptiveAveragePool": "3.13",
-    "AdaptiveMaxPool": "3.13",
+_NEWER = {
+    "3.11": ("Cbrt", "Deg2rad", "Heaviside"),
+    "3.12": ("Gcd", "Hypot", "IsIn", "Isneginf", "Isposinf", "Isreal", "Lcm", "Logaddexp2", "ReversibleEmbedding"),
+    "3.13": (
+        *(f"Adaptive{kind}Pooling{rank}D" for kind in ("Average", "Max") for rank in (1, 2, 3)),
+        *("AdaptiveAveragePool", "AdaptiveMaxPool", "ArraySplit", "Ldexp"),
+    ),
+    "3.14": (
+        *("DepthToSpace", "SpaceToDepth", "Dstack", "Hsplit", "Vsplit", "Fliplr", "Flipud", "Fmod", "I0", "Nextafter"),
+        *("Nanargmax", "Nanargmin", "Nancumprod", "Nancumsum", "Nanmax", "Nanmean", "Nanmedian", "Nanmin", "Nanprod"),
+        *("Nanstd", "Nansum", "Nanvar", "Ptp", "Rad2deg", "Sinc"),
+    ),
+    "3.15": ("Dsplit", "Erfc", "Fabs", "Fmax", "Fmin"),
 }
+SINCE = {name: release for release, names in _NEWER.items() for name in names}
 """By name of a layer or an operation that not every supported Keras has: the release it came with."""
 
 
@@ -49,6 +70,16 @@ def operation(name) -> type:
     return found
 
 
+def any_layers(*names) -> list:
+    """The classes of layers of these names that this Keras has, of whatever release each of them is."""
+    return [vars(keras.layers)[name] for name in names if name in vars(keras.layers)]
+
+
+def any_operations(*names) -> list:
+    """The classes of operations of these names that this Keras has, of whatever release each of them is."""
+    return [vars(module)[name] for module in _OPERATIONS for name in names if name in vars(module)]
+
+
 def absent() -> list:
     """Names of the layers and operations that the package can work with, and that this Keras is too old for."""
     return [name for name in SINCE if _is_newer(name)]
@@ -58,6 +89,18 @@ def named(operation, name):
     """An operation under another name; those of Keras 3.10 take none when they are made."""
     operation.name = name
     return operation
+
+
+@contextlib.contextmanager
+def own_names():
+    """Let what is made inside take names that count for nothing: names of the user's layers number on as before."""
+    counts = global_state.get_global_attribute("object_name_uids", collections.defaultdict(int), set_to_default=True)
+    before = dict(counts)
+    try:
+        yield
+    finally:
+        counts.clear()
+        counts.update(before)
 
 
 def _present(modules, names):

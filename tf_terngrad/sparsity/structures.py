@@ -11,6 +11,7 @@ from tf_terngrad.sparsity.graph.follow import Graph
 from tf_terngrad.sparsity.graph.members import find_members
 from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.rules.activation import shown_by_numbers
 
 NOUNS = {
     "filter": ("filter", "filters"),
@@ -164,14 +165,18 @@ class Frozen:
 
 
 class Structures(list):
-    """The structures of a model, and in `frozen` the widths that cannot shrink, with the reasons."""
+    """The structures of a model, and in `frozen` the widths that cannot shrink, with the reasons.
 
-    def __init__(self, structures, frozen):
+    `notes`: sentences on what is known from numbers alone.
+    """
+
+    def __init__(self, structures, frozen, notes=()):
         super().__init__(structures)
         self.frozen = frozen
+        self.notes = notes
 
     def __str__(self):
-        return "\n".join(str(entry) for entry in [*self, *self.frozen])
+        return "\n".join(str(entry) for entry in [*self, *self.frozen, *self.notes])
 
 
 def structures(model):
@@ -184,7 +189,8 @@ def structures(model):
             layers, many inputs and outputs are fine.
 
     Returns:
-        A list of `Structure`, in the order of the model; its attribute `frozen` tells what cannot shrink and why.
+        A list of `Structure`, in the order of the model; its attribute `frozen` tells what cannot shrink and why, and
+        `notes` which activations are known to act on each element from numbers alone.
 
     Raises:
         TypeError: if `model` is not a Keras model.
@@ -200,7 +206,8 @@ def structures(model):
     graph = Graph(model)
     _freeze_sums_of_constants(model, graph)
     found, frozen = from_graph(graph)
-    return Structures([*(structure for structure, _ in found), *_branch_structures(model, graph)], frozen)
+    notes = shown_by_numbers((call.path, call.layer) for call in graph.calls)
+    return Structures([*(structure for structure, _ in found), *_branch_structures(model, graph)], frozen, notes)
 
 
 def from_graph(graph):

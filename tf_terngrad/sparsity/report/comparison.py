@@ -13,6 +13,7 @@ from tf_terngrad.sparsity.remove.fates import known_fates
 from tf_terngrad.sparsity.report.content import Matrix, Report, Row
 from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.rules.activation import shown_by_numbers
 
 
 def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None):
@@ -63,9 +64,9 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
         for kind in unknown
     ]
     totals = [tuple(sum(cost.multiply_adds or 0 for cost in costs) for costs in (before, after))]
-    report = Report(
-        title or model.name, rows, [], _curves(history), [*_notes(notes), *remedy, *_unknown_parts(rows, model, small)]
-    )
+    shown = shown_by_numbers((cost.path, cost.layer) for cost in before)
+    notes = [*_notes(notes), *remedy, *shown, *_unknown_parts(rows, model, small)]
+    report = Report(title or model.name, rows, [], _curves(history), notes)
     report.add("parameters", model.count_params(), small.count_params())
     report.add("multiply-adds", *totals[0])
     for name, values in (metrics or {}).items():

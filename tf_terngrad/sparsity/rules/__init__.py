@@ -1,7 +1,18 @@
 """What is known of each family of layers: one class a family, in one registry, open through `register_rule`."""
 
 from tf_terngrad.sparsity.graph.channels import Channels
-from tf_terngrad.sparsity.rules import attention, frozen  # registered, and nothing more
+from tf_terngrad.sparsity.rules import (  # registered, and nothing more
+    attention,
+    blocks,
+    convolutional_recurrent,
+    frozen,
+    padding,
+    reduction,
+    repetition,
+    stacking,
+)
+from tf_terngrad.sparsity.rules.activation import Activation
+from tf_terngrad.sparsity.rules.along import Along
 from tf_terngrad.sparsity.rules.applications import Scale
 from tf_terngrad.sparsity.rules.axes import Axes
 from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
@@ -19,6 +30,8 @@ from tf_terngrad.sparsity.rules.selection import Concatenation
 from tf_terngrad.sparsity.rules.shape import Reshape
 
 __all__ = [
+    "Activation",
+    "Along",
     "Axes",
     "BatchNormalization",
     "Cell",
@@ -40,9 +53,15 @@ __all__ = [
     "Spatial",
     "Wrapped",
     "attention",
+    "blocks",
+    "convolutional_recurrent",
     "frozen",
+    "padding",
+    "reduction",
     "register_cost",
     "register_rule",
+    "repetition",
     "rule_for",
     "silent_units",
+    "stacking",
 ]

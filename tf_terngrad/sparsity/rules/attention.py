@@ -3,7 +3,7 @@
 import math
 
 from tf_terngrad.keras_internals import attention_axes, attention_parts, layers, operation
-from tf_terngrad.sparsity.rules.base import Frozen, Unknown
+from tf_terngrad.sparsity.rules.base import Frozen
 from tf_terngrad.sparsity.rules.registry import register_rule
 
 
@@ -29,7 +29,7 @@ class Scores(Frozen):
         return math.prod(query.shape[:-1]) * value.shape[1] * (query.shape[-1] + value.shape[-1])
 
 
-class AttentionOperation(Unknown):
+class AttentionOperation(Frozen):
     """The scores and the weighted sum of tensors (batch, positions, heads, size)."""
 
     def multiply_adds(self, layer, output, query, key, value, *args, **kwargs):
@@ -41,4 +41,4 @@ for _type in layers("MultiHeadAttention", "GroupQueryAttention"):
     register_rule(_type, Heads(_REASON))
 for _type in layers("Attention", "AdditiveAttention"):
     register_rule(_type, Scores(_REASON))
-register_rule(operation("DotProductAttention"), AttentionOperation())
+register_rule(operation("DotProductAttention"), AttentionOperation(_REASON))

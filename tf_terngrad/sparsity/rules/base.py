@@ -1,6 +1,7 @@
 """What a rule is, and the rules of layers of which nothing is known."""
 
 import dataclasses
+import inspect
 import typing
 import weakref
 
@@ -60,6 +61,9 @@ class Rule:
 
     kind = "unit"
     """What a position of the axis that the layer produces is called."""
+
+    elementwise = False
+    """Whether every element is computed alone: then the rule may be a function's, which is given as an activation."""
 
     expands = False
     """Whether the layer is a composition: `expand(call)` follows its parts and returns the output edges."""
@@ -121,6 +125,15 @@ class Rule:
         # Not layer(...): what a `__call__` of its own does besides stands in the graph already, as calls of its own.
         kind = keras.Layer if isinstance(layer, keras.Layer) else keras.Operation
         return kind.__call__(layer, *args, **kwargs)
+
+
+def config_of(operation):
+    """The configuration of an operation; of one with arguments that Keras cannot write down, such as arrays, these."""
+    try:
+        return operation.get_config()
+    except NotImplementedError:
+        own = vars(operation)
+        return {name: own[name] for name in inspect.signature(type(operation).__init__).parameters if name in own}
 
 
 class Frozen(Rule):

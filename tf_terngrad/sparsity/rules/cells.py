@@ -12,9 +12,10 @@ import keras
 import numpy as np
 
 from tf_terngrad.sparsity.graph.channels import Channels
+from tf_terngrad.sparsity.graph.values import any_above
+from tf_terngrad.sparsity.rules.activation import apply_activation, why_not_elementwise
 from tf_terngrad.sparsity.rules.axes import BIAS, PLAIN, inside
 from tf_terngrad.sparsity.rules.base import Rule
-from tf_terngrad.sparsity.rules.elementwise import apply_activation, why_not_elementwise
 from tf_terngrad.sparsity.rules.registry import multiply_adds, register_rule, rule_for
 
 
@@ -88,7 +89,7 @@ class GatedCell(Cell):
         return {"kernel": gates, "recurrent_kernel": gates, "bias": inside(BIAS)}
 
     def step(self, call, cell, entering, at_rest):
-        units = call.graph.born(cell.recurrent_kernel, 0, cell.units)
+        units = call.graph.born(cell.recurrent_kernel, -2, self.width(cell))
         columns = np.tile(units, self.gates)
         call.label(cell.kernel, -1, columns, "kernel", produced=True)
         call.label(cell.recurrent_kernel, -1, columns, "kernel")
@@ -98,22 +99,35 @@ class GatedCell(Cell):
         if mixing:
             call.graph.freeze(units, f"{call.path}: {mixing}")
         foldable = getattr(call.layer, "cell", None) is cell
-        entered = call.matmul(cell.kernel, entering, columns, foldable)
-        silent, emitted = np.zeros(cell.units, bool), np.full(cell.units, np.nan)
+        entered = self.read(call, cell, cell.kernel, entering, columns, foldable)
+        silent, emitted = np.zeros(len(units), bool), np.full(len(units), np.nan)
         if call.graph.tolerance is not None and not mixing:
             silent, emitted = self._constants(call.graph, cell, entered, np.logical_and.reduce(at_rest))
         before = Channels(units, np.where(silent, 0.0, np.nan))
-        call.matmul(cell.recurrent_kernel, before, columns)
+        self.read(call, cell, cell.recurrent_kernel, before, columns, False)
         output = before.with_values(emitted)
         return output, [output] * self.states
 
+    def width(self, cell):
+        """How many units a cell has."""
+        return cell.units
+
+    def read(self, call, cell, kernel, channels, columns, foldable):
+        """Say that a kernel of the cell reads channels; returns what each column takes in, as `Call.read` does."""
+        return call.matmul(kernel, channels, columns, foldable)
+
+    def heard(self, graph, kernel):
+        """Boolean (units, columns): whether the recurrent kernel reads a unit's state for a column."""
+        return any_above(graph.value(kernel)[..., None], graph.tolerance)
+
     def _constants(self, graph, cell, entered, at_rest):
         """Which units are silent, and what every unit emits (NaN: it depends)."""
-        own = slice(self.candidate * cell.units, (self.candidate + 1) * cell.units)
-        biases = [np.zeros(cell.units)] if cell.bias is None else graph.value(cell.bias).reshape(-1, entered.size)
+        width = self.width(cell)
+        own = slice(self.candidate * width, (self.candidate + 1) * width)
+        biases = [np.zeros(width)] if cell.bias is None else graph.value(cell.bias).reshape(-1, entered.size)
         first, *others = (bias[own] if cell.bias is not None else bias for bias in biases)
         sums = [entered[own] + first, *others]
-        heard = np.abs(graph.value(cell.recurrent_kernel)[:, own]) > graph.tolerance
+        heard = self.heard(graph, cell.recurrent_kernel)[:, own]
         still = np.logical_and.reduce([np.abs(total) <= graph.tolerance for total in sums])
         if apply_activation(cell.activation, np.zeros(1))[0] != 0:
             still[:] = False
@@ -125,7 +139,7 @@ class GatedCell(Cell):
         return np.where(silent, 0.0, np.nan)
 
     def cell_config(self, call, cell, kept):
-        return {**cell.get_config(), "units": call.width(cell.recurrent_kernel, 0, kept)}
+        return {**cell.get_config(), "units": call.width(cell.recurrent_kernel, -2, kept)}
 
     def multiply_adds(self, cell, output, inputs, *args, **kwargs):
         return inputs.shape[0] * (math.prod(cell.kernel.shape) + math.prod(cell.recurrent_kernel.shape))

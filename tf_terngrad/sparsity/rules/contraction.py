@@ -1,4 +1,4 @@
-"""Sums over products of two tensors: Dot and matrix products."""
+"""Sums over products of two tensors: Dot, matrix products, einsum."""
 
 import math
 
@@ -6,9 +6,10 @@ import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import operation
-from tf_terngrad.sparsity.rules.base import Rule, Unknown
+from tf_terngrad.sparsity.rules.base import Frozen, Rule
 from tf_terngrad.sparsity.rules.equation import Equation
 from tf_terngrad.sparsity.rules.registry import register_rule
+from tf_terngrad.sparsity.rules.selection import agree, are_all_tensors
 
 
 class Contraction(Rule):
@@ -77,14 +78,14 @@ class Dot(Contraction):
         return math.prod(output.shape) * inputs[0].shape[self.summed(layer)[0]]
 
 
-class InnerProduct(Unknown):
+class InnerProduct(Frozen):
     """A sum over the last axis of the first tensor; not followed."""
 
     def multiply_adds(self, layer, output, x1, x2):
         return math.prod(output.shape) * x1.shape[-1]
 
 
-class Tensordot(Unknown):
+class Tensordot(Frozen):
     """A sum over axes that its argument names; not followed."""
 
     def multiply_adds(self, layer, output, x1, x2):
@@ -94,16 +95,58 @@ class Tensordot(Unknown):
         return math.prod(output.shape) * math.prod(x1.shape[axis] for axis in summed)
 
 
-class Einsum(Unknown):
-    """Any equation between tensors; not followed."""
+class Einsum(Rule):
+    """Any equation between tensors: a letter is one width in all of them; channels are summed where it is left out."""
+
+    def follow(self, call):
+        equation = _spelled(call)
+        if equation is None:
+            call.freeze(call.inputs, "its equation repeats a letter, leaves the result open, or takes a constant array")
+            return
+        for letter in dict.fromkeys("".join(equation.operands)):
+            channels = self._meet(call, equation, letter)
+            if channels is None:
+                continue
+            if letter in equation.result:
+                call.output.axes[equation.result.index(letter)] = channels
+            else:
+                call.contract(channels)
+
+    def _meet(self, call, equation, letter):
+        """The channels of a letter, tied wherever it stands; zero where one of them is zero."""
+        axes = [(edge, term.index(letter)) for edge, term in self._terms(call, equation) if letter in term]
+        parts = [edge.axes[axis] for edge, axis in axes]
+        if len({edge.shape[axis] for edge, axis in axes}) > 1:
+            for channels in parts:
+                call.freeze_axis(channels, "one channel is broadcast over many")
+            return None
+        channels = agree(call, parts)
+        if channels is None:
+            return None
+        values = np.stack([part.values for part in parts if part is not None])
+        moves_only = len(call.inputs) == 1 and len(equation.result) == len(equation.operands[0])
+        return channels if moves_only else channels.with_values(np.where((values == 0).any(0), 0.0, np.nan))
+
+    def _terms(self, call, equation):
+        return zip(call.inputs, equation.operands, strict=True)
 
     def multiply_adds(self, layer, output, *tensors):
         return Equation.parse(layer.subscripts).size(*(tensor.shape for tensor in tensors))
 
 
+def _spelled(call):
+    """The equation with a letter for each axis; None where one stands twice in a term, or not all are tensors."""
+    equation, ranks = Equation.parse(call.layer.subscripts), [len(edge.shape) for edge in call.inputs]
+    if not are_all_tensors(call) or "->" not in call.layer.subscripts:
+        return None
+    spelled = equation.spelled(ranks, len(call.output.shape))
+    terms = (*spelled.operands, spelled.result)
+    return spelled if all(len({*term}) == len(term) for term in terms) else None
+
+
 register_rule(keras.layers.Dot, Dot())
 register_rule(operation("Matmul"), Contraction())
 for _type in (operation("Dot"), operation("Inner")):
-    register_rule(_type, InnerProduct())
-register_rule(operation("Tensordot"), Tensordot())
+    register_rule(_type, InnerProduct("sums of products are followed in matmul and einsum"))
+register_rule(operation("Tensordot"), Tensordot("sums of products are followed in matmul and einsum"))
 register_rule(operation("Einsum"), Einsum())

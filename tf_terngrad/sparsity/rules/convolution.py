@@ -7,9 +7,9 @@ import numpy as np
 
 from tf_terngrad.keras_internals import operation
 from tf_terngrad.sparsity.graph.channels import Channels
+from tf_terngrad.sparsity.rules.activation import activate
 from tf_terngrad.sparsity.rules.axes import BIAS, DEPTHWISE, PLAIN, TRANSPOSED, inside
-from tf_terngrad.sparsity.rules.base import Rule, Unknown
-from tf_terngrad.sparsity.rules.elementwise import activate
+from tf_terngrad.sparsity.rules.base import Frozen, Rule
 from tf_terngrad.sparsity.rules.registry import register_rule
 
 
@@ -227,11 +227,11 @@ def separable_cost(output, inputs, depthwise_kernel, pointwise_kernel):
     return positions * (math.prod(depthwise_kernel.shape) + math.prod(pointwise_kernel.shape))
 
 
-class ConvolutionOperation(Unknown):
+class ConvolutionOperation(Frozen):
     """A convolution whose kernel is a tensor: not followed. `cost` is a function (output, inputs, *kernels)."""
 
     def __init__(self, cost):
-        super().__init__()
+        super().__init__("its kernel is no weight of a layer")
         self.cost = cost
 
     def multiply_adds(self, layer, output, inputs, *kernels):

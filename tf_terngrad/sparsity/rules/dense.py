@@ -7,9 +7,9 @@ import numpy as np
 
 from tf_terngrad.keras_internals import layers
 from tf_terngrad.sparsity.graph.channels import Channels
+from tf_terngrad.sparsity.rules.activation import activate
 from tf_terngrad.sparsity.rules.axes import BIAS, PLAIN, Axes
 from tf_terngrad.sparsity.rules.base import Rule
-from tf_terngrad.sparsity.rules.elementwise import activate
 from tf_terngrad.sparsity.rules.equation import Equation
 from tf_terngrad.sparsity.rules.registry import register_rule
 

@@ -5,18 +5,18 @@ import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import layers, operation, operations
-from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.rules.axes import EACH
 from tf_terngrad.sparsity.rules.base import Rule
-from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
-
-_ACROSS_CHANNELS = ("softmax", "log_softmax", "sparsemax", "glu")
-_ACTIVATIONS = {
-    getattr(module, name)
-    for module in (keras.activations, keras.ops)
-    for name in dir(keras.activations)
-    if name[0] != "_" and hasattr(module, name) and name not in (*_ACROSS_CHANNELS, "get", "serialize", "deserialize")
-}
+from tf_terngrad.sparsity.rules.operands import (
+    constants,
+    cut,
+    is_array,
+    is_variable,
+    operands,
+    replaced,
+    values_along,
+)
+from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Elementwise(Rule):
@@ -25,49 +25,56 @@ class Elementwise(Rule):
     Use it when a layer of your own computes every element alone, as an activation does.
     """
 
+    elementwise = True
+
     def follow(self, call):
-        if any(np.ndim(value) and np.size(value) > 1 for value in _constants(call)):
-            call.freeze(call.inputs, "combined with a constant array, whose width is fixed")
+        if any(map(is_variable, constants(call))):
+            call.freeze(call.inputs, "combined with a variable, whose width is fixed")
             return
         for axis in range(len(call.output.shape)):
-            call.output.axes[axis] = self._meet(call, axis)
+            call.output.axes[axis] = self._meet(call, len(call.output.shape) - axis, call.output.shape[axis])
 
-    def _meet(self, call, axis):
-        """The channels of one output axis, where the aligned axes of all inputs are tied."""
-        size = call.output.shape[axis]
-        shift = len(call.output.shape) - axis
-        met, values, fixed = [], [], False
+    def _meet(self, call, back, size):
+        """The channels of one output axis, `back` from the end, where the aligned axes of all tensors are tied."""
+        met, fixed = [], False
         for edge in call.inputs:
-            present = len(edge.shape) >= shift
-            channels = edge.axes[-shift] if present else None
+            present = len(edge.shape) >= back
+            channels = edge.axes[-back] if present else None
             if channels is not None and len(channels) != size:
                 call.freeze_axis(channels, "one channel is broadcast over many")
             elif channels is not None:
                 met.append(channels)
-            elif present and edge.shape[-shift] == size:
+            elif present and edge.shape[-back] == size:
                 fixed = True
-            values.append(np.array([np.nan]) if channels is None else channels.values)
         if not met:
             return None
         for channels in met[1:]:
             call.graph.units.tie(met[0].units, channels.units)
         if fixed:
             call.freeze_axis(met[0], "combined with a tensor that cannot shrink")
-        return met[0].with_values(self.values(call, [np.broadcast_to(v, (size,)) for v in values]))
+        return met[0].with_values(self.values(call, [values_along(each, back, size) for each in operands(call)]))
 
     def values(self, call, values):
-        """What comes out for each channel where everything that goes in is known."""
+        """What comes out for each channel where everything that goes in is known.
+
+        Args:
+            call: the call.
+            values: for each tensor or array that it combines, what each channel holds (NaN: it depends).
+        """
         known = ~np.isnan(values).any(0)
         result = np.full(known.shape, np.nan)
         if known.any():
-            remaining = iter(values)
+            remaining = zip(values, operands(call), strict=True)
 
             def replace(value):
-                return keras.ops.convert_to_tensor(next(remaining)[known], "float32") if _is_edge(value) else value
+                return _tensor(*next(remaining), known) if is_array(value) else value
 
-            args, kwargs = tree.map_structure(replace, (call.args, call.kwargs))
+            args, kwargs = replaced(replace, call.args, call.kwargs)
             result[known] = keras.ops.convert_to_numpy(call.layer.call(*args, **kwargs))
         return result
+
+    def rebuild(self, builder, call, args, kwargs):
+        return super().rebuild(builder, call, *cut(builder.kept, call, args, kwargs))
 
 
 class Passing(Elementwise):
@@ -110,7 +117,7 @@ class Sum(Elementwise):
         self.first_stays = first_stays
 
     def skippable(self, call, kept):
-        if list(_constants(call)) or self._names_two_outputs(call):
+        if any(True for _ in constants(call)) or self._names_two_outputs(call):
             return set()
         zero = {i for i, edge in enumerate(call.inputs) if edge.is_zero and not (self.first_stays and i == 0)}
         if len(zero) == len(call.inputs):
@@ -128,8 +135,31 @@ class Sum(Elementwise):
         given = tree.flatten((args, kwargs))
         tensors = [tensor for tensor in given if tensor is not None]
         if len(tensors) == len(given):
-            return builder.layer(call)(*args, **kwargs)
+            return super().rebuild(builder, call, args, kwargs)
         return builder.alone(call, tensors[0]) if len(tensors) == 1 else builder.layer(call)(tensors)
+
+
+class Clipping(Elementwise):
+    """Numbers between two bounds; bounds that are arrays are part of the operation, and keep their width."""
+
+    def follow(self, call):
+        if np.size(call.layer.x_min) > 1 or np.size(call.layer.x_max) > 1:
+            call.freeze(call.inputs, "its bounds are arrays, whose width is fixed")
+        else:
+            super().follow(call)
+
+
+class Compared(Elementwise):
+    """Each element is looked for among numbers that are the same for all of them."""
+
+    def follow(self, call):
+        if len(call.inputs) > 1:
+            call.freeze(call.inputs, "it looks in a tensor of the model")
+        else:
+            call.output.axes = [channels and channels.unknown() for channels in call.inputs[0].axes]
+
+    def rebuild(self, builder, call, args, kwargs):
+        return Rule.rebuild(self, builder, call, args, kwargs)
 
 
 class Rescaling(Rule):
@@ -183,71 +213,10 @@ class ParametricReLU(Rule):
             call.output.axes[axis] = channels.with_values(np.where(values >= 0, values, below))
 
 
-class Activation(Rule):
-    """The Activation layer: any function, by name or as an object."""
-
-    def follow(self, call):
-        call.output.axes = list(call.inputs[0].axes)
-        activate(call, call.layer.activation)
-
-
-class AcrossChannels(Rule):
-    """Softmax and its kin: harmless along fixed axes, freezing along the axis they run over."""
-
-    def follow(self, call):
-        axes = call.layer.axis if isinstance(call.layer.axis, (tuple, list)) else [call.layer.axis]
-        edge = call.inputs[0]
-        for axis in axes:
-            call.freeze_axis(edge.axes[axis], f"{type(call.layer).__name__} runs across channels")
-        call.output.axes = [None if c is None else c.unknown() for c in edge.axes]
-
-
-def activate(call, activation):
-    """Apply a layer's activation argument to the channels of its output."""
-    if activation is None or activation is keras.activations.linear:
-        return
-    reason = why_not_elementwise(activation)
-    if reason:
-        call.freeze(call.outputs, reason)
-    call.output.axes = [
-        channels
-        and (channels.unknown() if reason else channels.with_values(apply_activation(activation, channels.values)))
-        for channels in call.output.axes
-    ]
-
-
-def why_not_elementwise(activation):
-    """Why an activation argument may tie channels to one another; None: it acts on each element by itself."""
-    if activation is None or _is_elementwise(activation):
-        return None
-    name = getattr(activation, "__name__", type(activation).__name__)
-    if name in _ACROSS_CHANNELS:
-        return f"activation {name!r} runs across channels"
-    return f"activation {name!r} is not known to act on each element by itself"
-
-
-def apply_activation(activation, values):
-    """What an elementwise activation makes of known values; NaN stays NaN."""
-    result = np.full(values.shape, np.nan)
-    known = ~np.isnan(values)
-    if known.any():
-        result[known] = keras.ops.convert_to_numpy(activation(keras.ops.convert_to_tensor(values[known], "float32")))
-    return result
-
-
-def _is_elementwise(activation):
-    if isinstance(activation, keras.layers.Layer):
-        return isinstance(rule_for(activation), Elementwise)
-    return any(activation is known for known in _ACTIVATIONS)
-
-
-def _is_edge(value):
-    return isinstance(value, Edge)
-
-
-def _constants(call):
-    """Everything but tensors of the graph that a call combines."""
-    return (v for v in tree.flatten((call.args, call.kwargs)) if v is not None and not _is_edge(v))
+def _tensor(values, operand, known):
+    """The known values as a tensor: integers and Booleans as such, for some operations take nothing else."""
+    dtype = keras.backend.standardize_dtype(operand.dtype)
+    return keras.ops.convert_to_tensor(values[known], "float32" if keras.backend.is_float_dtype(dtype) else dtype)
 
 
 _BY_NAME = [
@@ -259,20 +228,29 @@ _BY_NAME = [
         "GaussianDropout", "GaussianNoise", "Identity", "ActivityRegularization",
     ]),
     (operations, Elementwise(), [
-        "Absolute", "Abs", "Arctan", "Cbrt", "Ceil", "Clip", "Cos", "Cosh", "Divide", "DivideNoNan",
-        "TrueDivide", "Exp", "Exp2", "Expm1", "Floor", "FloorDivide", "Log", "Log10", "Log1p", "Log2",
-        "Logaddexp", "Maximum", "Minimum", "Mod", "Negative", "Power", "Reciprocal", "Round", "Sign", "Sin",
-        "Sinh", "Square", "Sqrt", "Tan", "Tanh", "Trunc", "Where", "Equal", "NotEqual", "Greater",
-        "GreaterEqual", "Less", "LessEqual", "LogicalAnd", "LogicalOr", "LogicalNot", "LogicalXor",
+        "Absolute", "Abs", "Angle", "Arccos", "Arccosh", "Arcsin", "Arcsinh", "Arctan", "Arctan2", "Arctanh", "Cbrt",
+        "Ceil", "Conj", "Conjugate", "Copy", "Cos", "Cosh", "Deg2rad", "Divide", "DivideNoNan", "TrueDivide", "Exp",
+        "Exp2", "Expm1", "Fabs", "Floor", "FloorDivide", "Fmax", "Fmin", "Fmod", "Gcd", "Heaviside", "Hypot", "I0",
+        "Imag", "Lcm", "Ldexp", "Log", "Log10", "Log1p", "Log2", "Logaddexp", "Logaddexp2", "Maximum", "Minimum",
+        "Mod", "NanToNum", "Negative", "Nextafter", "Power", "Rad2deg", "Real", "Reciprocal", "Round", "Select",
+        "Sign", "Signbit", "Sin", "Sinc", "Sinh", "Square", "Sqrt", "Tan", "Tanh", "Trunc", "Where",
+    ]),
+    (operations, Elementwise(), [
+        "Equal", "NotEqual", "Greater", "GreaterEqual", "Less", "LessEqual", "Isclose", "Isfinite", "Isinf", "Isnan",
+        "Isneginf", "Isposinf", "Isreal", "LogicalAnd", "LogicalOr", "LogicalNot", "LogicalXor", "BitwiseAnd",
+        "BitwiseInvert", "BitwiseLeftShift", "BitwiseNot", "BitwiseOr", "BitwiseRightShift", "BitwiseXor",
+        "LeftShift", "RightShift",
     ]),
     (operations, Elementwise(), [
         "Relu", "ReLU", "Relu6", "Sigmoid", "SparseSigmoid", "Softplus", "Softsign", "SoftShrink", "SparsePlus",
-        "Silu", "Squareplus", "LogSigmoid", "LeakyRelu", "HardSigmoid", "HardSilu", "Elu", "Selu", "Gelu",
-        "Celu", "TanhShrink", "HardTanh", "HardShrink", "Threshold",
+        "Silu", "Squareplus", "LogSigmoid", "LeakyRelu", "HardSigmoid", "HardSilu", "Elu", "Selu", "Gelu", "Mish",
+        "Celu", "TanhShrink", "HardTanh", "HardShrink", "Threshold", "Erf", "Erfc", "Erfinv", "Rsqrt",
     ]),
     (operations, Elementwise(), [
-        "Cast", "StopGradient", "SaturateCast",
+        "Cast", "SaturateCast", "StopGradient", "FullLike",
     ]),
+    (operations, Clipping(), ["Clip"]),
+    (operations, Compared(), ["Digitize", "IsIn"]),
 ]  # fmt: skip
 
 for _those, _rule, _names in _BY_NAME:
@@ -286,8 +264,5 @@ for _type in (keras.layers.Add, operation("Add")):
     register_rule(_type, Sum())
 for _type in (keras.layers.Subtract, operation("Subtract")):
     register_rule(_type, Sum(first_stays=True))
-for _type in (keras.layers.Softmax, operation("Softmax"), operation("LogSoftmax")):
-    register_rule(_type, AcrossChannels())
 register_rule(keras.layers.Rescaling, Rescaling())
 register_rule(keras.layers.PReLU, ParametricReLU())
-register_rule(keras.layers.Activation, Activation())

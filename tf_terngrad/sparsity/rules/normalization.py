@@ -3,7 +3,8 @@
 import keras
 import numpy as np
 
-from tf_terngrad.keras_internals import statistics_axes
+from tf_terngrad.keras_internals import operation, statistics_axes
+from tf_terngrad.sparsity.rules.along import own_axes
 from tf_terngrad.sparsity.rules.axes import EACH, Axes
 from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.registry import register_rule
@@ -88,7 +89,7 @@ class GroupNormalization(Normalizing):
 
 
 class AcrossChannels(Normalizing):
-    """Layer, unit and root-mean-square normalization: statistics run along the layer's axes."""
+    """Layer and root-mean-square normalization: statistics run along the layer's axes."""
 
     weights = ("gamma", "beta", "scale")
 
@@ -99,6 +100,21 @@ class AcrossChannels(Normalizing):
             if edge.axes[axis] is not None:
                 call.freeze_axis(edge.axes[axis], "its statistics run across channels")
         call.output.axes = [channels and channels.unknown() for channels in edge.axes]
+
+
+class UnitNorm(Normalizing):
+    """Division by a norm along the layer's axes, to which a channel that is zero adds nothing."""
+
+    weights = ()
+
+    def follow(self, call):
+        edge = call.inputs[0]
+        axes = own_axes(call.layer, len(edge.shape))
+        for axis, channels in enumerate(edge.axes):
+            if channels is not None and axis in axes:
+                call.contract(channels)
+            if channels is not None:
+                call.output.axes[axis] = channels.with_values(np.where(channels.values == 0, 0.0, np.nan))
 
 
 class Normalization(Normalizing):
@@ -140,5 +156,7 @@ def _named_weights(layer):
 register_rule(keras.layers.BatchNormalization, BatchNormalization())
 register_rule(keras.layers.GroupNormalization, GroupNormalization())
 register_rule(keras.layers.Normalization, Normalization())
-for _type in (keras.layers.LayerNormalization, keras.layers.UnitNormalization, keras.layers.RMSNormalization):
+for _type in (keras.layers.LayerNormalization, keras.layers.RMSNormalization):
     register_rule(_type, AcrossChannels())
+for _type in (keras.layers.UnitNormalization, operation("Normalize")):
+    register_rule(_type, UnitNorm())

@@ -1,5 +1,6 @@
-"""Layers that move along space and leave the channels alone: pooling, padding, cropping, up-sampling, reductions."""
+"""Layers that move along space and leave the channels alone: pooling, padding, cropping, resizing."""
 
+import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import layers, operation, operations
@@ -8,23 +9,27 @@ from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class Spatial(Rule):
-    """The channel axis passes; followed channels along a spatial axis freeze. `borders`: zeros are added around.
+    """The channel axis passes; followed channels along a spatial axis freeze.
 
     Use it when a layer of your own works within each channel, as pooling and padding do.
+
+    Args:
+        border: function of the layer that gives the number that is put around an image; None: nothing is.
     """
 
-    def __init__(self, borders=False):
-        self.borders = borders
+    def __init__(self, border=None):
+        self.border = border
 
     def follow(self, call):
         edge = call.inputs[0]
-        axis = _channel_axis(call.layer, len(edge.shape))
+        axis = channel_axis(call.layer, len(edge.shape))
         for other, channels in enumerate(edge.axes):
             if channels is not None and other != axis:
                 call.freeze_axis(channels, "it moves along this axis")
         channels = edge.axes[axis]
-        if channels is not None and self.borders:
-            channels = channels.with_values(np.where(channels.values == 0, 0.0, np.nan))
+        number = self.border and self.border(call.layer)
+        if channels is not None and number is not None:
+            channels = channels.with_values(np.where(channels.values == number, number, np.nan))
         call.output.axes[axis] = channels
 
 
@@ -33,38 +38,15 @@ class GlobalPooling(Rule):
 
     def follow(self, call):
         edge = call.inputs[0]
-        axis = _channel_axis(call.layer, len(edge.shape))
+        axis = channel_axis(call.layer, len(edge.shape))
         for other, channels in enumerate(edge.axes):
             if channels is not None and other != axis:
                 call.freeze_axis(channels, "it pools along this axis")
         call.output.axes[axis if call.layer.keepdims else 1] = edge.axes[axis]
 
 
-class Reduction(Rule):
-    """Operations that reduce some axes. `contracts`: a sum, which a zero channel does not change."""
-
-    def __init__(self, contracts=False):
-        self.contracts = contracts
-
-    def follow(self, call):
-        edge, rank = call.inputs[0], len(call.inputs[0].shape)
-        given = call.layer.axis
-        axes = range(rank) if given is None else [a % rank for a in np.atleast_1d(given)]
-        for axis in axes:
-            if self.contracts:
-                call.contract(edge.axes[axis])
-            else:
-                call.freeze_axis(edge.axes[axis], f"{type(call.layer).__name__} runs across channels")
-        stay = [axis for axis in range(rank) if call.layer.keepdims or axis not in axes]
-        keeps_constants = not self.contracts and getattr(call.layer, "initial", None) is None
-        for position, axis in enumerate(stay):
-            channels = None if axis in axes else edge.axes[axis]
-            if channels is not None and not keeps_constants:
-                channels = channels.with_values(np.where((channels.values == 0) & self.contracts, 0.0, np.nan))
-            call.output.axes[position] = channels
-
-
-def _channel_axis(layer, rank):
+def channel_axis(layer, rank):
+    """The axis of the channels of what a layer takes."""
     return 1 if getattr(layer, "data_format", None) == "channels_first" else rank - 1
 
 
@@ -73,11 +55,14 @@ _RANKS = ("1D", "2D", "3D")
 for _type in layers(*(name + rank for rank in _RANKS for name in _MOVING)):
     register_rule(_type, Spatial())
 for _type in layers(*("ZeroPadding" + rank for rank in _RANKS)):
-    register_rule(_type, Spatial(borders=True))
+    register_rule(_type, Spatial(border=lambda layer: 0.0))
 for _type in layers(*(name + rank for rank in _RANKS for name in ("GlobalMaxPooling", "GlobalAveragePooling"))):
     register_rule(_type, GlobalPooling())
 for _type in operations("MaxPool", "AveragePool", "AdaptiveMaxPool", "AdaptiveAveragePool"):
     register_rule(_type, Spatial())
-for _type in operations("Mean", "Max", "Min", "Amax", "Amin"):
-    register_rule(_type, Reduction())
-register_rule(operation("Sum"), Reduction(contracts=True))
+for _type in (keras.layers.Resizing, operation("Resize")):
+    register_rule(_type, Spatial(border=lambda layer: layer.fill_value if layer.pad_to_aspect_ratio else None))
+for _type in (keras.layers.CenterCrop, operation("CropImages")):
+    register_rule(_type, Spatial())
+for _type in operations("PadImages", "GaussianBlur"):
+    register_rule(_type, Spatial(border=lambda layer: 0.0))

@@ -1,14 +1,11 @@
 """Recurrent layers: a cell at every step, and two of them from both ends."""
 
-import math
-
 import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import layers
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
-from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
+from tf_terngrad.sparsity.rules.base import Part, Rule
 from tf_terngrad.sparsity.rules.cells import step_cost, unknown_cell, with_config
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
@@ -29,45 +26,57 @@ class Recurrent(Rule):
         return None if unknown is None else f"no rule knows its cell ({type(unknown).__name__})"
 
     def follow(self, call):
-        layer, graph = call.layer, call.graph
+        layer = call.layer
         sequence, given, mask = arguments(call.args, call.kwargs)
         reason = self.why_frozen(layer)
         if reason or not isinstance(sequence, Edge):
             call.freeze(call.inputs, reason or "it runs over several sequences")
             return
-        for channels in sequence.axes[1:-1]:
-            call.freeze_axis(channels, "these are the steps it runs over")
+        place = self.channel_axis(layer)
+        for axis, channels in enumerate(sequence.axes):
+            if axis != place % len(sequence.shape):
+                call.freeze_axis(channels, "these are the steps it runs over")
         kept = tree.flatten(layer.states or ())
-        count = len(tree.flatten(layer.state_size))
-        at_rest = [self._is_zero(graph, start) for start in (given or kept or [None] * count)]
-        output, states = rule_for(layer.cell).step(call, layer.cell, sequence.axes[-1], at_rest)
+        count = self.state_count(layer)
+        at_rest = [self._is_zero(call, start) for start in (given or kept or [None] * count)]
+        output, states = rule_for(layer.cell).step(call, layer.cell, sequence.axes[place], at_rest)
         for channels, start in zip(states, given, strict=False):
             self._tie(call, channels, start)
         for variable, channels in zip(kept, states, strict=False):
-            call.label(variable, -1, channels.units, "statistic")
+            call.label(variable, place, channels.units, "statistic")
         if mask is not None or sequence.masked:  # a masked step gives zero or the output before, and keeps the states
             output = output.with_values(np.where(output.values == 0, 0.0, np.nan))
             pairs = zip(states, at_rest, strict=True)
             states = [state.with_values(np.where((state.values == 0) & rest, 0.0, np.nan)) for state, rest in pairs]
         call.inside.extend(states)
         for edge, channels in zip(call.outputs, [output, *states], strict=False):
-            edge.axes[-1] = channels
+            edge.axes[place] = channels
 
-    def _is_zero(self, graph, start):
+    def channel_axis(self, layer):
+        """The axis of the channels in sequences and states, from the end."""
+        return -1
+
+    def state_count(self, layer):
+        """How many states the cell has."""
+        return len(tree.flatten(layer.state_size))
+
+    def _is_zero(self, call, start):
         """Which units of a state begin with zero: of one that begins anew, is kept between batches, or is given."""
         if start is None:
             return True
         if isinstance(start, keras.Variable):
-            return (graph.value(start) == 0).all(0)
-        known = start.axes[-1] if isinstance(start, Edge) else None
+            array = np.moveaxis(call.graph.value(start), self.channel_axis(call.layer), -1)
+            return (array == 0).all(tuple(range(array.ndim - 1)))
+        known = start.axes[self.channel_axis(call.layer)] if isinstance(start, Edge) else None
         return False if known is None else known.values == 0
 
     def _tie(self, call, channels, start):
         """A state is as wide as what it begins with."""
-        if not isinstance(start, Edge) or start.axes[-1] is None:
+        known = start.axes[self.channel_axis(call.layer)] if isinstance(start, Edge) else None
+        if known is None:
             call.freeze_axis(channels, "its initial state cannot shrink")
         else:
-            call.graph.units.tie(channels.units, start.axes[-1].units)
+            call.graph.units.tie(channels.units, known.units)
 
     def config(self, call, kept):
         config, cell = call.layer.get_config(), call.layer.cell
@@ -122,6 +131,9 @@ class Bidirectional(Rule):
         for inner, states in ((layer.forward_layer, given[:half]), (layer.backward_layer, given[half:])):
             kwargs = ({"initial_state": states} if states else {}) | ({} if mask is None else {"mask": mask})
             results.append(graph.apply(inner, (id(layer), inner.name), f"{call.path}/", (sequence,), kwargs))
+        for edge in (edge for edges in results for edge in edges):
+            for channels in edge.axes[:-1]:
+                call.freeze_axis(channels, "both directions are joined along another axis")
         if not self._may_differ(call):
             for one, other in zip(*results, strict=True):
                 self._join(call, one.axes[-1], other.axes[-1])
@@ -204,19 +216,6 @@ class Bidirectional(Rule):
         return smaller([sequence, *given] if given else sequence)
 
 
-class ConvolutionalLSTM(Frozen):
-    """Convolutions of the input and of the state at every step; not followed."""
-
-    def held(self, layer):
-        return (layer.cell,)
-
-    def multiply_adds(self, layer, output, sequence, *args, **kwargs):
-        cell, rank = layer.cell, layer.cell.rank
-        positions = output.shape[-rank:] if layer.data_format == "channels_first" else output.shape[-rank - 1 : -1]
-        kernels = math.prod(cell.kernel.shape) + math.prod(cell.recurrent_kernel.shape)
-        return math.prod(sequence.shape[:2]) * math.prod(positions) * kernels
-
-
 def arguments(args, kwargs):
     """The sequence, the list of initial states (empty: none are given) and the mask (or None) of a call."""
     named = dict(zip(("sequences", "initial_state", "mask"), args, strict=False)) | kwargs
@@ -236,5 +235,3 @@ def _equally_wide(kept, *calls):
 for _type in (keras.layers.LSTM, keras.layers.GRU, keras.layers.SimpleRNN, keras.layers.RNN):
     register_rule(_type, Recurrent())
 register_rule(keras.layers.Bidirectional, Bidirectional())
-for _type in layers("ConvLSTM1D", "ConvLSTM2D", "ConvLSTM3D"):
-    register_rule(_type, ConvolutionalLSTM("convolutional recurrent layers keep their widths"))

@@ -1,4 +1,4 @@
-"""The one registry of rules by layer type, and the one look-up: by the type, or as a subclass that changes nothing."""
+"""The one registry of rules by layer type or function; a subclass that changes nothing is looked up as its parent."""
 
 import dataclasses
 
@@ -21,16 +21,21 @@ _REGISTRY = {}
 
 
 def register_rule(layer_type, rule):
-    """Teach the package all that a `Rule` says of a layer type.
+    """Teach the package all that a `Rule` says of a layer type, or how a function acts that is given as an activation.
 
-    Use it when `tt.structures` reports that no rule knows a layer of yours.
+    Use it when `tt.structures` reports that no rule knows a layer of yours, or freezes what an activation of yours
+    touches.
 
     A subclass is known as its parent as long as it has nothing of its own that the parent computes with: a method
     such as `call` or `build`, a property, a weight. Otherwise it is unknown, and keeps its width.
 
+    A function of Keras operations is traced, and one that cannot be traced is tried on numbers; a rule of its own is
+    believed instead, wherever that function is given as an activation.
+
     Args:
-        layer_type: a `keras.layers.Layer` or `keras.Operation` class.
-        rule: an instance of `Rule`; ready-made ones are in `tf_terngrad.sparsity.rules`, such as `Elementwise()`.
+        layer_type: a `keras.layers.Layer` or `keras.Operation` class, or a function of one tensor.
+        rule: an instance of `Rule`; ready-made ones are in `tf_terngrad.sparsity.rules`, such as `Elementwise()`. Of a
+            function, `Elementwise()`, or `Frozen(reason)` if channels stay where it acts.
 
     Raises:
         TypeError: for anything else.
@@ -44,13 +49,21 @@ def register_rule(layer_type, rule):
             return x * keras.ops.relu6(x + 3) / 6
 
     tt.register_rule(Swish6, tt.rules.Elementwise())
+    tt.register_rule(tf.nn.crelu, tt.rules.Frozen("it doubles the channels"))
     ```
     """
-    _check_type("register_rule", layer_type)
+    function = callable(layer_type) and not isinstance(layer_type, (type, keras.Operation))
+    if not function:
+        _check_type("register_rule", layer_type, "classes of Keras layers or operations, or a function")
     if not isinstance(rule, Rule):
         raise TypeError(
-            f"register_rule: expected an instance of tt.Rule for {layer_type.__name__}, such as "
+            f"register_rule: expected an instance of tt.Rule for {_name(layer_type)}, such as "
             f"tt.rules.Elementwise(). Received: rule={rule!r}"
+        )
+    if function and not (rule.elementwise or isinstance(rule, Frozen)):
+        raise TypeError(
+            f"register_rule: expected tt.rules.Elementwise() or tt.rules.Frozen(reason) for the function "
+            f"{_name(layer_type)}, for it is known as an activation only. Received: rule={rule!r}"
         )
     _REGISTRY.setdefault(layer_type, _Entry()).rule = rule
 
@@ -101,6 +114,15 @@ def rule_for(layer):
     rule, _ = _look_up(layer)
     quantized = getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False)
     return Quantized(rule) if quantized and not is_graph(layer) else rule
+
+
+def function_rule(function):
+    """The rule that was registered for a function, or None."""
+    try:
+        entry = _REGISTRY.get(function)
+    except TypeError:  # what has no hash was never registered
+        return None
+    return entry and entry.rule
 
 
 def cost_for(layer):
@@ -161,6 +183,10 @@ def _strange_weights(layer, rule):
     return [weight.name for weight in weights if weight.name not in named and id(weight) not in known]
 
 
-def _check_type(who, layer_type):
+def _check_type(who, layer_type, expected="classes of Keras layers or operations"):
     if not (isinstance(layer_type, type) and issubclass(layer_type, keras.Operation)):
-        raise TypeError(f"{who}: expected classes of Keras layers or operations. Received: {layer_type!r}")
+        raise TypeError(f"{who}: expected {expected}. Received: {layer_type!r}")
+
+
+def _name(layer_type):
+    return getattr(layer_type, "__name__", repr(layer_type))

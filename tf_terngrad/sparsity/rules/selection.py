@@ -4,9 +4,9 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import named, operation
+from tf_terngrad.keras_internals import named, operation, operations
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
-from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.base import Rule, config_of
 from tf_terngrad.sparsity.rules.registry import register_rule
 
 
@@ -14,27 +14,40 @@ class Concatenation(Rule):
     """Side by side along one axis; an input of which nothing stays leaves with its layers.
 
     Use it when a layer of your own puts tensors side by side.
+
+    Args:
+        axis: the axis; what `layer.axis` says, if it is not given.
     """
+
+    def __init__(self, axis=None):
+        self._axis = axis
 
     def follow(self, call):
         rank = len(call.output.shape)
-        axis = call.layer.axis % rank
+        if rank > len(call.inputs[0].shape) or not are_all_tensors(call):
+            call.freeze(call.inputs, "put beside a constant array, or along a new axis")
+            return
+        axis = self.axis_of(call.layer) % rank
         for other in range(rank):
             parts = [edge.axes[other] for edge in call.inputs]
-            if all(part is None for part in parts):
-                continue
-            if other == axis:
+            if other == axis and any(parts):
                 call.output.axes[other] = Channels.concatenate([self._part(call, edge, axis) for edge in call.inputs])
-            else:
-                call.output.axes[other] = _agree(call, parts)
+            elif other != axis:
+                call.output.axes[other] = agree(call, parts)
 
     def _part(self, call, edge, axis):
         """The channels of one input; frozen stand-ins where they are not followed."""
         reason = f"{call.path}: {edge.name or 'an input'} cannot shrink"
         return edge.axes[axis] or call.graph.frozen_channels(edge.shape[axis], reason)
 
+    def axis_of(self, layer):
+        """The axis along which a layer puts tensors."""
+        return layer.axis if self._axis is None else self._axis
+
     def skippable(self, call, kept):
-        axis = call.layer.axis
+        axis = self.axis_of(call.layer)
+        if any(len(edge.shape) < len(call.output.shape) for edge in call.inputs):
+            return set()
         parts = [edge.axes[axis] for edge in call.inputs]
         gone = {i for i, part in enumerate(parts) if part is not None and kept.width(part) == 0}
         return gone if len(gone) < len(parts) else gone - {0}
@@ -42,7 +55,9 @@ class Concatenation(Rule):
     def rebuild(self, builder, call, args, kwargs):
         given = tree.flatten((args, kwargs))
         tensors = [tensor for tensor in given if tensor is not None]
-        return tensors[0] if len(tensors) == 1 < len(given) else builder.layer(call)(tensors)
+        if len(tensors) == len(given):
+            return super().rebuild(builder, call, args, kwargs)
+        return tensors[0] if len(tensors) == 1 else builder.layer(call)(tensors)
 
 
 class Slicing(Rule):
@@ -131,22 +146,39 @@ class Gathering(Rule):
 
 
 class Split(Rule):
-    """Sections of one axis, each an output of its own."""
+    """Sections of one axis, each an output of its own. `axis`: which one; what `layer.axis` says, if not given."""
+
+    def __init__(self, axis=None):
+        self._axis = axis
 
     def follow(self, call):
         edge = call.inputs[0]
-        axis = call.layer.axis % len(edge.shape)
+        axis = self._axis_of(call.layer) % len(edge.shape)
         stops = np.cumsum([output.shape[axis] for output in call.outputs])
         for output, stop in zip(call.outputs, stops, strict=True):
             output.axes = list(edge.axes)
             output.axes[axis] = edge.axes[axis] and edge.axes[axis][stop - output.shape[axis] : stop]
 
+    def _axis_of(self, layer):
+        return layer.axis if self._axis is None else self._axis
+
     def config(self, call, kept):
-        config, axis = call.layer.get_config(), call.layer.axis
+        config, axis = config_of(call.layer), self._axis_of(call.layer)
         if call.inputs[0].axes[axis] is None:
             return config
         stops = np.cumsum([kept.width(output.axes[axis]) for output in call.outputs])
         return {**config, "indices_or_sections": tuple(int(stop) for stop in stops[:-1])}
+
+
+class EvenSplit(Split):
+    """Sections whose widths the operation works out from their number: the axis that it splits keeps its width."""
+
+    def follow(self, call):
+        super().follow(call)
+        call.freeze_axis(call.inputs[0].axes[call.layer.axis], "it makes sections of even widths")
+
+    def config(self, call, kept):
+        return config_of(call.layer)
 
 
 def take(tensor, positions, axis, name):
@@ -176,9 +208,16 @@ def _is_constant(part):
     return part is None or part is Ellipsis or (isinstance(part, int) and not isinstance(part, bool))
 
 
-def _agree(call, parts):
-    """The channels of an axis that several tensors share without being added."""
+def are_all_tensors(call):
+    """Whether a call that takes a list of tensors takes tensors of the model only."""
+    return sum(value is not None for value in tree.flatten((call.args, call.kwargs))) == len(call.inputs)
+
+
+def agree(call, parts):
+    """The channels of an axis that several tensors share without being added; None: it is followed in none."""
     present = [part for part in parts if part is not None]
+    if not present:
+        return None
     for part in present[1:]:
         call.graph.units.tie(present[0].units, part.units)
     if len(present) < len(parts):
@@ -193,3 +232,10 @@ register_rule(operation("Concatenate"), Concatenation())
 register_rule(operation("GetItem"), Slicing())
 register_rule(operation("Take"), Gathering())
 register_rule(operation("Split"), Split())
+for _type in operations("ArraySplit"):
+    register_rule(_type, EvenSplit())
+for _axis, _letter in enumerate("VHD"):
+    for _type in operations(f"{_letter}stack"):
+        register_rule(_type, Concatenation(_axis))
+    for _type in operations(f"{_letter}split"):
+        register_rule(_type, Split(_axis))

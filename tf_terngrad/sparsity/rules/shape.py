@@ -1,10 +1,11 @@
-"""Layers and operations that rearrange all elements: flatten, reshape, transpose, repeat, squeeze."""
+"""Layers and operations that rearrange all elements: flatten, reshape, transpose, flip, squeeze."""
 
 import keras
 import numpy as np
 
-from tf_terngrad.keras_internals import operation
-from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.keras_internals import operation, operations
+from tf_terngrad.sparsity.rules.along import own_axes
+from tf_terngrad.sparsity.rules.base import Rule, config_of
 from tf_terngrad.sparsity.rules.registry import register_rule
 
 
@@ -29,7 +30,7 @@ class Reshape(Rule):
         call.output.axes = reshape(call, call.inputs[0].shape, call.inputs[0].axes, call.output.shape)
 
     def config(self, call, kept):
-        config = call.layer.get_config()
+        config = config_of(call.layer)
         name = "target_shape" if "target_shape" in config else "newshape"
         given = list(config[name])
         sizes = call.output.shape[-len(given) :]
@@ -59,11 +60,14 @@ class Flatten(Rule):
 
 
 class Flip(Rule):
-    """Some axes from the back."""
+    """Some axes from the back. `axes(layer, rank)` names them."""
+
+    def __init__(self, axes=own_axes):
+        self._axes = axes
 
     def follow(self, call):
-        edge, given = call.inputs[0], call.layer.axis
-        flipped = range(len(edge.shape)) if given is None else [a % len(edge.shape) for a in np.atleast_1d(given)]
+        edge = call.inputs[0]
+        flipped = self._axes(call.layer, len(edge.shape))
         call.output.axes = [
             channels[::-1] if channels is not None and axis in flipped else channels
             for axis, channels in enumerate(edge.axes)
@@ -71,7 +75,7 @@ class Flip(Rule):
 
 
 class Insertion(Rule):
-    """New axes of size one, or one axis repeated in front. `position(layer, rank)` names the new axes."""
+    """New axes of size one. `position(layer, rank)` names them."""
 
     def __init__(self, position):
         self.position = position
@@ -186,9 +190,12 @@ def _move_order(layer, rank):
 register_rule(keras.layers.Flatten, Flatten())
 register_rule(keras.layers.Reshape, Reshape())
 register_rule(keras.layers.Permute, Transposition(lambda layer, rank: (0, *layer.dims)))
-register_rule(keras.layers.RepeatVector, Insertion(lambda layer, rank: [1]))
 register_rule(operation("Reshape"), Reshape())
 register_rule(operation("Flip"), Flip())
+for _type in operations("Fliplr"):
+    register_rule(_type, Flip(lambda layer, rank: [1]))
+for _type in operations("Flipud"):
+    register_rule(_type, Flip(lambda layer, rank: [0]))
 register_rule(operation("Transpose"), Transposition(_transpose_order))
 register_rule(operation("Swapaxes"), Transposition(_swap_order))
 register_rule(operation("Moveaxis"), Transposition(_move_order))

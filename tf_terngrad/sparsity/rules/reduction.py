@@ -1,0 +1,115 @@
+"""Operations that reduce some axes: means, sums, extremes, variances, norms."""
+
+import numpy as np
+
+from tf_terngrad.keras_internals import operation, operations
+from tf_terngrad.sparsity.rules.along import own_axes
+from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.registry import register_rule
+
+
+def same(values):
+    """What a mean gives of a constant."""
+    return values
+
+
+def nothing(values):
+    """What a variance gives of a constant."""
+    return values * 0
+
+
+def zero_only(values):
+    """What a sum gives, of which nothing is known but that zeros stay zero."""
+    return np.where(values == 0, 0.0, np.nan)
+
+
+def unknown(values):
+    """What nobody knows."""
+    return np.full(values.shape, np.nan)
+
+
+class Reduction(Rule):
+    """Operations that reduce some axes; what runs over an axis that can shrink freezes it, unless zeros add nothing.
+
+    Args:
+        constant: function that gives what comes out of channels that hold the same number everywhere.
+        contracts: whether a channel that is zero changes nothing when it is reduced, as in a sum.
+    """
+
+    def __init__(self, constant=same, contracts=False):
+        self.constant, self.contracts = constant, contracts
+
+    def follow(self, call):
+        edge = call.inputs[0]
+        axes = self.axes_of(call.layer, len(edge.shape))
+        for axis in axes:
+            self._reduce(call, edge.axes[axis])
+        stay = [axis for axis in range(len(edge.shape)) if getattr(call.layer, "keepdims", False) or axis not in axes]
+        starts_elsewhere = getattr(call.layer, "initial", None) is not None
+        for output, constant in zip(call.outputs, self.constants(call.layer), strict=True):
+            for position, axis in enumerate(stay):
+                channels = None if axis in axes else edge.axes[axis]
+                if channels is not None:
+                    values = unknown(channels.values) if starts_elsewhere else constant(channels.values)
+                    output.axes[position] = channels.with_values(values)
+
+    def axes_of(self, layer, rank):
+        """The axes that a layer reduces."""
+        return own_axes(layer, rank)
+
+    def constants(self, layer):
+        """For each output, what it gives of a constant."""
+        return (self.constant,)
+
+    def adds_nothing(self, layer):
+        """Whether a channel that is zero changes nothing when it is reduced."""
+        return self.contracts
+
+    def _reduce(self, call, channels):
+        if self.adds_nothing(call.layer):
+            call.contract(channels)
+        else:
+            call.freeze_axis(channels, f"{type(call.layer).__name__} runs across channels")
+
+
+class Moments(Reduction):
+    """The mean and the variance, an output each."""
+
+    def axes_of(self, layer, rank):
+        return [axis % rank for axis in np.atleast_1d(layer.axes)]
+
+    def constants(self, layer):
+        return same, nothing
+
+
+class Norm(Reduction):
+    """The norm of vectors, or of the matrices in two axes: zeros change none of these."""
+
+    def adds_nothing(self, layer):
+        return layer.ord in (None, 1, 2, "fro", np.inf)
+
+
+class Average(Reduction):
+    """A mean; weighed by other numbers, channels stay on every axis."""
+
+    def follow(self, call):
+        weights = call.args[1] if len(call.args) > 1 else call.kwargs.get("weights")
+        if weights is None:
+            super().follow(call)
+        else:
+            call.freeze(call.inputs, "weighed by other numbers")
+
+
+_RULES = {
+    Reduction(): ("Mean", "Max", "Min", "Amax", "Amin", "Median", "Nanmean", "Nanmax", "Nanmin", "Nanmedian"),
+    Reduction(nothing): ("Var", "Std", "Ptp", "Nanvar", "Nanstd"),
+    Reduction(zero_only): ("Prod", "Nanprod"),
+    Reduction(zero_only, contracts=True): ("Sum", "Nansum", "CountNonzero"),
+    Reduction(unknown): ("Argmax", "Argmin", "Nanargmax", "Nanargmin", "All", "Any", "Logsumexp"),
+    Norm(zero_only): ("Norm",),
+    Average(): ("Average",),
+}
+for _rule, _names in _RULES.items():
+    for _type in operations(*_names):
+        register_rule(_type, _rule)
+register_rule(operation("Moments"), Moments())
