@@ -171,6 +171,30 @@ def test_units_leave_behind_a_function(activation, place):
     assert check_laws(model).get_layer("head").kernel.shape[0] < model.get_layer("head").kernel.shape[0]
 
 
+@pytest.mark.parametrize("function", [tf.nn.swish, tf.nn.softsign, compiled, Scaled(2.0), Scaled(2.0).method])
+def test_a_function_without_a_name_in_keras_is_carried_over(function):
+    inputs = keras.Input((4,))
+    x = layers.Activation(function)(layers.Dense(6, function, name="hidden")(inputs))
+    model = randomize(keras.Model(inputs, layers.Dense(2)(x)))
+    zero_members(model, random_members(0))
+    small, x = tt.compact(model), np.random.default_rng(0).normal(size=(4, 4))
+    assert small.get_layer("hidden").units == 4
+    assert small.get_layer("hidden").activation == model.get_layer("hidden").activation
+    np.testing.assert_allclose(small(x), model(x), rtol=1e-5, atol=1e-6)
+
+
+def test_a_function_that_calls_itself_is_carried_over():
+    def function(depth):
+        def again(x):
+            return ops.tanh(x) if depth == 0 else function(depth - 1)(x)
+
+        return again
+
+    model = randomize(keras.Sequential([keras.Input((4,)), layers.Dense(6, function(2)), layers.Dense(2)]))
+    x = np.random.default_rng(0).normal(size=(4, 4))
+    np.testing.assert_allclose(tt.compact(model)(x), model(x), rtol=1e-6)
+
+
 def test_a_constant_that_it_gives_is_folded():
     model = sequential(keras.Input((4,)), layers.Dense(6, hard_swish_of_tensorflow, name="a"), layers.Dense(2))
     zero(model.get_layer("a").kernel, 1, [0, 3])

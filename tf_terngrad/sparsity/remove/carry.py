@@ -115,7 +115,9 @@ class Carrier:
         return new
 
     def _function(self, function):
-        """A function that reads what is copied from the copy."""
+        """A function that reads what is copied from the copy; those of libraries hold no part of a model."""
+        if not _is_users(function):
+            return function
         cells = [cell.cell_contents for cell in function.__closure__ or ()]
         for name in _globals_of(function):
             value = function.__globals__.get(name)
@@ -124,6 +126,7 @@ class Carrier:
                     f"The function {function.__qualname__} reads the global {name!r}, which is a part of a model: in a "
                     "smaller model it would still read the old one. Give it as an argument, or write a layer."
                 )
+        self.note(function, function)  # it may be in its own closure
         copies = [self.copy(value) for value in cells]
         if all(new is old for new, old in zip(copies, cells, strict=True)):
             return function
@@ -132,6 +135,10 @@ class Carrier:
             function.__code__, function.__globals__, function.__name__, function.__defaults__, closure
         )
         new.__kwdefaults__, new.__dict__ = function.__kwdefaults__, dict(vars(function))
+        for cell, old in zip(closure, cells, strict=True):
+            if old is function:
+                cell.cell_contents = new
+        self.note(function, new)
         return new
 
     def _method(self, method):
@@ -195,7 +202,7 @@ def own_settings(layer):
         (number, name, users_own(value))
         for number, each in enumerate(_inside(layer))
         for name, value in vars(each).items()
-        if _is_setting(value)
+        if _is_setting(value) or _is_function(name, value)
     ]
 
 
@@ -239,6 +246,14 @@ def _keras_own(value):
 def _is_setting(value):
     given = isinstance(value, (types.FunctionType, functools.partial, *_PENALTIES, keras.initializers.Initializer))
     return given and users_own(value) is not None and _is_users(value)
+
+
+def _is_function(name, value):
+    """Whether something is an activation that a configuration may not say: TensorFlow's, a method, an object."""
+    if not callable(value) or isinstance(value, keras.Operation) or name not in ("activation", "recurrent_activation"):
+        return False
+    module = getattr(value, "__module__", None) or type(value).__module__
+    return module.partition(".")[0] != "keras"
 
 
 def _is_users(value):
