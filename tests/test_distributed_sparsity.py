@@ -161,3 +161,23 @@ def test_a_tape_asks_for_the_calibration_before_its_gradients():
             tt.distributed.DistributedGradientTape(tape).gradient(loss, model.trainable_variables)
 
     run_workers(together)
+
+
+def test_workers_under_adam_have_the_same_dead_and_hold_the_same():
+    def together():
+        model = network()
+        sparsity = tt.sparsify(model, strength=0.1, kinds=["unit"])
+        adam = keras.optimizers.Adam(0.05, beta_2=0.9, use_ema=True, ema_momentum=0.5)
+        model.compile(tt.distributed.DistributedOptimizer(adam, tt.TernGrad(smallest=1)), "mse")
+        model.fit(*data_of(hvd.rank()), batch_size=BATCH, epochs=12, shuffle=False, verbose=0)
+        dead = sparsity.structures[0].norms() == 0
+        sparsity.release()
+        model.fit(*data_of(hvd.rank()), batch_size=BATCH, epochs=2, shuffle=False, verbose=0)
+        return dead, sparsity.structures[0].norms() == 0, model.get_weights()
+
+    (dead, later, weights), (other_dead, _, other_weights) = run_workers(together)
+    assert 0 < dead.sum() < dead.size
+    np.testing.assert_array_equal(dead, other_dead)
+    assert later[dead].all()
+    for mine, theirs in zip(weights, other_weights, strict=True):
+        np.testing.assert_array_equal(mine, theirs)
