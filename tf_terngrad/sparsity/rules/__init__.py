@@ -2,6 +2,7 @@
 
 from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules import (  # registered, and nothing more
+    activation,
     attention,
     blocks,
     convolutional_recurrent,
@@ -11,7 +12,6 @@ from tf_terngrad.sparsity.rules import (  # registered, and nothing more
     repetition,
     stacking,
 )
-from tf_terngrad.sparsity.rules.activation import Activation
 from tf_terngrad.sparsity.rules.along import Along
 from tf_terngrad.sparsity.rules.applications import Scale
 from tf_terngrad.sparsity.rules.axes import Axes
@@ -30,7 +30,6 @@ from tf_terngrad.sparsity.rules.selection import Concatenation
 from tf_terngrad.sparsity.rules.shape import Reshape
 
 __all__ = [
-    "Activation",
     "Along",
     "Axes",
     "BatchNormalization",
@@ -52,6 +51,7 @@ __all__ = [
     "Scale",
     "Spatial",
     "Wrapped",
+    "activation",
     "attention",
     "blocks",
     "convolutional_recurrent",
