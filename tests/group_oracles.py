@@ -4,11 +4,13 @@ import numpy as np
 
 
 def members(found):
-    """The groups, each a list of (variable, where its weights lie)."""
+    """The groups, each a list of (variable, where its weights lie): those that train."""
     for structure in found:
         for member in range(structure.size):
             yield [
-                (piece.variable, (*[slice(None)] * piece.axis, piece.indices[member])) for piece in structure.penalized
+                (piece.variable, (*[slice(None)] * piece.axis, piece.indices[member]))
+                for piece in structure.penalized
+                if piece.variable.trainable
             ]
 
 

@@ -150,12 +150,13 @@ def test_groups_at_most_the_threshold_become_exactly_zero():
     assert not any(structure.norms().any() for structure in found)
 
 
-def test_variables_that_do_not_train_count_and_stay():
+def test_variables_that_do_not_train_neither_count_nor_move():
     found = random_structures(np.random.default_rng(4))
     groups = Groups(found)
     frozen, before = groups.variables[0], groups.variables[0].numpy()
     frozen.trainable = False
-    expected = shrunk(found, 0.1)
+    arrays, expected = values(found), shrunk(found, 0.1)
+    np.testing.assert_allclose(groups.squared_norms(), [squared_norm(group, arrays) for group in members(found)], 1e-5)
     groups.scale(penalties.proximal_scale(groups.squared_norms(), 0.1))
     np.testing.assert_array_equal(frozen, before)
     for variable in groups.variables[1:]:

@@ -20,8 +20,10 @@ class SparsityMonitor(keras.callbacks.Callback):
 
     Use it when you want to see, while a model trains, how much smaller it is going to be.
 
-    A member lives unless its norm over all its slices is at most a tolerance. The logs of each epoch get one entry for
-    each kind, such as `filters: 37` and `hidden units: 210`; `live` has the counts of each structure.
+    A member lives unless its norm over all its slices that train is at most a tolerance: a feature of a frozen base
+    leaves once the head does not read it. The logs of each epoch get one entry for each kind, such as `filters: 37` and
+    `hidden units: 210`; `live` has the counts of each structure. Structures that frozen layers keep in the model count
+    with all their weights; `fixed` has the reason for each of these.
 
     Args:
         tolerance: norms of at most this count as dead.
@@ -48,6 +50,7 @@ class SparsityMonitor(keras.callbacks.Callback):
         self.log_dir = log_dir
         self.every = checks.integer(every, "every", "SparsityMonitor", least=1)
         self.live = {}
+        self.fixed = {}
         self._totals = {}
         self._structures = []
         self._writer = None
@@ -75,8 +78,10 @@ class SparsityMonitor(keras.callbacks.Callback):
 
     def _count(self):
         live, totals = collections.Counter(), collections.Counter()
+        self.fixed = {structure.name: structure.fixed for structure in self._structures if structure.fixed}
         for structure in self._structures:
-            count = int((~(structure.norms() <= self.tolerance)).sum())  # NaN lives
+            norms = structure.norms(trainable=structure.name not in self.fixed)
+            count = int((~(norms <= self.tolerance)).sum())  # NaN lives
             live[structure.name] += count
             totals[NOUNS[structure.kind][1]] += count
         self.live = dict(live)

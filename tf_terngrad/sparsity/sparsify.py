@@ -1,12 +1,13 @@
 """The group lasso over a whole model's structures: a penalty, or a proximal step that makes groups exactly zero."""
 
 import contextlib
+import threading
 
 import keras
 from keras import ops
 
 from tf_terngrad import checks
-from tf_terngrad.sparsity.learn import hooks, kept, metrics, penalties, updates
+from tf_terngrad.sparsity.learn import hooks, kept, metrics, penalties, replicas, updates
 from tf_terngrad.sparsity.learn.choice import choose
 from tf_terngrad.sparsity.learn.dead import Dead
 from tf_terngrad.sparsity.learn.groups import Groups
@@ -41,8 +42,11 @@ def sparsify(
     end a living group's gradient is -strength * w_g / ||w_g||, a dead one's at most the strength. SGD has one rate,
     learning_rate / (1 - momentum), so there w_g <- u_g * max(0, 1 - rate * strength / ||u_g||); others have a rate for
     each weight, see `tt.Metric`. `method="subgradient"`: R joins `model.losses`, and after each update weights with
-    |w| < threshold become zero, as in the paper. What does not train, or is not among the variables of an update,
-    counts in the norms and keeps its weights.
+    |w| < threshold become zero, as in the paper.
+
+    Only what can move counts: weights with `trainable=False`, whenever that is set, are neither in a norm nor in a
+    ratio, and of a structure that they keep in the model (see its `fixed`) no member is penalized. A weight that
+    trains, but is not among the variables of an update, counts in the norms and keeps its value.
 
     What became zero stays zero when the penalty goes off: after `release()`, with a strength of 0, in a saved model,
     in the averages of `use_ema`. `release(revive=True)` ends that; `tt.hold` does it for a model that was loaded.
@@ -115,7 +119,7 @@ class Sparsity:
         self._ratio = ratio
         self._calibrated = keras.Variable(ratio is None, trainable=False, dtype="bool", name="calibrated")
         self._can_calibrate = ratio is None
-        self._muted = False
+        self._asked = _Asked()
         self._released = False
         self._optimizer = optimizer
         self._groups = Groups(chosen)
@@ -125,8 +129,9 @@ class Sparsity:
         self._attach()
 
     def lasso(self):
-        """The sum of the groups' norms, sqrt(sum w^2 + 1e-8), a scalar tensor."""
-        return ops.sum(penalties.smooth_norms(self._groups.squared_norms()))
+        """The sum of the norms sqrt(sum w^2 + 1e-8) of the groups that can move, a scalar tensor."""
+        norms = penalties.smooth_norms(self._groups.squared_norms())
+        return ops.sum(ops.where(self._groups.can_move(), norms, 0.0))
 
     def penalty(self):
         """strength * lasso, a scalar tensor."""
@@ -137,12 +142,13 @@ class Sparsity:
 
         Args:
             loss: the loss without this penalty, a scalar tensor. Of several workers each gives its own, before
-                `tt.distributed` averages their gradients; where another one does that, the mean of all.
+                `tt.distributed` averages their gradients; where another one does that, the mean of all. In a replica
+                of `tf.distribute` its own part, whose gradients Keras sums over the replicas.
         """
         self._can_calibrate = True
         if self._ratio is None:
             return
-        loss = ops.abs(ops.stop_gradient(ops.cast(loss, "float32")))
+        loss = ops.abs(replicas.summed(ops.stop_gradient(ops.cast(loss, "float32"))))
         first = penalties.strength_from_ratio(self._ratio, loss, ops.stop_gradient(self.lasso()))
         ready = ops.logical_and(ops.logical_not(self._calibrated.value), ops.isfinite(first))
         self.strength.assign(ops.where(ready, first, self.strength.value))
@@ -202,7 +208,7 @@ class Sparsity:
 
     def counted(self):
         """The penalty where it has its strength; nothing while the data's loss alone is asked for."""
-        if self._muted:
+        if self._asked.muted:
             return ops.zeros(())
         self._check_calibrated()
         return self.penalty()
@@ -210,15 +216,17 @@ class Sparsity:
     @contextlib.contextmanager
     def muted(self):
         """The penalty does not join the model's losses meanwhile."""
-        self._muted = True
+        self._asked.muted = True
         try:
             yield
         finally:
-            self._muted = False
+            self._asked.muted = False
 
     def joined(self, loss):
         """A loss that was asked for without the penalty, and the penalty if it belongs to the loss."""
-        return loss + ops.cast(self.penalty(), loss.dtype) if self.method == "subgradient" else loss
+        if self.method != "subgradient":
+            return loss
+        return loss + ops.cast(replicas.share(self.penalty()), loss.dtype)
 
     def before_update(self):
         """What an update has to know of the weights before they move: which groups are zero, and the weights."""
@@ -271,3 +279,9 @@ class Sparsity:
                 "tell: call calibrate(loss) on the result of sparsify before the first update (with a distributed "
                 "tape, before its gradients), or give a strength."
             )
+
+
+class _Asked(threading.local):
+    """Whether this thread asks for the data's loss alone; replicas of a strategy have a thread each."""
+
+    muted = False

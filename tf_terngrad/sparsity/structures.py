@@ -10,6 +10,7 @@ from tf_terngrad.sparsity.graph.branches import find_branches
 from tf_terngrad.sparsity.graph.follow import Graph
 from tf_terngrad.sparsity.graph.members import find_members
 from tf_terngrad.sparsity.graph.open import opened
+from tf_terngrad.sparsity.movable import why_fixed
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.activation import shown_by_numbers
 
@@ -36,6 +37,7 @@ class Slice:
             one where a channel is read at several places, such as a dense layer behind a flatten.
         path: the layer that owns the variable, as `outer/inner` in nested models.
         role: "kernel", "bias", "scale", "shift", "slope" or "statistic"; statistics leave but are never penalized.
+        reads: whether the members are summed away here, weighed by these slices; else these make or change them.
     """
 
     variable: keras.Variable
@@ -43,6 +45,7 @@ class Slice:
     indices: np.ndarray
     path: str
     role: str
+    reads: bool = False
 
     def squared_sums(self):
         """The sum of squares of each member, shape (size,), in float64."""
@@ -80,6 +83,7 @@ class Structure:
         size: how many members there are.
         slices: the `Slice`s of all variables that a member lies in.
         born: the paths of the layers whose outputs the members are.
+        summed: whether the members are also summed without weights, as in a dot product of features.
 
     Example:
 
@@ -94,6 +98,7 @@ class Structure:
     size: int
     slices: tuple
     born: tuple = ()
+    summed: bool = False
 
     @property
     def layers(self):
@@ -105,9 +110,23 @@ class Structure:
         """The slices that count in the norm: all but stored statistics."""
         return tuple(piece for piece in self.slices if piece.role != "statistic")
 
-    def norms(self):
-        """The Euclidean norm of each member over all its slices, shape (size,)."""
-        return np.sqrt(sum(piece.squared_sums() for piece in self.penalized))
+    @property
+    def fixed(self):
+        """Why training cannot take members out, such as the layers that are frozen; empty if it can.
+
+        It can if the slices that train, once they are zero, leave the members unread, or leave nothing that makes them.
+        It follows `layer.trainable` and `variable.trainable` as they are now.
+        """
+        return why_fixed(self)
+
+    def norms(self, trainable=False):
+        """The Euclidean norm of each member over all its slices, shape (size,).
+
+        Args:
+            trainable: count only the slices that train.
+        """
+        counted = [piece for piece in self.penalized if piece.variable.trainable or not trainable]
+        return np.sqrt(sum((piece.squared_sums() for piece in counted), start=np.zeros(self.size)))
 
     def zero(self, indices):
         """Set all slices of these members to zero, in the model itself.
@@ -138,7 +157,8 @@ class Structure:
             whole = len(piece.variable.shape) == 1 or self.kind == "branch"
             held.setdefault(piece.path, []).append(piece.variable.name + ("" if whole else _axis_marks(piece)))
         where = _listed([f"{path}: {', '.join(names)}" for path, names in held.items()], "layers")
-        return f"{self.name}: {self.size} {NOUNS[self.kind][self.size != 1]} — {where}"
+        fixed = f" — fixed: {self.fixed}" if self.fixed else ""
+        return f"{self.name}: {self.size} {NOUNS[self.kind][self.size != 1]} — {where}{fixed}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -213,9 +233,10 @@ def structures(model):
 def from_graph(graph):
     """The structures of a followed model with the units of their members, and the list of `Frozen`."""
     found, frozen = [], []
+    summed = _summed(graph)
     for members in find_members(graph):
         slices = tuple(
-            Slice((weight := graph.weights[key]).variable, axis, indices, weight.path, weight.role)
+            Slice((w := graph.weights[key]).variable, axis, indices, w.path, w.role, (key, axis) in graph.readings)
             for key, axis, indices in members.lies
         )
         born = [piece for piece in slices if piece.axis in graph.weights[id(piece.variable)].produced]
@@ -224,9 +245,16 @@ def from_graph(graph):
             frozen.append(Frozen(name, len(members.units), members.reasons))
         elif name and not members.reasons:
             paths = tuple(dict.fromkeys(piece.path for piece in born))
-            found.append((Structure(name, kind, len(members.units), slices, paths), members.units))
+            is_summed = bool(np.isin(members.units, summed).any())
+            found.append((Structure(name, kind, len(members.units), slices, paths, is_summed), members.units))
     opaque = {call.path: Frozen(call.path, 0, (rule_for(call.layer).why_frozen(call.layer),)) for call in graph.opaque}
     return found, [*frozen, *opaque.values()]
+
+
+def _summed(graph):
+    """The units that a layer sums without weights."""
+    units = [reading.channels.units for reading in graph.readings.values() if reading.kernel is None]
+    return graph.units.find(np.concatenate([np.zeros(0, np.int64), *units]))
 
 
 def _freeze_sums_of_constants(model, graph):

@@ -12,6 +12,9 @@ from tf_terngrad.sparsity.learn import penalties
 class Groups:
     """Groups that span several variables, one for each member of each structure.
 
+    Only what can move counts, as it is at each call: variables that do not train are in no group, and members that
+    training cannot take out have no weights here.
+
     The square of a variable is summed once down to the axes that its groups lie along, then along each of them; one
     segment sum over all these vectors gives the squared norms of all groups of the model.
 
@@ -25,19 +28,18 @@ class Groups:
 
     def __init__(self, structures):
         self.count = sum(structure.size for structure in structures)
-        self._views = {}
+        self._structures = structures
+        self._places = {}
         first = 0
         for structure in structures:
             for piece in structure.penalized:
                 self._add(piece, np.arange(first, first + structure.size))
             first += structure.size
-        self.variables = [variable for variable, _ in self._views.values()]
-        ids = [ids for _, views in self._views.values() for _, ids in views]
-        self._segments = np.concatenate(ids) if ids else np.zeros(0, np.int32)
+        self.variables = [variable for variable, _ in self._places.values()]
 
     def _add(self, piece, groups):
         """Enter a slice into a view of its axis, a new one if another group already lies at its positions."""
-        variable, views = self._views.setdefault(id(piece.variable), (piece.variable, []))
+        variable, views = self._places.setdefault(id(piece.variable), (piece.variable, []))
         for axis, ids in views:
             if axis == piece.axis and (ids[piece.indices] == self.count).all():
                 break
@@ -45,6 +47,25 @@ class Groups:
             ids = np.full(variable.shape[piece.axis], self.count, np.int32)
             views.append((piece.axis, ids))
         ids[piece.indices] = groups[:, None]
+
+    def can_move(self):
+        """Which groups training can make zero, a Boolean array of shape (count,)."""
+        return np.repeat([not structure.fixed for structure in self._structures], [s.size for s in self._structures])
+
+    @property
+    def _views(self):
+        """By id of a variable that trains: the variable, and for each axis with groups the group of each position."""
+        group = np.where(np.append(self.can_move(), False), np.arange(self.count + 1), self.count)
+        return {
+            key: (variable, [(axis, group[ids]) for axis, ids in views])
+            for key, (variable, views) in self._places.items()
+            if variable.trainable
+        }
+
+    @property
+    def _segments(self):
+        """The group of each number that is summed: those of all views, and a zero that is in no group."""
+        return np.concatenate([*(ids for _, views in self._views.values() for _, ids in views), [self.count]])
 
     def squared_norms(self):
         """The squared Euclidean norm of each group, shape (count,), at least float32."""
@@ -124,8 +145,10 @@ class Groups:
             copies: by id of a variable, another one of its shape.
         """
         alive = _with_outside(ops.where(dead, 0.0, 1.0), 1)
-        for key, copy in copies.items():
-            variable, views = self._views[key]
+        for key, (variable, views) in self._views.items():
+            if key not in copies:
+                continue
+            copy = copies[key]
             value = copy.value
             for axis, ids in views:
                 value = value * ops.cast(_along(alive, axis, ids, variable), value.dtype)
@@ -134,7 +157,7 @@ class Groups:
     def _multiply(self, factor, chosen):
         """Multiply each variable by the factors of its views, which are found before it changes."""
         for variable, views in self._views.values():
-            if not variable.trainable or (chosen and not chosen(variable)):
+            if chosen and not chosen(variable):
                 continue
             value = variable.value
             for each in [factor(variable, axis, ids) for axis, ids in views]:
@@ -143,9 +166,8 @@ class Groups:
 
     def _summed(self, vectors):
         """The sums over each group of vectors along the axes of all views, shape (count,)."""
-        return ops.segment_sum(ops.concatenate(list(vectors)), self._segments, num_segments=self.count + 1)[
-            : self.count
-        ]
+        vectors = [*vectors, ops.zeros((1,))]  # there may be no others
+        return ops.segment_sum(ops.concatenate(vectors), self._segments, num_segments=self.count + 1)[: self.count]
 
 
 def _with_outside(values, outside=1e30):
