@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from example_names import names, run_example
 from workers import run_workers
 
@@ -111,7 +112,7 @@ def test_one_word_for_the_strength(path):
 
 def test_the_readme_s_rule_of_one_s_own_works():
     block = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "ScaleRule" in block)
-    found = {"keras": keras, "tt": tt}
+    found = {"keras": keras, "tf": tf, "tt": tt}
     exec(block, found)
     hidden = [keras.layers.Dense(5, name="hidden"), found["Scale"]()]
     model = keras.Sequential([keras.Input((4,)), *hidden, keras.layers.Dense(2)])

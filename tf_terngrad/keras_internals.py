@@ -218,6 +218,7 @@ def blank_layer(layer):
 def finish_layer(layer, new, copy) -> None:
     """Give a blank layer copies of all that another one holds, in the order in which that one got it."""
     bookkeeping = set(vars(new)) - set(_TAKEN_OVER)
+    new._tracker.unlock()  # Keras locks a layer without a `build` when it is made
     for kind, (_, held) in layer._tracker.config.items():
         for each in held:
             if kind.endswith("variables"):
