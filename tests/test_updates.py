@@ -188,11 +188,11 @@ def test_after_an_error_in_the_middle_of_an_update_the_next_one_is_whole(place):
     if place == "constraint":
         model.get_layer("neck").kernel.constraint = fail_once
     sparsify(model, STRENGTH)
-    failing[0] = True
     if place == "model":
         plain, model.compute_loss = model.compute_loss, lambda *args, **kwargs: fail_once(plain(*args, **kwargs))
     model.compile(FailsInApply(RATE) if place == "optimizer" else sgd(), nothing)
     watch = Watch(model)
+    failing[0] = True
     with pytest.raises(KeyboardInterrupt):
         model.train_on_batch(X, Y)
     assert updates.current() is None

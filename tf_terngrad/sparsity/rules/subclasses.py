@@ -21,7 +21,7 @@ _HARMLESS = {
 }
 """What cannot change the computation: how a layer is made and shown, and what Python notes about every class."""
 
-_SET_BY_KERAS = {"build", "quantize"}  # Keras wraps these two on every layer
+SET_BY_KERAS = {"build", "quantize"}  # Keras wraps these two on every layer
 
 _REMADE = weakref.WeakKeyDictionary()
 """By layer, whether its configuration makes it again."""
@@ -99,7 +99,7 @@ def _matters(name, parent):
 @functools.cache
 def _methods(kind):
     """The methods of a class that a layer of it has no own version of, unless somebody has put one there."""
-    return frozenset(name for name, _ in inspect.getmembers_static(kind, inspect.isfunction)) - _SET_BY_KERAS
+    return frozenset(name for name, _ in inspect.getmembers_static(kind, inspect.isfunction)) - SET_BY_KERAS
 
 
 @functools.cache
