@@ -213,7 +213,7 @@ def decoder_of_steps(x):
 
 @case(SPACE)
 def flip(x):
-    return ops.flip(x, axis=(1, -1))
+    return ops.flip(x, axis=-1)
 
 
 @case(SPACE, since="3.14")
