@@ -211,9 +211,14 @@ def decoder_of_steps(x):
     return layers.LSTM(4)(layers.RepeatVector(3)(x))
 
 
+@case(SPACE)
+def flip(x):
+    return ops.flip(x, axis=-1)
+
+
 @case(SPACE, since="3.14")
-def flips(x):
-    return ops.fliplr(ops.flip(x, axis=-1))
+def flips_of_two_kinds(x):
+    return ops.fliplr(x[..., ::-1])
 
 
 # Sums
