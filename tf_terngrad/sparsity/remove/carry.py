@@ -202,7 +202,7 @@ def own_settings(layer):
         (number, name, users_own(value))
         for number, each in enumerate(_inside(layer))
         for name, value in vars(each).items()
-        if _is_setting(value) or _is_function(name, value)
+        if name not in subclasses.SET_BY_KERAS and (_is_setting(value) or _is_function(name, value))
     ]
 
 
