@@ -8,7 +8,7 @@ from keras import ops
 
 from tf_terngrad import checks
 from tf_terngrad.keras_internals import batches_seen
-from tf_terngrad.sparsity.learn import hooks, penalties, replicas, updates
+from tf_terngrad.sparsity.learn import after_fit, hooks, penalties, replicas, updates
 from tf_terngrad.sparsity.learn.choice import choose
 from tf_terngrad.sparsity.learn.groups import Groups
 from tf_terngrad.sparsity.structures import structures
@@ -163,6 +163,7 @@ class Sparsity:
 
     def release(self):
         """Take the penalty or the proximal step off the model; the weights stay as they are."""
+        after_fit.forget(self)
         for variable in self._groups.variables:
             variable.regularizer = hooks.without(variable.regularizer, self)
             variable.constraint = hooks.without(variable.constraint, self)
@@ -171,7 +172,13 @@ class Sparsity:
             hooks.set_compute_loss(self.model, hooks.without(self.model.compute_loss, self))
         hooks.retrace(self.model)
 
+    @property
+    def waits_for_loss(self):
+        """Whether `ratio` has set no strength so far."""
+        return not bool(self._calibrated.numpy())
+
     def _attach(self):
+        after_fit.watch(self)
         for variable in self._groups.variables:
             if self.method == "subgradient":
                 variable.regularizer = hooks.Penalty(self, variable, variable.regularizer)
