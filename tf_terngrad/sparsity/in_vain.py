@@ -6,6 +6,9 @@ It is said by Python's `logging`, as "tf_terngrad", and not as a warning: progra
 import logging
 
 import numpy as np
+from keras.ops import convert_to_numpy
+
+from tf_terngrad.sparsity.learn import updates
 
 LOG = logging.getLogger("tf_terngrad")
 
@@ -70,6 +73,6 @@ def _remedy(sparsity, strength):
             f"Only weights below threshold={sparsity.threshold:g} become zero: train longer, with a larger strength "
             f"(now {strength:.3g}) or threshold, or with method='proximal'."
         )
-    optimizer = getattr(sparsity.model, "optimizer", None)
-    rate = f" or learning rate (now {float(optimizer.learning_rate):.3g})" if optimizer else ""
+    optimizer = updates.with_a_rate(getattr(sparsity.model, "optimizer", None))
+    rate = f" or learning rate (now {convert_to_numpy(optimizer.learning_rate):.3g})" if optimizer else ""
     return f"Train longer, or with a larger strength (now {strength:.3g}){rate}."

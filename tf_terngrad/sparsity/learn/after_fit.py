@@ -24,7 +24,7 @@ def forget(sparsity) -> None:
 
 
 def tell(model) -> None:
-    """Say of each penalty on a model, once, that it made nothing zero; a program that calls `fit` often hears it once."""
+    """Say of each penalty on a model that it made nothing zero; once, for some programs call `fit` for each epoch."""
     parts = {id(layer) for layer in all_layers(model)}
     found = [(sparsity, in_vain.of_training) for sparsity in list(_watched) if id(sparsity.model) in parts]
     found += [(regularizer, _of(variable)) for variable, regularizer in _lassos(model)]
