@@ -6,6 +6,7 @@ import warnings
 import keras
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity import in_vain
 from tf_terngrad.sparsity.graph.follow import Graph
 from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.graph.replay import check_model
@@ -28,6 +29,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     stay. A user's own layers are taken apart into what their call is made of; what cannot be, or keeps its widths, is
     carried over as it is. This package's regularizers and wrappers are gone from the result; a user's own regularizers
     stay, also out of a sum with this package's. `tt.fates` tells what became of every variable.
+    Where nothing leaves, the log ("tf_terngrad") says how far the nearest member was, and what would change it.
 
     Args:
         model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.
@@ -65,7 +67,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
         names += layers
         if plans and not plan.changes:
             break
-        plans.append(plan)
+        plans.append(plan if plans or plan.changes else _in_vain(graph, plan))
         if plan.changes or not dry_run:
             builder = Builder(graph, plan)
             small = builder.build()
@@ -74,10 +76,18 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
             break
     if dry_run:
         return dataclasses.replace(plans[0], then=tuple(plans[1:]))
+    if plans[0].in_vain:
+        in_vain.say(f"compact: nothing leaves model {model.name!r}. {plans[0].in_vain}")
     for sentence in dict.fromkeys(sentence for plan in plans for sentence in plan.warnings):
         warnings.warn(sentence, stacklevel=2)
     remember(small, found)
     return small
+
+
+def _in_vain(graph, plan):
+    """A plan by which nothing leaves, with a sentence about that."""
+    found = [structure for structure, _ in from_graph(graph)[0]]
+    return dataclasses.replace(plan, in_vain=in_vain.of_compaction(found, graph.tolerance))
 
 
 def _born_in(graph, names):

@@ -7,7 +7,7 @@ import keras
 from keras import ops
 
 from tf_terngrad import checks
-from tf_terngrad.sparsity.learn import hooks, kept, metrics, penalties, replicas, updates
+from tf_terngrad.sparsity.learn import after_fit, hooks, kept, metrics, penalties, replicas, updates
 from tf_terngrad.sparsity.learn.choice import choose
 from tf_terngrad.sparsity.learn.dead import Dead
 from tf_terngrad.sparsity.learn.groups import Groups
@@ -180,6 +180,7 @@ class Sparsity:
         Args:
             revive: let them live again, here or in a later call.
         """
+        after_fit.forget(self)
         self._released = True
         holds = self._dead.hold() and not revive
         for variable in self._groups.variables:
@@ -191,7 +192,13 @@ class Sparsity:
             hooks.set_compute_loss(self.model, hooks.without(self.model.compute_loss, self))
         hooks.retrace(self.model)
 
+    @property
+    def waits_for_loss(self):
+        """Whether `ratio` has set no strength so far."""
+        return not bool(self._calibrated.numpy())
+
     def _attach(self):
+        after_fit.watch(self)
         for variable in self._groups.variables:
             if self.method == "subgradient":
                 variable.regularizer = hooks.Penalty(self, variable, variable.regularizer)

@@ -59,6 +59,10 @@ class _Lasso(StructuredRegularizer):
         self._check(tuple(weights.shape))
         return self.strength * ops.sum(penalties.smooth_norms(self._squared_sums(weights)))
 
+    def norms(self, weights):
+        """The Euclidean norm of each group, a tensor with one axis or more for the groups."""
+        return ops.sqrt(self._squared_sums(ops.convert_to_tensor(weights)))
+
     def attached(self, layer, variable):
         """A copy that knows the axes of this weight, and has checked them."""
         regularizer = copy.copy(self)

@@ -56,6 +56,7 @@ class Plan:
         frozen: what could not shrink, and why.
         warnings: sentences about chains that had to keep a dead channel.
         then: the `Plan`s of what can only leave once all this has left.
+        in_vain: where nothing leaves, a sentence about the nearest member and what would change it.
     """
 
     kept: Kept
@@ -65,6 +66,7 @@ class Plan:
     frozen: tuple
     warnings: tuple
     then: tuple = ()
+    in_vain: str = ""
 
     @property
     def changes(self):
@@ -75,7 +77,7 @@ class Plan:
         changed = [row for row in self.widths if row[2] != row[3]]
         table = plain_table(["structure", "kind", "members", "stay"], changed, text=["kind"])
         lines = [*table.splitlines(), *(f"{path}: leaves" for path in self.removed)]
-        lines = lines or ["Nothing leaves."]
+        lines = lines or [f"Nothing leaves. {self.in_vain}".strip()]
         if len(changed) < len(self.widths):
             lines.append(f"{len(self.widths) - len(changed)} of {len(self.widths)} structures keep all their members.")
         for plan in self.then:
