@@ -163,6 +163,31 @@ def test_what_a_frozen_layer_reads_too_is_neither_penalized_nor_counted(method):
     assert structure.fixed == ""
 
 
+READERS = {
+    "Dense": lambda name: layers.Dense(2, name=name),
+    "EinsumDense": lambda name: layers.EinsumDense("bxyc,co->bxyo", (6, 6, 2), name=name),
+    "Conv2D": lambda name: layers.Conv2D(2, 3, name=name),
+    "grouped Conv2D": lambda name: layers.Conv2D(2, 3, groups=2, name=name),
+    "Conv2DTranspose": lambda name: layers.Conv2DTranspose(2, 3, name=name),
+    "SeparableConv2D": lambda name: layers.SeparableConv2D(2, 3, name=name),
+    "LSTM": lambda name: layers.LSTM(2, name=name),
+    "GRU": lambda name: layers.GRU(2, name=name),
+}
+
+
+@pytest.mark.parametrize("make", READERS.values(), ids=READERS)
+def test_every_layer_that_reads_is_seen_as_a_reader(make):
+    image = keras.Input((6, 6, 3))
+    made = layers.Conv2D(4, 3, padding="same", name="make")(image)
+    steps = layers.Reshape((36, 4))(made) if isinstance(make("any"), layers.RNN) else made
+    ends = [layers.Flatten()(make(name)(steps)) for name in ("old", "new")]
+    model = keras.Model(image, layers.Dense(1)(layers.Concatenate()(ends)))
+    for name in ("make", "old"):
+        model.get_layer(name).trainable = False
+    made = next(structure for structure in structures(model) if "make" in structure.born)
+    assert made.fixed.startswith("make") and made.fixed.endswith(" and its reader old do not train")
+
+
 def test_features_that_are_summed_without_weights_are_fixed_by_what_makes_them():
     sides = [keras.Input((4,), name=name) for name in ("left", "right")]
     made = [layers.Dense(6, use_bias=False, name=f"make_{side.name}")(side) for side in sides]

@@ -93,7 +93,7 @@ class Call:
             foldable: whether a constant input can become bias exactly.
             bias: the layer's bias or None.
         """
-        graph, key = self.graph, (id(variable), axis)
+        graph, key = self.graph, (id(variable), axis % len(variable.shape))
         if graph.tolerance is None:
             if channels is not None:
                 graph.readings[key] = Reading({self.site}, channels, kernel)
