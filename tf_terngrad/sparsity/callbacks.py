@@ -12,7 +12,7 @@ from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.learn.shared_penalty import SharedPenalty
 from tf_terngrad.sparsity.learn.structured_regularizer import StructuredRegularizer, SumRegularizer
 from tf_terngrad.sparsity.report import pictures
-from tf_terngrad.sparsity.structures import NOUNS, structures
+from tf_terngrad.sparsity.structures import noun, structures
 
 
 class SparsityMonitor(keras.callbacks.Callback):
@@ -83,7 +83,7 @@ class SparsityMonitor(keras.callbacks.Callback):
             norms = structure.norms(trainable=structure.name not in self.fixed)
             count = int((~(norms <= self.tolerance)).sum())  # NaN lives
             live[structure.name] += count
-            totals[NOUNS[structure.kind][1]] += count
+            totals[noun(structure.kind, 2)] += count
         self.live = dict(live)
         self._totals = {name: _Count(total) for name, total in totals.items()}
 

@@ -26,6 +26,11 @@ NOUNS = {
 KINDS = tuple(NOUNS)
 
 
+def noun(kind, count):
+    """What so many members are called; of a kind that only a rule knows, by its own name."""
+    return NOUNS.get(kind, (kind, f"{kind}s"))[count != 1]
+
+
 @dataclasses.dataclass(frozen=True)
 class Slice:
     """Where the members of a structure lie along one axis of one variable.
@@ -158,7 +163,7 @@ class Structure:
             held.setdefault(piece.path, []).append(piece.variable.name + ("" if whole else _axis_marks(piece)))
         where = _listed([f"{path}: {', '.join(names)}" for path, names in held.items()], "layers")
         fixed = f" — fixed: {self.fixed}" if self.fixed else ""
-        return f"{self.name}: {self.size} {NOUNS[self.kind][self.size != 1]} — {where}{fixed}"
+        return f"{self.name}: {self.size} {noun(self.kind, self.size)} — {where}{fixed}"
 
 
 @dataclasses.dataclass(frozen=True)

@@ -13,7 +13,8 @@ def choose(found, kinds=None, include=None, exclude=None):
         TypeError: for what is no list of texts.
         ValueError: for an unknown kind, for a name that matches nothing, and if nothing is left.
     """
-    kinds = [checks.one_of(kind, KINDS, "kinds", "sparsify") for kind in _listed(kinds, "kinds", KINDS)]
+    known = tuple(dict.fromkeys([*KINDS, *(structure.kind for structure in found)]))  # a rule may name its own
+    kinds = [checks.one_of(kind, known, "kinds", "sparsify") for kind in _listed(kinds, "kinds", known)]
     include, exclude = _listed(include, "include", ["*"]), _listed(exclude, "exclude", ())
 
     def matches(structure, patterns):
