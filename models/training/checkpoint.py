@@ -13,6 +13,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.files import drafts, replacing, write
+from tf_terngrad.sparsity.learn import hooks
 
 
 class EpochCheckpoint(keras.callbacks.Callback):
@@ -85,8 +86,9 @@ def _listed(file, name) -> list[np.ndarray]:
 
 
 def _state(model: keras.Model) -> list[keras.Variable]:
-    """Everything a training step reads and writes: weights, seeds of random layers, the optimizer's state."""
-    return [*model.variables, *model.optimizer.variables]
+    """Everything a training step reads and writes: weights, seeds, the state of the optimizer and of penalties."""
+    penalties = [variable for owner in hooks.owners(model.trainable_variables) for variable in owner.variables]
+    return [*model.variables, *model.optimizer.variables, *penalties]
 
 
 def _table(curves: dict[str, list[float]]) -> str:

@@ -128,6 +128,11 @@ class Sparsity:
         self._dead = Dead(self._groups)
         self._attach()
 
+    @property
+    def variables(self):
+        """What goes on from update to update, a list of `keras.Variable`: to keep in a checkpoint of the training."""
+        return [self.strength, self._calibrated, *self._step.variables, *self._dead.variables]
+
     def lasso(self):
         """The sum of the norms sqrt(sum w^2 + 1e-8) of the groups that can move, a scalar tensor."""
         norms = penalties.smooth_norms(self._groups.squared_norms())

@@ -18,6 +18,7 @@ class Dead:
     def __init__(self, groups):
         self._groups = groups
         self._died = keras.Variable(np.zeros(groups.count, bool), trainable=False, dtype="bool", name="died")
+        self.variables = [self._died]
 
     def now(self):
         """Which groups are zero now, a Boolean tensor of shape (groups,)."""

@@ -9,6 +9,7 @@ from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
 from tf_terngrad.sparsity.rules import register_rule, rule_for
 from tf_terngrad.sparsity.rules.cells import GatedCell, StackedCells
 from tf_terngrad.sparsity.rules.compositions import Wrapped
+from tf_terngrad.sparsity.rules.convolutional_recurrent import ConvolutionalCell
 from tf_terngrad.sparsity.rules.recurrent import Bidirectional, Recurrent
 
 
@@ -123,7 +124,8 @@ def _gated_cells(layer):
     rule = rule_for(layer) if isinstance(layer, keras.Layer) else None
     if isinstance(rule, (Bidirectional, Recurrent, StackedCells)):
         return [cell for inner in rule.held(layer) for cell in _gated_cells(inner)]
-    return [layer if isinstance(rule, GatedCell) else None]
+    gated = isinstance(rule, GatedCell) and not isinstance(rule, ConvolutionalCell)
+    return [layer if gated else None]
 
 
 register_rule(IntrinsicSparse, Wrapped())

@@ -21,6 +21,7 @@ class Pace:
     def __init__(self, variables):
         self._variables = variables
         self._sums = keras.Variable(np.zeros(len(variables)), trainable=False, dtype="float32", name="pace")
+        self.variables = [self._sums]
 
     def advance(self, optimizer, counting, moves):
         """Go on by an update, of the variables that it moves.

@@ -16,6 +16,7 @@ class ProximalStep:
     def __init__(self, groups):
         self._groups = groups
         self._pace = Pace(groups.variables)
+        self.variables = self._pace.variables
 
     def make(self, strength, optimizer, counting, held, moves, before):
         """Make the step, of the variables that an update moves; none while gradients accumulate.
