@@ -108,7 +108,7 @@ def processor_seconds(identifier):
     return sum(sum(each.cpu_times()[:2]) for each in [root, *root.children(recursive=True)])
 
 
-def test_workers_that_wait_for_one_another_hang_though_they_ask_a_thousand_times_a_second(tmp_path):
+def test_workers_that_wait_for_one_another_hardly_work_though_they_ask_a_thousand_times_a_second(tmp_path):
     (tmp_path / "hanging.py").write_text(HANGING)
     command = [Path(sys.executable).with_name("horovodrun"), "-np", "2", sys.executable, "hanging.py"]
     said = tmp_path / "said"
@@ -120,8 +120,6 @@ def test_workers_that_wait_for_one_another_hang_though_they_ask_a_thousand_times
             before = work()
             patience.wait_until(lambda: processor_seconds(process.pid) > used + 0.3, process)
             assert work() - before < 0.5 * (processor_seconds(process.pid) - used)
-            with pytest.raises(patience.GaveUp, match="no sign of life"):
-                patience.finish(process, silence=3.0, most=120)
         finally:
             patience.kill(process.pid)
             process.wait()

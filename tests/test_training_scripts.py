@@ -128,7 +128,7 @@ def test_a_train_step_of_ones_own_with_two_updates(arguments):
 def test_a_fast_and_a_slow_optimizer_in_one_step():
     model = dense_network(6, 5, 2)
     sparsify(model, STRENGTH)
-    fast, slow = keras.optimizers.Adam(RATE), keras.optimizers.SGD(0.0)
+    fast, slow = keras.optimizers.SGD(RATE), keras.optimizers.SGD(0.0)
     hidden, out = (weights_of(model, [name]) for name in ("hidden", "out"))
     fast.build(hidden)
     slow.build(out)

@@ -6,7 +6,6 @@ It is said by Python's `logging`, as "tf_terngrad", and not as a warning: progra
 import logging
 
 import numpy as np
-from keras.ops import convert_to_tensor
 
 from tf_terngrad.sparsity.learn import updates
 
@@ -74,5 +73,5 @@ def _remedy(sparsity, strength):
             f"(now {strength:.3g}) or threshold, or with method='proximal'."
         )
     optimizer = updates.with_a_rate(getattr(sparsity.model, "optimizer", None))
-    rate = f" or learning rate (now {float(convert_to_tensor(optimizer.learning_rate)):.3g})" if optimizer else ""
+    rate = f" or learning rate (now {float(optimizer.learning_rate.numpy()):.3g})" if optimizer else ""
     return f"Train longer, or with a larger strength (now {strength:.3g}){rate}."
