@@ -127,15 +127,6 @@ def test_a_method_that_was_put_on_a_layer_goes_with_it():
         check_same(model, small)
 
 
-LAYER = layers.Dense(6)
-
-
-def test_a_function_that_reads_a_global_layer_is_refused():
-    model = around(layers.Lambda(lambda x: tf.abs(LAYER(x)), output_shape=(6,)))
-    with pytest.raises(ValueError, match="reads the global 'LAYER', which is a part of a model"):
-        tt.compact(model)
-
-
 # Ties
 
 

@@ -209,7 +209,7 @@ _TAKEN_OVER = (
 
 def blank_layer(layer):
     """A layer of the same class and name that holds nothing yet; its own `__init__` is not called."""
-    new = type(layer).__new__(type(layer))
+    new = keras.Layer.__new__(type(layer))
     base = keras.Model if isinstance(layer, keras.Model) else keras.Layer
     base.__init__(new, name=layer.name)
     new._dtype_policy = layer._dtype_policy
@@ -241,6 +241,11 @@ def variable_like(variable):
     new = keras.Variable(value, dtype=variable.dtype, autocast=variable._autocast, name=variable.name, **options)
     new._path, new.overwrite_with_gradient = variable.path, variable.overwrite_with_gradient
     return new
+
+
+def traced_anew(function, python_function):
+    """A `tf.function` of another Python function, with the options of one that is there."""
+    return function._clone(python_function)
 
 
 def without_calls(operation):

@@ -21,9 +21,10 @@ from tf_terngrad.keras_internals import (
 )
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.replay import replay
-from tf_terngrad.sparsity.graph.values import array_of
-from tf_terngrad.sparsity.remove.carry import Carrier, give_settings, is_plain, own_settings, without_settings
+from tf_terngrad.sparsity.graph.values import array_of, state_of
+from tf_terngrad.sparsity.remove.carry import Carrier
 from tf_terngrad.sparsity.remove.fates import fate, gone
+from tf_terngrad.sparsity.remove.settings import give_settings, is_plain, own_settings, without_settings
 from tf_terngrad.sparsity.remove.stock import stock
 from tf_terngrad.sparsity.rules import rule_for, subclasses
 from tf_terngrad.sparsity.rules.selection import take
@@ -44,7 +45,7 @@ class Builder:
         self.fates = []
         self._graph = graph
         self._layers = {}
-        self._carrier = Carrier()
+        self._carrier = Carrier(graph.model)
         self._copies = {}
         self._blank = []  # the stock layers whose weights begin as zeros, until the model stands
         self._folds = self._constants_to_fold()
@@ -59,7 +60,7 @@ class Builder:
         for old, new in self._carrier.variables:
             self.fates.append(fate(old, new, list(map(np.arange, old.shape))))
         copied = {id(fate.old) for fate in self.fates}
-        left = {id(v): v for layer in all_layers(self._graph.model) for v in _state(layer) if id(v) not in copied}
+        left = {id(v): v for layer in all_layers(self._graph.model) for v in state_of(layer) if id(v) not in copied}
         self.fates += map(gone, left.values())
         return model
 
@@ -113,7 +114,7 @@ class Builder:
                 f"Layer {old.name!r} ({type(old).__name__}) cannot be made again from its configuration: {error} "
                 "Define get_config() so that from_config(get_config()) gives the same layer."
             ) from error
-        give_settings(new, settings)
+        give_settings(new, settings, self._carrier.copy)
         self.follow(old, new)
         return new
 
@@ -134,6 +135,7 @@ class Builder:
     def follow(self, old, new):
         """The weights of a layer, or what stays of them, are another one's when the model stands."""
         self._copies[id(old)] = old, new
+        self._carrier.note_remade(old, new)
 
     def gather(self, tensor, edge):
         """Pick the features of the model's input that somebody reads; any other tensor stays as it is."""
@@ -165,6 +167,7 @@ class Builder:
             if id(node) not in self.sites:
                 return [None] * len(tree.flatten(node.output_tensors))
             call = self.call_at(id(node))
+            args, kwargs = tree.map_structure(self._own_variable, (args, kwargs))
             return tree.flatten(rule_for(call.layer).rebuild(self, call, args, kwargs))
 
         outputs = [self._read_once(tensor, inputs) for tensor in replay(functional, entering, rebuild)]
@@ -181,6 +184,10 @@ class Builder:
         if not model.trainable:
             smaller.trainable = False
         return smaller
+
+    def _own_variable(self, value):
+        """A weight that an operation is given as it is: that of the layer that holds it, in the smaller model."""
+        return self._carrier.copy(value) if isinstance(value, keras.Variable) else value
 
     def _read_once(self, output, inputs):
         """An output of a model; one that is an input goes through a layer where Keras wants its inputs read."""
@@ -206,7 +213,7 @@ class Builder:
         return folds
 
     def _copy_state(self, old, new):
-        sources, targets = _state(old), _state(new)
+        sources, targets = state_of(old), state_of(new)
         if id(old) in self._folds:
             before, after = (rule_for(old).bias(layer) for layer in (old, new))
             self._fold(old, before, after)
@@ -279,12 +286,6 @@ def _add_blank_weight(layer, shape=None, initializer=None, *args, **kwargs):
 def _copy_operation(operation):
     """An operation without weights whose arguments cannot be written down: the same, in another graph."""
     return without_calls(copy.copy(operation))
-
-
-def _state(layer):
-    """The weights of a layer, and what a recurrent one keeps from batch to batch."""
-    kept = layer.states if isinstance(layer, keras.layers.RNN) else None
-    return [*getattr(layer, "weights", ()), *tree.flatten(kept or ())]
 
 
 def _chain(first, last):
