@@ -15,7 +15,10 @@ from keras.src.applications.inception_resnet_v2 import CustomScaleLayer  # likew
 from keras.src.backend.common import global_state  # where Keras counts the names that it makes up
 from keras.src.backend.common.stateless_scope import get_stateless_scope as stateless_scope  # the innermost, or None
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell  # keras.layers shows the layers only
-from keras.src.models.functional import Functional  # keras.Model(inputs, outputs) makes one, and has no public name
+from keras.src.models.functional import (
+    Functional,  # keras.Model(inputs, outputs) makes one, and has no public name
+    functional_like_constructor,  # whether a file makes a subclass of its graph
+)
 from keras.src.ops.node import Node  # a call in a graph, which is otherwise only made by calling
 from keras.src.saving.serialization_lib import SafeModeScope  # lets from_config make Lambdas, without loading a file
 from tensorflow.python.ops import control_flow_util  # whether XLA compiles what is being traced
@@ -27,6 +30,7 @@ __all__ = [
     "LayerScale",
     "SafeModeScope",
     "StochasticDepth",
+    "functional_like_constructor",
     "stateless_scope",
 ]
 
@@ -205,6 +209,18 @@ _TAKEN_OVER = (
     *("_call_context_args", "_call_has_context_arg", "_convert_input_args", "_allow_non_tensor_positional_args"),
     *("_build_shapes_dict", "_auto_config", "activity_regularizer", "rematerialization"),
 )
+
+
+TRAINING = (
+    *("_compile_config", "_compiled_trainable_state", "_epoch_iterator", "_eval_epoch_iterator", "optimizer"),
+    *("history", "stop_training", "stop_evaluating", "stop_predicting"),
+)
+"""What `compile`, `fit` and the like note on a model that has nothing of it when it is made."""
+
+
+def blank_model(kind):
+    """A model of a class that has nothing yet, not even a graph."""
+    return keras.Layer.__new__(kind)
 
 
 def blank_layer(layer):

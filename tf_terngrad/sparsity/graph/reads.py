@@ -7,6 +7,8 @@ import types
 import keras
 import tensorflow as tf
 
+from tf_terngrad.sparsity.rules.subclasses import SET_BY_KERAS
+
 _LIBRARIES = ("keras", "tensorflow", "numpy", "builtins", "tf_terngrad")
 
 
@@ -55,9 +57,9 @@ def variables_read(*values) -> dict:
 
 def functions_of(layer) -> list:
     """The user's functions that a layer holds, such as its activation or a method that was put on it."""
-    held = {name: value for name, value in vars(layer).items() if name not in ("build", "quantize")}
     kinds = (types.FunctionType, types.MethodType, functools.partial)
-    return [value for value in held.values() if isinstance(value, kinds) and is_users(value)]
+    held = [value for name, value in vars(layer).items() if isinstance(value, kinds) and name not in SET_BY_KERAS]
+    return [value for value in held if is_users(value)]
 
 
 def _parts(value):

@@ -4,6 +4,7 @@ A configuration says less than a layer is: an activation only by its name, a fun
 down with, a layer that was given to another one not at all. Here nothing is written down.
 """
 
+import contextlib
 import copy
 import functools
 import types
@@ -35,6 +36,10 @@ from tf_terngrad.sparsity.remove.settings import PENALTIES
 from tf_terngrad.sparsity.rules import subclasses
 
 
+class Left(Exception):
+    """Something is to be copied that holds a layer, or a tensor, that is in the old model only."""
+
+
 class Carrier:
     """Copies layers and what they hold, everything once: what was one before is one again.
 
@@ -50,6 +55,7 @@ class Carrier:
         self._model = model
         self._made = {}
         self._remade = {}
+        self._left = None
 
     @functools.cached_property
     def _owners(self):
@@ -59,6 +65,15 @@ class Carrier:
     def note(self, old, new):
         """Say what stands for an object already."""
         self._made[id(old)] = old, new
+
+    @contextlib.contextmanager
+    def without(self, layers):
+        """Refuse, with `Left`, to copy these layers meanwhile, and tensors of the old model."""
+        self._left = set(map(id, layers))
+        try:
+            yield
+        finally:
+            self._left = None
 
     def note_remade(self, old, new):
         """Say that a layer was made again, so that its weights are in the places of the old one's."""
@@ -72,6 +87,8 @@ class Carrier:
         """A copy of what holds variables or layers; of anything else, the value itself."""
         if id(value) in self._made:
             return self.made(value)
+        if self._left is not None and (id(value) in self._left or isinstance(value, keras.KerasTensor)):
+            raise Left
         for kinds, method in _COPIES:
             if isinstance(value, kinds):
                 return method(self, value)

@@ -15,16 +15,20 @@ from tf_terngrad.keras_internals import (
     call_of,
     graph_of,
     history,
+    nodes,
     structures_of,
     wants_reader,
     without_calls,
 )
 from tf_terngrad.sparsity.graph.channels import Edge
+from tf_terngrad.sparsity.graph.reads import is_users
 from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.graph.stand_in import original
 from tf_terngrad.sparsity.graph.values import array_of, state_of
 from tf_terngrad.sparsity.remove.carry import Carrier
+from tf_terngrad.sparsity.remove.classes import Classes
 from tf_terngrad.sparsity.remove.fates import fate, gone
-from tf_terngrad.sparsity.remove.settings import give_settings, is_plain, own_settings, without_settings
+from tf_terngrad.sparsity.remove.settings import fits, give_settings, is_plain, own_settings, without_settings
 from tf_terngrad.sparsity.remove.stock import stock
 from tf_terngrad.sparsity.rules import rule_for, subclasses
 from tf_terngrad.sparsity.rules.selection import take
@@ -46,6 +50,7 @@ class Builder:
         self._graph = graph
         self._layers = {}
         self._carrier = Carrier(graph.model)
+        self._classes = Classes(self._carrier)
         self._copies = {}
         self._blank = []  # the stock layers whose weights begin as zeros, until the model stands
         self._folds = self._constants_to_fold()
@@ -63,6 +68,11 @@ class Builder:
         left = {id(v): v for layer in all_layers(self._graph.model) for v in state_of(layer) if id(v) not in copied}
         self.fates += map(gone, left.values())
         return model
+
+    @property
+    def sentences(self):
+        """What does not work any more of the classes of the user's models."""
+        return self._classes.sentences
 
     def call_at(self, site):
         """What was seen at a place of the model's graphs."""
@@ -88,6 +98,7 @@ class Builder:
         if id(old) not in self._layers:
             self._layers[id(old)] = self._carrier.made(old) or rule_for(old).layer(self, call, name)
             self._carrier.note(old, self._layers[id(old)])
+            self._carrier.note(original(old), self._layers[id(old)])
         return self._layers[id(old)]
 
     def remake(self, call, name=None):
@@ -168,19 +179,20 @@ class Builder:
                 return [None] * len(tree.flatten(node.output_tensors))
             call = self.call_at(id(node))
             args, kwargs = tree.map_structure(self._own_variable, (args, kwargs))
-            return tree.flatten(rule_for(call.layer).rebuild(self, call, args, kwargs))
+            outputs = tree.flatten(rule_for(call.layer).rebuild(self, call, args, kwargs))
+            for tensor, new in zip(tree.flatten(node.output_tensors), outputs, strict=True):
+                self._carrier.note(tensor, new)
+            return outputs
 
         outputs = [self._read_once(tensor, inputs) for tensor in replay(functional, entering, rebuild)]
         structures = structures_of(functional)
         chain = _chain(inputs[0], outputs[0]) if isinstance(model, keras.Sequential) else None
+        left = [original(node.operation) for node in nodes(functional) if id(node.operation) not in self._layers]
         if chain:
-            smaller = keras.Sequential([inputs[0], *chain], name=name or model.name)
+            smaller = self._classes.sequence(model, [inputs[0], *chain], name or model.name, left)
         else:
-            smaller = keras.Model(
-                tree.pack_sequence_as(structures[0], inputs),
-                tree.pack_sequence_as(structures[1], outputs),
-                name=name or model.name,
-            )
+            ports = map(tree.pack_sequence_as, structures, (inputs, outputs))
+            smaller = self._classes.model(model, *ports, name or model.name, left)
         if not model.trainable:
             smaller.trainable = False
         return smaller
@@ -280,6 +292,9 @@ def _blank_weights(layer) -> list:
 
 
 def _add_blank_weight(layer, shape=None, initializer=None, *args, **kwargs):
+    for name, value in list(vars(layer).items()):  # a file makes the weight with it, before it has the values
+        if value is initializer and is_users(value) and not fits(value, shape):
+            vars(layer)[name] = keras.initializers.Zeros()
     return type(layer).add_weight(layer, shape, "zeros", *args, **kwargs)
 
 
