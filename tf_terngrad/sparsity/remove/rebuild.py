@@ -28,7 +28,7 @@ from tf_terngrad.sparsity.graph.values import array_of, state_of
 from tf_terngrad.sparsity.remove.carry import Carrier
 from tf_terngrad.sparsity.remove.classes import Classes
 from tf_terngrad.sparsity.remove.fates import fate, gone
-from tf_terngrad.sparsity.remove.settings import fits, give_settings, is_plain, own_settings, without_settings
+from tf_terngrad.sparsity.remove.settings import fits, give_settings, is_stock, own_settings, without_settings
 from tf_terngrad.sparsity.remove.stock import stock
 from tf_terngrad.sparsity.rules import rule_for, subclasses
 from tf_terngrad.sparsity.rules.selection import take
@@ -103,15 +103,14 @@ class Builder:
 
     def remake(self, call, name=None):
         """A layer made from its smaller configuration; its weights follow when the model stands."""
-        old = call.layer
-        if not is_plain(old) and self._keeps_widths(call):
+        old, settings = call.layer, own_settings(call.layer)
+        if (settings or not is_stock(old)) and self._keeps_widths(call):
             return self._carried(old, name)
         if own := subclasses.put_on(old):
             raise ValueError(
                 f"Layer {old.name!r} ({type(old).__name__}) cannot be made smaller: its {', '.join(own)} was put on "
                 "the object, and no configuration has it. Write it as a method of a subclass."
             )
-        settings = own_settings(old)
         try:
             with without_settings(old, settings):
                 config = self._config(call, name)

@@ -61,10 +61,10 @@ def _inside(layer):
     return all_layers(layer) if isinstance(layer, keras.layers.Layer) else []
 
 
-def is_plain(layer):
-    """Whether a layer, with all that is inside of it, is Keras's own, and its configuration says all of it."""
+def is_stock(layer):
+    """Whether a layer, with all that is inside of it, is of Keras's own classes, whose configurations make it again."""
     stock = all(type(each).__module__.startswith("keras.") for each in _inside(layer))
-    return stock and not (isinstance(layer, keras.layers.Lambda) or own_settings(layer) or subclasses.put_on(layer))
+    return stock and not (isinstance(layer, keras.layers.Lambda) or subclasses.put_on(layer))
 
 
 def _keras_own(name, value):
