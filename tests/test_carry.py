@@ -127,15 +127,6 @@ def test_a_method_that_was_put_on_a_layer_goes_with_it():
         check_same(model, small)
 
 
-LAYER = layers.Dense(6)
-
-
-def test_a_function_that_reads_a_global_layer_is_refused():
-    model = around(layers.Lambda(lambda x: tf.abs(LAYER(x)), output_shape=(6,)))
-    with pytest.raises(ValueError, match="reads the global 'LAYER', which is a part of a model"):
-        tt.compact(model)
-
-
 # Ties
 
 
@@ -219,6 +210,30 @@ def test_what_this_package_put_on_a_layer_leaves_its_copy():
     tt.sparsify(model, strength=1e-3)
     small = tt.compact(model)
     assert {weight.constraint for weight in small.weights} == {None}
+
+
+def test_regularizers_inside_of_this_packages_wrappers_stay():
+    class Closed(layers.Layer):
+        def __init__(self):
+            super().__init__()
+            self.inner = tt.layers.GroupSparse(layers.Dense(6, kernel_regularizer="l2"), 1e-3)
+
+        def call(self, x):
+            return tf.identity(self.inner(x))
+
+    small = shrunk(around(Closed()))
+    kernel = next(layer for layer in small.layers if isinstance(layer, Closed)).inner.kernel
+    assert isinstance(kernel.regularizer, keras.regularizers.L2)
+
+
+@pytest.mark.parametrize("name", ["kernel_regularizer", "kernel_constraint", "kernel_initializer"])
+def test_functions_serve_as_settings_of_layers_that_shrink(name):
+    def own(value, dtype=None):
+        return ops.ones(value, dtype) if name == "kernel_initializer" else value
+
+    model = around(layers.Dense(9, name="own", **{name: own}))
+    small = shrunk(model).get_layer("own")
+    assert small.units == 6 and getattr(small, name) is own
 
 
 def test_graphs_inside_of_what_is_closed_are_copied_with_their_operations():

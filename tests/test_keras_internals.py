@@ -321,3 +321,37 @@ def test_private_names_of_keras_and_tensorflow_stand_in_one_file():
         used = {*_attributes(tree)}
         assert not used & theirs and not used - ours, path
         assert not {"keras.src", "tensorflow.python"} & {*_modules(tree)}, path
+
+
+# Copies
+
+
+def test_training_notes_nothing_else_on_a_model():
+    def functional():
+        inputs = keras.Input((3,))
+        return keras.Model(inputs, layers.Dense(2)(inputs))
+
+    model, fresh = functional(), functional()
+    model.compile("adam", "mse", metrics=["mae"])
+    for train in (model.fit, model.evaluate):
+        train(np.ones((4, 3)), np.ones((4, 2)), verbose=0)
+    model.predict(np.ones((4, 3)), verbose=0)
+    assert set(vars(model)) - set(vars(fresh)) <= set(internals.TRAINING)
+
+
+def test_a_compiled_function_is_made_of_another_one():
+    compiled = tf.function(lambda x: x + 1, jit_compile=False)
+    other = internals.traced_anew(compiled, lambda x: x + 2)
+    assert (int(compiled(1)), int(other(1))) == (2, 3) and type(other) is type(compiled)
+
+
+def test_a_blank_model_becomes_one_when_it_gets_a_graph():
+    class Own(keras.Model):
+        def __init__(self, width):
+            raise AssertionError("the class's own constructor is not called")
+
+    inputs = keras.Input((3,))
+    blank = internals.blank_model(type("Functional", (Own, internals.Functional), {}))
+    internals.Functional.__init__(blank, inputs, layers.Dense(2)(inputs))
+    assert blank(np.ones((1, 3))).shape == (1, 2) and isinstance(blank, Own)
+    assert internals.functional_like_constructor(keras.Model) and not internals.functional_like_constructor(Own)

@@ -15,7 +15,10 @@ from keras.src.applications.inception_resnet_v2 import CustomScaleLayer  # likew
 from keras.src.backend.common import global_state  # where Keras counts the names that it makes up
 from keras.src.backend.common.stateless_scope import get_stateless_scope as stateless_scope  # the innermost, or None
 from keras.src.layers.rnn.conv_lstm import ConvLSTMCell  # keras.layers shows the layers only
-from keras.src.models.functional import Functional  # keras.Model(inputs, outputs) makes one, and has no public name
+from keras.src.models.functional import (
+    Functional,  # keras.Model(inputs, outputs) makes one, and has no public name
+    functional_like_constructor,  # whether a file makes a subclass of its graph
+)
 from keras.src.ops.node import Node  # a call in a graph, which is otherwise only made by calling
 from keras.src.saving.serialization_lib import SafeModeScope  # lets from_config make Lambdas, without loading a file
 from tensorflow.python.ops import control_flow_util  # whether XLA compiles what is being traced
@@ -27,6 +30,7 @@ __all__ = [
     "LayerScale",
     "SafeModeScope",
     "StochasticDepth",
+    "functional_like_constructor",
     "stateless_scope",
 ]
 
@@ -207,9 +211,21 @@ _TAKEN_OVER = (
 )
 
 
+TRAINING = (
+    *("_compile_config", "_compiled_trainable_state", "_epoch_iterator", "_eval_epoch_iterator", "optimizer"),
+    *("history", "stop_training", "stop_evaluating", "stop_predicting"),
+)
+"""What `compile`, `fit` and the like note on a model that has nothing of it when it is made."""
+
+
+def blank_model(kind):
+    """A model of a class that has nothing yet, not even a graph."""
+    return keras.Layer.__new__(kind)
+
+
 def blank_layer(layer):
     """A layer of the same class and name that holds nothing yet; its own `__init__` is not called."""
-    new = type(layer).__new__(type(layer))
+    new = keras.Layer.__new__(type(layer))
     base = keras.Model if isinstance(layer, keras.Model) else keras.Layer
     base.__init__(new, name=layer.name)
     new._dtype_policy = layer._dtype_policy
@@ -241,6 +257,11 @@ def variable_like(variable):
     new = keras.Variable(value, dtype=variable.dtype, autocast=variable._autocast, name=variable.name, **options)
     new._path, new.overwrite_with_gradient = variable.path, variable.overwrite_with_gradient
     return new
+
+
+def traced_anew(function, python_function):
+    """A `tf.function` of another Python function, with the options of one that is there."""
+    return function._clone(python_function)
 
 
 def without_calls(operation):

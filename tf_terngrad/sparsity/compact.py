@@ -13,6 +13,7 @@ from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.graph.values import is_finite
 from tf_terngrad.sparsity.importance import find_score
 from tf_terngrad.sparsity.remove.fates import composed, remember
+from tf_terngrad.sparsity.remove.needs import needs
 from tf_terngrad.sparsity.remove.plan import make_plan, named_units
 from tf_terngrad.sparsity.remove.rebuild import Builder
 from tf_terngrad.sparsity.structures import from_graph
@@ -29,7 +30,8 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     stay. A user's own layers are taken apart into what their call is made of; what cannot be, or keeps its widths, is
     carried over as it is. This package's regularizers and wrappers are gone from the result; a user's own regularizers
     stay, also out of a sum with this package's. `tt.fates` tells what became of every variable.
-    Where nothing leaves, the log ("tf_terngrad") says how far the nearest member was, and what would change it.
+    The log ("tf_terngrad") says it where nothing leaves (how far the nearest member was, and what would change it),
+    where the result is not all Keras's own (what its file asks for), and what a model of a class of one's own has lost.
 
     Args:
         model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.
@@ -59,7 +61,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     tolerance, round_to, dry_run = _checked(model, tolerance, round_to, scores, dry_run)
     names = list(checks.strings(() if keep is None else keep, "keep", "compact", or_one=True))
     whole = opened(model)
-    plans, small, found = [], whole, []
+    plans, small, found, said = [], whole, [], []
     while True:  # a branch that has left may have frozen or tied what can leave now
         graph = Graph(small, tolerance=tolerance)
         layers = _born_in(graph, names) if names and small is whole else []
@@ -71,6 +73,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
         if plan.changes or not dry_run:
             builder = Builder(graph, plan)
             small = builder.build()
+            said += builder.sentences
             found = composed(found, builder.fates) if found else builder.fates
         if not plan.changes:
             break
@@ -80,6 +83,8 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
         in_vain.say(f"compact: nothing leaves model {model.name!r}. {plans[0].in_vain}")
     for sentence in dict.fromkeys(sentence for plan in plans for sentence in plan.warnings):
         warnings.warn(sentence, stacklevel=2)
+    for sentence in dict.fromkeys([*said, needs(small)]):
+        in_vain.say(sentence)
     remember(small, found)
     return small
 

@@ -12,6 +12,7 @@ from keras import tree
 from tf_terngrad.sparsity.graph.calls import Call
 from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
 from tf_terngrad.sparsity.graph.fits import freeze_what_knows_its_width
+from tf_terngrad.sparsity.graph.reads import functions_of, variables_read
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.values import array_of
 from tf_terngrad.sparsity.rules import Rule
@@ -169,10 +170,13 @@ class Graph:
             self.freeze(lost, f"{call.path}: the rule of {type(call.layer).__name__} does not follow this axis")
 
     def _hold_weights(self):
-        """A weight that is also held by a layer whose inside is not known stays as it is."""
-        for call in self.opaque:
-            for variable in getattr(call.layer, "weights", ()):
-                for units in self.weights[id(variable)].axes.values() if id(variable) in self.weights else ():
+        """A weight that is read where the inside is not known, in a layer or in a function of one, stays as it is."""
+        opaque = {call.site for call in self.opaque}
+        for call in self.calls:
+            read = [call.layer] if call.site in opaque else functions_of(call.layer)
+            read += [value for value in tree.flatten((call.args, call.kwargs)) if isinstance(value, keras.Variable)]
+            for key in self.weights.keys() & variables_read(*read).keys() if read else ():
+                for units in self.weights[key].axes.values():
                     self.freeze(units, f"{call.path}: it shares this weight")
 
 

@@ -1,5 +1,6 @@
 """The numbers in a model's variables, read without a copy: models of gigabytes are read many times."""
 
+import keras
 import numpy as np
 import tensorflow as tf
 
@@ -11,6 +12,12 @@ def array_of(variable) -> np.ndarray:
         return np.asarray(memoryview(tensor))
     except ValueError:  # Python has no buffers of bfloat16
         return variable.numpy()
+
+
+def state_of(layer) -> list:
+    """The weights of a layer, and what a recurrent one keeps from batch to batch, which is none of them."""
+    kept = layer.states if isinstance(layer, keras.layers.RNN) else None
+    return [*getattr(layer, "weights", ()), *keras.tree.flatten(kept or ())]
 
 
 def is_finite(variable) -> bool:

@@ -11,6 +11,7 @@ from keras import ops
 
 from tf_terngrad.keras_internals import note_compute_loss
 from tf_terngrad.sparsity.learn import penalties, updates
+from tf_terngrad.sparsity.learn.shared_penalty import SharedPenalty
 from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
 
 
@@ -125,6 +126,8 @@ def users_own(penalty):
     if isinstance(penalty, SumRegularizer):
         left = [part for part in map(users_own, penalty.regularizers) if part is not None]
         return SumRegularizer(left) if len(left) > 1 else next(iter(left), None)
+    if isinstance(penalty, SharedPenalty):
+        return users_own(penalty.own)
     return None if type(penalty).__module__.startswith("tf_terngrad.") else penalty
 
 

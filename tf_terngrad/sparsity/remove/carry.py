@@ -10,6 +10,7 @@ import functools
 import types
 
 import keras
+import tensorflow as tf
 from keras import tree
 
 from tf_terngrad.keras_internals import (
@@ -22,30 +23,61 @@ from tf_terngrad.keras_internals import (
     input_like,
     like,
     structures_of,
+    traced_anew,
     variable_like,
     without_calls,
 )
+from tf_terngrad.sparsity.graph.reads import globals_of, is_users
 from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.graph.stand_in import original
+from tf_terngrad.sparsity.graph.values import state_of
 from tf_terngrad.sparsity.learn.hooks import users_own
+from tf_terngrad.sparsity.remove.settings import PENALTIES
 from tf_terngrad.sparsity.rules import subclasses
 
-_PENALTIES = (keras.regularizers.Regularizer, keras.constraints.Constraint)
+
+class Left(Exception):
+    """Something is to be copied that holds a layer, or a tensor, that is in the old model only."""
 
 
 class Carrier:
     """Copies layers and what they hold, everything once: what was one before is one again.
 
+    Args:
+        model: the model whose layers they are. It is not copied itself.
+
     Attributes:
         variables: (old, new) for each variable that was copied.
     """
 
-    def __init__(self):
+    def __init__(self, model):
         self.variables = []
+        self._model = model
         self._made = {}
+        self._remade = {}
+        self._left = None
+
+    @functools.cached_property
+    def _owners(self):
+        """By id of a variable, the innermost layer that holds it."""
+        return {id(weight): layer for layer in all_layers(self._model) for weight in state_of(layer)}
 
     def note(self, old, new):
         """Say what stands for an object already."""
         self._made[id(old)] = old, new
+
+    @contextlib.contextmanager
+    def without(self, layers):
+        """Refuse, with `Left`, to copy these layers meanwhile, and tensors of the old model."""
+        self._left = set(map(id, layers))
+        try:
+            yield
+        finally:
+            self._left = None
+
+    def note_remade(self, old, new):
+        """Say that a layer was made again, so that its weights are in the places of the old one's."""
+        self._remade[id(old)] = old, new
 
     def made(self, old):
         """What stands for an object already, or None."""
@@ -55,10 +87,12 @@ class Carrier:
         """A copy of what holds variables or layers; of anything else, the value itself."""
         if id(value) in self._made:
             return self.made(value)
+        if self._left is not None and (id(value) in self._left or isinstance(value, keras.KerasTensor)):
+            raise Left
         for kinds, method in _COPIES:
             if isinstance(value, kinds):
                 return method(self, value)
-        return self._object(value) if _is_users(value) else value
+        return self._object(value) if is_users(value) else value
 
     def layer(self, old):
         """A copy of a layer, with copies of the layers inside of it; of a wrapper of this package, its layer's."""
@@ -69,7 +103,14 @@ class Carrier:
         new = blank_layer(old)
         self.note(old, new)
         finish_layer(old, new, self.copy)
+        self._own_call(old, new)
         return new
+
+    def _own_call(self, old, new):
+        """The class of a layer may read a global that is a part of the model: then the copy has a call of its own."""
+        call = self.copy(type(old).call)
+        if call is not type(old).call:
+            vars(new)["call"] = types.MethodType(call, new)
 
     def _graph(self, old):
         """A copy of a graph of layers; methods that were put on it go with it."""
@@ -100,6 +141,16 @@ class Carrier:
         return self.made(old)
 
     def variable(self, old):
+        """What stands for a variable: that of the layer that holds it, or a copy."""
+        owner = self._owners.get(id(old))
+        if id(owner) in self._remade:
+            places = zip(*map(state_of, self._remade[id(owner)]), strict=True)
+            return next(new for each, new in places if each is old)
+        if owner is not None and self.made(owner) is None:
+            self.copy(owner)
+        return self.made(old) or self._fresh(old)
+
+    def _fresh(self, old):
         """A variable with the same value, without what this package put on it."""
         new = variable_like(old)
         self.note(old, new)
@@ -114,38 +165,52 @@ class Carrier:
         vars(new).update({name: self.copy(value) for name, value in vars(old).items() if name != "_tracker"})
         return new
 
-    def _function(self, function):
-        """A function that reads what is copied from the copy; those of libraries hold no part of a model."""
-        if not _is_users(function):
-            return function
-        cells = [cell.cell_contents for cell in function.__closure__ or ()]
-        for name in _globals_of(function):
-            value = function.__globals__.get(name)
-            if isinstance(value, (keras.layers.Layer, keras.Variable)):
-                raise ValueError(
-                    f"The function {function.__qualname__} reads the global {name!r}, which is a part of a model: in a "
-                    "smaller model it would still read the old one. Give it as an argument, or write a layer."
-                )
-        self.note(function, function)  # it may be in its own closure
-        copies = [self.copy(value) for value in cells]
-        if all(new is old for new, old in zip(copies, cells, strict=True)):
-            return function
-        closure = tuple(map(types.CellType, copies))
-        new = types.FunctionType(
-            function.__code__, function.__globals__, function.__name__, function.__defaults__, closure
-        )
-        new.__kwdefaults__, new.__dict__ = function.__kwdefaults__, dict(vars(function))
-        for cell, old in zip(closure, cells, strict=True):
-            if old is function:
-                cell.cell_contents = new
-        self.note(function, new)
+    def _function(self, old):
+        """A function that reads what is copied from the copy; one that reads nothing of it is the same."""
+        if not is_users(old):
+            return old
+        cells = [types.CellType() for _ in old.__closure__ or ()]
+        new = _with_cells(old, tuple(cells))
+        self.note(old, new)  # before what it reads: it may call itself
+        filled = [self._fill(new, own, old) for new, own in zip(cells, old.__closure__ or (), strict=True)]
+        read = globals_of(old)
+        copies = {name: self._read(old, name, value) for name, value in read.items()}
+        given = [self.copy(each) for each in (old.__defaults__, old.__kwdefaults__)]
+        if all(filled) and _same([copies, *given], [read, old.__defaults__, old.__kwdefaults__]):
+            self.note(old, old)
+            return old
+        new.__globals__.update(copies)
+        new.__defaults__, new.__kwdefaults__ = given
         return new
 
+    def _fill(self, new, old, function):
+        """Fill what stands for a cell of a function; gives back whether it holds the same. A cell may be empty yet."""
+        if old == types.CellType():
+            return True
+        new.cell_contents = self.copy(old.cell_contents)
+        return old.cell_contents is function or _same(new.cell_contents, old.cell_contents)
+
+    def _read(self, function, name, value):
+        if value is original(self._model):
+            raise ValueError(
+                f"The function {function.__qualname__} reads the global {name!r}, which is the model itself: in a "
+                "smaller model it would still read the old one. Give it what it needs as an argument, or write a layer."
+            )
+        return self.copy(value)
+
+    def _traced(self, function):
+        """A `tf.function`: it has seen the variables of what it was made of."""
+        own = function.python_function
+        new = self.copy(own)
+        return function if new is own or new == own else traced_anew(function, new)
+
     def _method(self, method):
-        return types.MethodType(method.__func__, self.copy(method.__self__))
+        return types.MethodType(self.copy(method.__func__), self.copy(method.__self__))
 
     def _partial(self, partial):
-        return functools.partial(self.copy(partial.func), *map(self.copy, partial.args), **self._dict(partial.keywords))
+        read = [partial.func, partial.args, partial.keywords]
+        function, given, named = map(self.copy, read)
+        return partial if _same([function, given, named], read) else functools.partial(function, *given, **named)
 
     def _penalty(self, penalty):
         own = users_own(penalty)
@@ -174,15 +239,21 @@ class Carrier:
         return {self.copy(value) for value in values}
 
     def _dict(self, values):
-        return {name: self.copy(value) for name, value in values.items()}
+        copies = {name: self.copy(value) for name, value in values.items()}
+        if type(values).__module__.startswith(("keras.", "tensorflow.")):  # tracks what it holds, for another layer
+            return copies
+        new = copy.copy(values)
+        new.update(copies)
+        return new
 
 
 _COPIES = [
     ((keras.Variable,), Carrier.variable),
     ((keras.layers.Layer,), Carrier.layer),
     ((keras.random.SeedGenerator, keras.Metric), Carrier._state),
-    (_PENALTIES, Carrier._penalty),
+    (PENALTIES, Carrier._penalty),
     ((types.FunctionType,), Carrier._function),
+    ((tf.types.experimental.PolymorphicFunction,), Carrier._traced),
     ((types.MethodType,), Carrier._method),
     ((functools.partial,), Carrier._partial),
     ((tuple,), Carrier._tuple),
@@ -196,76 +267,6 @@ def _is_ours(value):
     return type(value).__module__.startswith("tf_terngrad.")
 
 
-def own_settings(layer):
-    """What a configuration of a layer cannot say: (which of the layers in it, attribute, object of the user's)."""
-    return [
-        (number, name, users_own(value))
-        for number, each in enumerate(_inside(layer))
-        for name, value in vars(each).items()
-        if name not in subclasses.SET_BY_KERAS and (_is_setting(value) or _is_function(name, value))
-    ]
-
-
-@contextlib.contextmanager
-def without_settings(layer, settings):
-    """Let a layer have Keras's own settings meanwhile, that its configuration can say."""
-    inside = _inside(layer)
-    before = [vars(inside[number])[name] for number, name, _ in settings]
-    for (number, name, _), value in zip(settings, before, strict=True):
-        vars(inside[number])[name] = _keras_own(value)
-    try:
-        yield
-    finally:
-        for (number, name, _), value in zip(settings, before, strict=True):
-            vars(inside[number])[name] = value
-
-
-def give_settings(layer, settings):
-    """Give the settings of another layer's, made of the same configuration but for them, as they are."""
-    inside = _inside(layer)
-    for number, name, value in settings:
-        vars(inside[number])[name] = value
-
-
-def _inside(layer):
-    return all_layers(layer) if isinstance(layer, keras.layers.Layer) else []
-
-
-def is_plain(layer):
-    """Whether a layer, with all that is inside of it, is Keras's own, and its configuration says all of it."""
-    stock = all(type(each).__module__.startswith("keras.") for each in _inside(layer))
-    return stock and not (isinstance(layer, keras.layers.Lambda) or own_settings(layer) or subclasses.put_on(layer))
-
-
-def _keras_own(value):
-    if isinstance(value, keras.initializers.Initializer):
-        return keras.initializers.Zeros()
-    return None if isinstance(value, _PENALTIES) else keras.activations.linear
-
-
-def _is_setting(value):
-    given = isinstance(value, (types.FunctionType, functools.partial, *_PENALTIES, keras.initializers.Initializer))
-    return given and users_own(value) is not None and _is_users(value)
-
-
-def _is_function(name, value):
-    """Whether something is an activation that a configuration may not say: TensorFlow's, a method, an object."""
-    if not callable(value) or isinstance(value, keras.Operation) or name not in ("activation", "recurrent_activation"):
-        return False
-    module = getattr(value, "__module__", None) or type(value).__module__
-    return module.partition(".")[0] != "keras"
-
-
-def _is_users(value):
-    """Whether something is neither Keras's nor TensorFlow's nor Python's own."""
-    function = value.func if isinstance(value, functools.partial) else value
-    named = function if isinstance(function, types.FunctionType) else type(function)
-    package = (getattr(named, "__module__", None) or "").partition(".")[0]
-    return package not in ("keras", "tensorflow", "numpy", "builtins", "tf_terngrad") or isinstance(
-        value, functools.partial
-    )
-
-
 def _same(new, old):
     if isinstance(old, (tuple, list)) and isinstance(new, (tuple, list)):
         return all(_same(*pair) for pair in zip(new, old, strict=True))
@@ -274,10 +275,10 @@ def _same(new, old):
     return new is old or (isinstance(old, set) and new == old)
 
 
-def _globals_of(function):
-    codes, names = [function.__code__], set()
-    while codes:
-        code = codes.pop()
-        names.update(code.co_names)
-        codes += [constant for constant in code.co_consts if isinstance(constant, types.CodeType)]
-    return names
+def _with_cells(function, cells):
+    """The same function, with a closure and globals of its own."""
+    new = types.FunctionType(function.__code__, dict(function.__globals__), function.__name__, closure=cells)
+    new.__qualname__, new.__module__, new.__doc__ = function.__qualname__, function.__module__, function.__doc__
+    new.__defaults__, new.__kwdefaults__ = function.__defaults__, function.__kwdefaults__
+    new.__dict__.update(vars(function))
+    return new

@@ -15,15 +15,20 @@ from tf_terngrad.keras_internals import (
     call_of,
     graph_of,
     history,
+    nodes,
     structures_of,
     wants_reader,
     without_calls,
 )
 from tf_terngrad.sparsity.graph.channels import Edge
+from tf_terngrad.sparsity.graph.reads import is_users
 from tf_terngrad.sparsity.graph.replay import replay
-from tf_terngrad.sparsity.graph.values import array_of
-from tf_terngrad.sparsity.remove.carry import Carrier, give_settings, is_plain, own_settings, without_settings
+from tf_terngrad.sparsity.graph.stand_in import original
+from tf_terngrad.sparsity.graph.values import array_of, state_of
+from tf_terngrad.sparsity.remove.carry import Carrier
+from tf_terngrad.sparsity.remove.classes import Classes
 from tf_terngrad.sparsity.remove.fates import fate, gone
+from tf_terngrad.sparsity.remove.settings import fits, give_settings, is_stock, own_settings, without_settings
 from tf_terngrad.sparsity.remove.stock import stock
 from tf_terngrad.sparsity.rules import rule_for, subclasses
 from tf_terngrad.sparsity.rules.selection import take
@@ -44,7 +49,8 @@ class Builder:
         self.fates = []
         self._graph = graph
         self._layers = {}
-        self._carrier = Carrier()
+        self._carrier = Carrier(graph.model)
+        self._classes = Classes(self._carrier)
         self._copies = {}
         self._blank = []  # the stock layers whose weights begin as zeros, until the model stands
         self._folds = self._constants_to_fold()
@@ -59,9 +65,14 @@ class Builder:
         for old, new in self._carrier.variables:
             self.fates.append(fate(old, new, list(map(np.arange, old.shape))))
         copied = {id(fate.old) for fate in self.fates}
-        left = {id(v): v for layer in all_layers(self._graph.model) for v in _state(layer) if id(v) not in copied}
+        left = {id(v): v for layer in all_layers(self._graph.model) for v in state_of(layer) if id(v) not in copied}
         self.fates += map(gone, left.values())
         return model
+
+    @property
+    def sentences(self):
+        """What does not work any more of the classes of the user's models."""
+        return self._classes.sentences
 
     def call_at(self, site):
         """What was seen at a place of the model's graphs."""
@@ -87,19 +98,19 @@ class Builder:
         if id(old) not in self._layers:
             self._layers[id(old)] = self._carrier.made(old) or rule_for(old).layer(self, call, name)
             self._carrier.note(old, self._layers[id(old)])
+            self._carrier.note(original(old), self._layers[id(old)])
         return self._layers[id(old)]
 
     def remake(self, call, name=None):
         """A layer made from its smaller configuration; its weights follow when the model stands."""
-        old = call.layer
-        if not is_plain(old) and self._keeps_widths(call):
+        old, settings = call.layer, own_settings(call.layer)
+        if (settings or not is_stock(old)) and self._keeps_widths(call):
             return self._carried(old, name)
         if own := subclasses.put_on(old):
             raise ValueError(
                 f"Layer {old.name!r} ({type(old).__name__}) cannot be made smaller: its {', '.join(own)} was put on "
                 "the object, and no configuration has it. Write it as a method of a subclass."
             )
-        settings = own_settings(old)
         try:
             with without_settings(old, settings):
                 config = self._config(call, name)
@@ -113,7 +124,7 @@ class Builder:
                 f"Layer {old.name!r} ({type(old).__name__}) cannot be made again from its configuration: {error} "
                 "Define get_config() so that from_config(get_config()) gives the same layer."
             ) from error
-        give_settings(new, settings)
+        give_settings(new, settings, self._carrier.copy)
         self.follow(old, new)
         return new
 
@@ -134,6 +145,7 @@ class Builder:
     def follow(self, old, new):
         """The weights of a layer, or what stays of them, are another one's when the model stands."""
         self._copies[id(old)] = old, new
+        self._carrier.note_remade(old, new)
 
     def gather(self, tensor, edge):
         """Pick the features of the model's input that somebody reads; any other tensor stays as it is."""
@@ -165,22 +177,28 @@ class Builder:
             if id(node) not in self.sites:
                 return [None] * len(tree.flatten(node.output_tensors))
             call = self.call_at(id(node))
-            return tree.flatten(rule_for(call.layer).rebuild(self, call, args, kwargs))
+            args, kwargs = tree.map_structure(self._own_variable, (args, kwargs))
+            outputs = tree.flatten(rule_for(call.layer).rebuild(self, call, args, kwargs))
+            for tensor, new in zip(tree.flatten(node.output_tensors), outputs, strict=True):
+                self._carrier.note(tensor, new)
+            return outputs
 
         outputs = [self._read_once(tensor, inputs) for tensor in replay(functional, entering, rebuild)]
         structures = structures_of(functional)
         chain = _chain(inputs[0], outputs[0]) if isinstance(model, keras.Sequential) else None
+        left = [original(node.operation) for node in nodes(functional) if id(node.operation) not in self._layers]
         if chain:
-            smaller = keras.Sequential([inputs[0], *chain], name=name or model.name)
+            smaller = self._classes.sequence(model, [inputs[0], *chain], name or model.name, left)
         else:
-            smaller = keras.Model(
-                tree.pack_sequence_as(structures[0], inputs),
-                tree.pack_sequence_as(structures[1], outputs),
-                name=name or model.name,
-            )
+            ports = map(tree.pack_sequence_as, structures, (inputs, outputs))
+            smaller = self._classes.model(model, *ports, name or model.name, left)
         if not model.trainable:
             smaller.trainable = False
         return smaller
+
+    def _own_variable(self, value):
+        """A weight that an operation is given as it is: that of the layer that holds it, in the smaller model."""
+        return self._carrier.copy(value) if isinstance(value, keras.Variable) else value
 
     def _read_once(self, output, inputs):
         """An output of a model; one that is an input goes through a layer where Keras wants its inputs read."""
@@ -206,7 +224,7 @@ class Builder:
         return folds
 
     def _copy_state(self, old, new):
-        sources, targets = _state(old), _state(new)
+        sources, targets = state_of(old), state_of(new)
         if id(old) in self._folds:
             before, after = (rule_for(old).bias(layer) for layer in (old, new))
             self._fold(old, before, after)
@@ -273,18 +291,15 @@ def _blank_weights(layer) -> list:
 
 
 def _add_blank_weight(layer, shape=None, initializer=None, *args, **kwargs):
+    for name, value in list(vars(layer).items()):  # a file makes the weight with it, before it has the values
+        if value is initializer and is_users(value) and not fits(value, shape):
+            vars(layer)[name] = keras.initializers.Zeros()
     return type(layer).add_weight(layer, shape, "zeros", *args, **kwargs)
 
 
 def _copy_operation(operation):
     """An operation without weights whose arguments cannot be written down: the same, in another graph."""
     return without_calls(copy.copy(operation))
-
-
-def _state(layer):
-    """The weights of a layer, and what a recurrent one keeps from batch to batch."""
-    kept = layer.states if isinstance(layer, keras.layers.RNN) else None
-    return [*getattr(layer, "weights", ()), *tree.flatten(kept or ())]
 
 
 def _chain(first, last):

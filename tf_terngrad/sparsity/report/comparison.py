@@ -10,6 +10,7 @@ import numpy as np
 from tf_terngrad.costs import layer_costs
 from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.remove.fates import known_fates
+from tf_terngrad.sparsity.remove.needs import needs
 from tf_terngrad.sparsity.report.content import Matrix, Report, Row
 from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
@@ -65,7 +66,7 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
     ]
     totals = [tuple(sum(cost.multiply_adds or 0 for cost in costs) for costs in (before, after))]
     shown = shown_by_numbers((cost.path, cost.layer) for cost in before)
-    notes = [*_notes(notes), *remedy, *shown, *_unknown_parts(rows, model, small)]
+    notes = [*_notes(notes), *remedy, *shown, *_unknown_parts(rows, model, small), *filter(None, [needs(small)])]
     report = Report(title or model.name, rows, [], _curves(history), notes)
     report.add("parameters", model.count_params(), small.count_params())
     report.add("multiply-adds", *totals[0])

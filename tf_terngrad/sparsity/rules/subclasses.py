@@ -21,7 +21,8 @@ _HARMLESS = {
 }
 """What cannot change the computation: how a layer is made and shown, and what Python notes about every class."""
 
-SET_BY_KERAS = {"build", "quantize"}  # Keras wraps these two on every layer
+SET_BY_KERAS = {"build", "quantize"}
+"""The methods that Keras wraps on every layer."""
 
 _REMADE = weakref.WeakKeyDictionary()
 """By layer, whether its configuration makes it again."""
