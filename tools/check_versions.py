@@ -40,8 +40,9 @@ PAIRS = {
 
 LAWS = {
     "private names": ["keras_internals"],
-    "compaction": ["compact", "structures", "rules"],
-    "learning": ["sparsify", "hooks", "regularizers"],
+    "compaction": ["compact", "structures", "rules", "operations"],
+    "users' models": ["open", "carry", "classes", "ties", "settings", "functions", "subclasses"],
+    "learning": ["sparsify", "hooks", "regularizers", "metrics", "dead", "frozen_weights", "replicas"],
     "TFLite": ["tflite_convert", "tflite_recurrent", "tflite_examples", "tflite_start", "tflite_draw"],
     "codec": ["codec", "packing"],
 }
