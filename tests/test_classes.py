@@ -156,6 +156,11 @@ def test_what_a_file_asks_for_is_said(what, caplog):
     assert said in str(tt.compare(model, small))
 
 
+def test_a_function_that_does_the_same_as_kerass_of_its_name_asks_for_nothing(caplog):
+    small = tt.compact(keras.Sequential([keras.Input((6,)), layers.Dense(9, tf.nn.relu), layers.Dense(3, tf.nn.tanh)]))
+    assert small.layers[0].activation is tf.nn.relu and "A file of" not in caplog.text
+
+
 def test_an_initializer_that_gives_another_width_is_left_out(tmp_path):
     model = keras.Sequential([keras.Input((6,)), layers.Dense(9, kernel_initializer=table, name="hidden")])
     model = keras.Sequential([*model.layers, layers.Dense(3)])
