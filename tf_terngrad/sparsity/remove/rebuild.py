@@ -1,7 +1,6 @@
 """Build the smaller model: the same graph of stock Keras layers, with the configurations and weights that stay."""
 
 import copy
-import functools
 import math
 import tempfile
 
@@ -21,14 +20,14 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.channels import Edge
-from tf_terngrad.sparsity.graph.reads import is_users
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.stand_in import original
 from tf_terngrad.sparsity.graph.values import array_of, state_of
+from tf_terngrad.sparsity.remove.blank import blank_weights, fill_again
 from tf_terngrad.sparsity.remove.carry import Carrier
 from tf_terngrad.sparsity.remove.classes import Classes
 from tf_terngrad.sparsity.remove.fates import fate, gone
-from tf_terngrad.sparsity.remove.settings import fits, give_settings, is_stock, own_settings, without_settings
+from tf_terngrad.sparsity.remove.settings import give_settings, is_stock, own_settings, without_settings
 from tf_terngrad.sparsity.remove.stock import stock
 from tf_terngrad.sparsity.rules import rule_for, subclasses
 from tf_terngrad.sparsity.rules.selection import take
@@ -59,7 +58,7 @@ class Builder:
         """The smaller model, with its weights."""
         model = self.model(self._graph.model, self._graph.inputs, gather=True)
         for layer in self._blank:
-            vars(layer).pop("add_weight", None)
+            fill_again(layer)
         for old, new in self._copies.values():
             self._copy_state(old, new)
         for old, new in self._carrier.variables:
@@ -116,7 +115,7 @@ class Builder:
                 config = self._config(call, name)
             with SafeModeScope(safe_mode=False):
                 new = type(old).from_config(config)
-            self._blank += _blank_weights(new)
+            self._blank += blank_weights(new)
         except (TypeError, ValueError, NotImplementedError) as error:
             if not isinstance(old, keras.layers.Layer):
                 return _copy_operation(old)
@@ -276,25 +275,6 @@ def _cut(array, kept):
         if len(positions) < array.shape[axis]:
             array = array.take(positions, axis)
     return array
-
-
-def _blank_weights(layer) -> list:
-    """Let stock layers begin with zeros for weights that will be overwritten; gives back these layers.
-
-    Random initial values would take longer than all the rest. A user's own layer may do more with an initializer.
-    """
-    inside = all_layers(layer) if isinstance(layer, keras.layers.Layer) else ()
-    stock = [each for each in inside if type(each).__module__.partition(".")[0] == "keras"]
-    for each in stock:
-        vars(each)["add_weight"] = functools.partial(_add_blank_weight, each)
-    return stock
-
-
-def _add_blank_weight(layer, shape=None, initializer=None, *args, **kwargs):
-    for name, value in list(vars(layer).items()):  # a file makes the weight with it, before it has the values
-        if value is initializer and is_users(value) and not fits(value, shape):
-            vars(layer)[name] = keras.initializers.Zeros()
-    return type(layer).add_weight(layer, shape, "zeros", *args, **kwargs)
 
 
 def _copy_operation(operation):

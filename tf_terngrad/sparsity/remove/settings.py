@@ -49,14 +49,6 @@ def give_settings(layer, settings, copy):
         vars(inside[number])[name] = copy(value)
 
 
-def fits(initializer, shape) -> bool:
-    """Whether an initializer of the user's gives values of a shape; a table that was made elsewhere may not."""
-    try:
-        return tuple(initializer(shape, dtype="float32").shape) == tuple(shape)
-    except Exception:  # a stranger's code may raise anything
-        return False
-
-
 def _inside(layer):
     return all_layers(layer) if isinstance(layer, keras.layers.Layer) else []
 
