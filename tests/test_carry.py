@@ -85,7 +85,7 @@ class Stubborn(layers.Layer):
 
     def call(self, x):
         x = self.steps[1]["inner"](self.steps[0](self.function(x)))
-        return tf.minimum(x * self.first + self.second * self.state, self.bound)
+        return tf.identity_n([tf.minimum(x * self.first + self.second * self.state, self.bound)])[0]
 
 
 LAYERS = {
@@ -219,7 +219,7 @@ def test_regularizers_inside_of_this_packages_wrappers_stay():
             self.inner = tt.layers.GroupSparse(layers.Dense(6, kernel_regularizer="l2"), 1e-3)
 
         def call(self, x):
-            return tf.identity(self.inner(x))
+            return tf.identity_n([self.inner(x)])[0]
 
     small = shrunk(around(Closed()))
     kernel = next(layer for layer in small.layers if isinstance(layer, Closed)).inner.kernel
@@ -245,7 +245,7 @@ def test_graphs_inside_of_what_is_closed_are_copied_with_their_operations():
             self.graph = keras.Model(inputs, ops.tanh(layers.Dense(6)(inputs)) + inputs)
 
         def call(self, x):
-            return tf.identity(self.graph(self.chain(x)))
+            return tf.identity_n([self.graph(self.chain(x))])[0]
 
     model = around(Closed())
     small = shrunk(model)

@@ -118,7 +118,7 @@ def gelu(x):
 
 class Strange(layers.Layer):
     def call(self, x):
-        return tf.identity(x)
+        return tf.identity_n([x])[0]
 
 
 @keras.saving.register_keras_serializable("test_classes")
@@ -140,7 +140,7 @@ NEEDS = {
     "(Strange)": lambda: Strange(name="it"),
     "(Broken, which its configuration does not make)": lambda: Broken(name="it"),
     "(activation gelu, for which it takes Keras's own)": lambda: layers.Dense(3, gelu, name="it"),
-    "(function <lambda>)": lambda: layers.Lambda(lambda x: tf.identity(x), name="it"),
+    "(function <lambda>)": lambda: layers.Lambda(lambda x: tf.identity_n([x])[0], name="it"),
     "(kernel_regularizer <lambda>)": lambda: layers.Dense(3, kernel_regularizer=lambda w: ops.sum(w * w), name="it"),
     "": lambda: Known(name="it"),
 }

@@ -380,7 +380,7 @@ class Random(layers.Layer):
 
 class TensorFlow(layers.Layer):
     def call(self, x):
-        return tf.nn.relu(x)
+        return tf.identity_n([x])[0]
 
 
 class Branching(layers.Layer):
@@ -443,7 +443,10 @@ CLOSED = {
     "Still": (lambda x: Still()(x), "its call fixes `training` for batch_normalization"),
     "Counting": (lambda x: Counting()(x), "its call"),
     "Random": (lambda x: Random()(x), "or each time"),
-    "TensorFlow": (lambda x: TensorFlow()(x), "A KerasTensor cannot be used as input to a TensorFlow function"),
+    "TensorFlow": (
+        lambda x: TensorFlow()(x),
+        "its call uses `tf.identity_n`, for which no operation of Keras is known",
+    ),
     "Branching": (lambda x: Branching()(x), "its call is no graph"),
     "Looping": (lambda x: Looping()(x), "runs a function inside of Map"),
     "Tied": (lambda x: (lambda pair: Tied(pair[0])(pair[1]))(dense(x)), "reads the value of its variable"),
@@ -484,13 +487,13 @@ def test_a_layer_is_left_as_it_was():
 def test_a_subclass_that_cannot_be_followed_is_refused_with_the_reason():
     class Net(keras.Model):
         def call(self, x):
-            return tf.nn.relu(x)
+            return tf.identity_n([x])[0]
 
     model = Net(name="net")
     with pytest.raises(ValueError, match=r"'net' is a subclass .Net., and it is not known on what it is called"):
         tt.compact(model)
     model(np.zeros((2, 3)))
     with pytest.raises(
-        ValueError, match=r"'net' is a subclass .Net. whose call cannot be followed: it cannot be traced"
+        ValueError, match=r"'net' is a subclass .Net. whose call cannot be followed: it uses `tf.identity_n`"
     ):
         tt.compact(model)

@@ -8,8 +8,10 @@ import collections
 import contextlib
 import functools
 import importlib
+import inspect
 
 import keras
+import tensorflow as tf
 from keras.src.applications.convnext import LayerScale, StochasticDepth  # keras.applications shows builders only
 from keras.src.applications.inception_resnet_v2 import CustomScaleLayer  # likewise
 from keras.src.backend.common import global_state  # where Keras counts the names that it makes up
@@ -23,10 +25,14 @@ from keras.src.ops.node import Node  # a call in a graph, which is otherwise onl
 from keras.src.saving.serialization_lib import SafeModeScope  # lets from_config make Lambdas, without loading a file
 from tensorflow.python.ops import control_flow_util  # whether XLA compiles what is being traced
 
+GlobalOpDispatcher = tf.__internal__.dispatch.GlobalOpDispatcher
+"""Is asked about each call of a TensorFlow function on what it does not take; the public ways want each one by name."""
+
 __all__ = [
     "ConvLSTMCell",
     "CustomScaleLayer",
     "Functional",
+    "GlobalOpDispatcher",
     "LayerScale",
     "SafeModeScope",
     "StochasticDepth",
@@ -412,6 +418,12 @@ def muon_step(optimizer, rate, momentum):
     if hasattr(optimizer, "lr_adjust"):
         return optimizer.lr_adjust(step)
     return step * max(1, momentum.shape[0] / momentum.shape[1]) ** 0.5  # before Keras 3.12
+
+
+def public_name(function) -> str:
+    """The name that users know a function of TensorFlow by, such as "tf.nn.relu"."""
+    names = getattr(inspect.unwrap(function), "_tf_api_names", None)
+    return f"tf.{(names or [function.__name__])[0]}"
 
 
 def in_xla(graph) -> bool:

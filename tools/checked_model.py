@@ -59,7 +59,7 @@ def check_model(name, model, inputs, share=1 / 3, seed=0):
     start = time.perf_counter()
     found = tt.structures(model)
     seconds = time.perf_counter() - start
-    expected = {id(weight): list(weight.shape) for weight in model.weights}
+    expected = {id(variable): list(variable.shape) for variable in model.variables}
     members = zeroed = 0
     for structure in (structure for structure in found if structure.kind != "branch"):
         dead = rng.choice(structure.size, int(structure.size * share), replace=False)

@@ -76,8 +76,7 @@ def _check_training(operation, inference, training):
 
 
 def _general(node, other, numbers):
-    layer = isinstance(node.operation, keras.layers.Layer)
-    if node.operation is not other.operation if layer else type(node.operation) is not type(other.operation):
+    if not _same_operation(node.operation, other.operation):
         raise Closed(_ELSE)
     flat = [tree.flatten((each.arguments.args, _without_training(each))) for each in (node, other)]
     sizes = [settings(each.operation) for each in (node, other)]
@@ -87,6 +86,22 @@ def _general(node, other, numbers):
     outputs = [tree.flatten(each.output_tensors) for each in (node, other)]
     shapes = [_shape(one, another) for one, another in zip(*outputs, strict=True)]
     return General(given, {name: _setting(sizes[0][name], sizes[1][name]) for name in sizes[0]}, shapes)
+
+
+def _same_operation(one, other):
+    """Whether two calls are of the same layer, of twins without state that the call made anew, or of one operation."""
+    if one is other or type(one) is not type(other):
+        return one is other
+    if not isinstance(one, keras.layers.Layer):
+        return True
+    return not one.variables and not other.variables and _configuration(one) == _configuration(other)
+
+
+def _configuration(layer):
+    try:
+        return repr(layer.get_config() | {"name": None})
+    except NotImplementedError:  # of a user's own layer
+        return layer
 
 
 def _without_training(node):

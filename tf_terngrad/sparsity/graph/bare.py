@@ -121,6 +121,12 @@ def _dense(node, tensor, shape, options):
     return keras.layers.Dense(shape[1], use_bias=False, **options)
 
 
+def _tensordot(node, tensor, shape, options):
+    axes = node.operation.axes
+    last_with_first = axes == 1 or np.ravel(axes).tolist() in ([-1, 0], [len(tensor.shape) - 1, 0])
+    return _dense(node, tensor, shape, options) if last_with_first else None
+
+
 def _einsum(node, tensor, shape, options):
     equation = node.operation.subscripts.replace(" ", "")
     if "->" not in equation:
@@ -148,9 +154,11 @@ def _moving(node):
     return {"use_bias": False, **{name: getattr(node.operation, name) for name in names}}
 
 
-_RESHAPING = tuple(map(operation, ("Reshape", "ExpandDims", "Squeeze")))
+_RESHAPING = tuple(map(operation, ("ConvertToTensor", "ExpandDims", "Reshape", "Squeeze")))
 _STOCK = {
     operation("Matmul"): _dense,
+    operation("Dot"): _dense,
+    operation("Tensordot"): _tensordot,
     operation("Einsum"): _einsum,
     operation("Conv"): _convolution,
     operation("DepthwiseConv"): _depthwise,

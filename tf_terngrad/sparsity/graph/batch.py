@@ -66,6 +66,14 @@ class AnyBatch:
         once = first is BATCH and all(count == 1 for count in rest) and len(rest) + 1 == len(tensor.shape)
         return self._repeated(tensor) if once and tensor.shape[0] == 1 else None
 
+    def slice(self, node, settings, tensor, *starts):
+        """All examples, and so many of each."""
+        first, *rest = settings["shape"]
+        if first is not BATCH or any(map(_names_batch, rest)) or len(starts) <= len(rest) or starts[0] != 0:
+            return None
+        slicing = named(operation("Slice")((-1, *rest)), node.operation.name)
+        return add_call(slicing, (tensor, starts), {}, self.outputs(node))[0]
+
     def _smaller(self, tensor, rest):
         return tuple(tensor.shape[1:]) != tuple(rest) or len(tensor.shape) != len(rest) + 1
 
@@ -83,4 +91,5 @@ _MAKE = {
     operation("Reshape"): AnyBatch.reshape,
     operation("BroadcastTo"): AnyBatch.broadcast,
     operation("Tile"): AnyBatch.tile,
+    operation("Slice"): AnyBatch.slice,
 }

@@ -3,12 +3,22 @@
 import contextlib
 import dataclasses
 import inspect
+import itertools
 
 import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional, calls_through, node_of, nodes, stateless_scope
+from tf_terngrad.keras_internals import (
+    Functional,
+    calls_through,
+    named,
+    node_of,
+    nodes,
+    stateless_scope,
+    without_calls,
+)
+from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
 
 BATCHES = 11, 7
 """The sizes of the batch in the two traces of a call whose batch has no size: as at inference, and as in training."""
@@ -52,9 +62,9 @@ def traces(layer, args, kwargs):
     Raises:
         Closed: if the call cannot be traced, or its graph would not be all that it computes.
     """
-    only = {}
+    parts = _Parts()
     return tuple(
-        _traced(layer, args, kwargs, batch, _Tracing(training, only))
+        _traced(layer, args, kwargs, batch, _Tracing(training, parts))
         for batch, training in zip(BATCHES[::-1], (True, False), strict=True)
     )
 
@@ -71,7 +81,7 @@ def _traced(layer, args, kwargs, batch, scope):
 
     args, kwargs = tree.map_structure(enter, (args, {k: v for k, v in kwargs.items() if k != "training"}))
     with scope, calls_through(scope.call):
-        outputs = tree.map_structure(scope.symbolic, _attempted(scope.inside, layer, args, kwargs))
+        outputs = tree.map_structure(scope.symbolic, _attempted(scope, layer, args, kwargs))
     _check_outputs(outputs)
     more = [*scope.weights.values(), *scope.constants]
     graph = _graph([*inputs, *(tensor for _, tensor in more)], outputs)
@@ -97,12 +107,14 @@ def _as_computed(layer, tensor):
     return keras.ops.cast(tensor, layer.compute_dtype) if cast else tensor
 
 
-def _attempted(function, *arguments):
+def _attempted(scope, *arguments):
     try:
-        return function(*arguments)
+        return scope.inside(*arguments)
     except Closed:
         raise
     except Exception as error:  # a stranger's code may raise anything where it meets a tensor without values
+        if scope.refused:
+            raise Closed(f"uses `{scope.refused}`, for which no operation of Keras is known here") from error
         raise Closed(f"cannot be traced: {_first_sentence(error)}") from error
 
 
@@ -150,12 +162,44 @@ def _is_tensor(value):
     return isinstance(value, keras.KerasTensor) or keras.ops.is_tensor(value)
 
 
-class _Tracing(keras.StatelessScope):
+class _Parts:
+    """What stands for the layers inside of a composite in both of its traces, where they cannot stand themselves."""
+
+    def __init__(self):
+        self._tensors_only = {}
+        self._named = {}
+
+    def tensors_only(self, layer):
+        """The `TensorsOnly` for a layer."""
+        return self._tensors_only.setdefault(id(layer), TensorsOnly(layer))
+
+    def named(self, layer):
+        """A layer, or a copy of it under a name that no other layer has: a graph holds one of each name."""
+        if id(layer) not in self._named:
+            same = self._free(layer.name)
+            self._named[id(layer)] = layer, layer if same == layer.name else named(_same(layer), same)
+        return self._named[id(layer)][1]
+
+    def _free(self, name):
+        taken = {one.name for _, one in self._named.values()}
+        stem = name or "layer"
+        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(1)))
+        return next(name for name in names if name not in taken)
+
+
+def _same(layer):
+    """A layer with all that another one has; `copy.copy` would make it from its configuration."""
+    same = object.__new__(type(layer))
+    vars(same).update(vars(layer))
+    return without_calls(same)
+
+
+class _Tracing(FollowsTensorFlow):
     """Where calls are traced: nobody reads or writes a variable, for what is read would be a constant of the graph.
 
     Args:
         training: the `training` that the layer is called with.
-        only: by id of a layer, the `TensorsOnly` that stands for it in both traces.
+        parts: what stands for layers inside in both traces.
 
     Attributes:
         weights: (variable, the symbolic tensor that stands for it) by id of the variable.
@@ -163,10 +207,10 @@ class _Tracing(keras.StatelessScope):
         told: by id of a call in the graph, the `training` that it was given.
     """
 
-    def __init__(self, training, only):
+    def __init__(self, training, parts):
         super().__init__()
         self.training = training
-        self._only = only
+        self._parts = parts
         self.weights, self.constants, self.told = {}, [], {}
 
     def inside(self, layer, args, kwargs):
@@ -183,6 +227,7 @@ class _Tracing(keras.StatelessScope):
         """Call a layer inside, with symbolic tensors in place of arrays where nothing else is symbolic."""
         if stateless_scope() is not self:  # Keras traces the inside of a layer, with tensors of TensorFlow's
             return call(layer, *args, **kwargs)
+        layer = self._parts.named(layer)
         if not any(isinstance(value, keras.KerasTensor) for value in tree.flatten((args, kwargs))):
             args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
         outputs = self._outputs(call, layer, args, kwargs)
@@ -196,7 +241,7 @@ class _Tracing(keras.StatelessScope):
         except Exception:  # Keras takes tensors only from a layer, and asks a user's own for shapes
             if type(layer).__module__.startswith("keras.") or isinstance(layer, TensorsOnly):
                 raise
-        return self._only.setdefault(id(layer), TensorsOnly(layer)).called(call, args, kwargs)
+        return self._parts.tensors_only(layer).called(call, args, kwargs)
 
     def symbolic(self, value):
         """A symbolic tensor for an array; what is no array as it is."""
@@ -212,15 +257,16 @@ class _Tracing(keras.StatelessScope):
     def add_update(self, update):
         raise Closed(f"writes its variable {update[0].path!r}")
 
-    def add_loss(self, loss):
-        raise Closed("adds a loss")
+
+def _adds_loss(loss):
+    raise Closed("adds a loss, which a graph has no place for")
 
 
 @contextlib.contextmanager
 def _symbolic_weights(layer, stand_ins):
     """Put a symbolic tensor in place of each of a layer's own variables, and note both by id of the variable.
 
-    Whatever the call leaves on the layer is taken off again.
+    Whatever the call leaves on the layer is taken off again. A loss that it adds is refused.
     """
     state = vars(layer)
     before = dict(state)
@@ -228,6 +274,7 @@ def _symbolic_weights(layer, stand_ins):
         if isinstance(variable, keras.Variable):
             stand_ins.setdefault(id(variable), (variable, _stand_in(layer, variable, name)))
             state[name] = stand_ins[id(variable)][1]
+    state["add_loss"] = _adds_loss
     try:
         yield
     finally:

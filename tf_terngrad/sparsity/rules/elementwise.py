@@ -247,7 +247,7 @@ _BY_NAME = [
         "Celu", "TanhShrink", "HardTanh", "HardShrink", "Threshold", "Erf", "Erfc", "Erfinv", "Rsqrt",
     ]),
     (operations, Elementwise(), [
-        "Cast", "SaturateCast", "StopGradient", "FullLike",
+        "Cast", "ConvertToTensor", "SaturateCast", "StopGradient", "FullLike",
     ]),
     (operations, Clipping(), ["Clip"]),
     (operations, Compared(), ["Digitize", "IsIn"]),

@@ -113,10 +113,27 @@ class Slicing(Rule):
             key.append(slice(int(positions[0]), int(positions[-1]) + 1) if straight else slice(None))
             if not straight:
                 gathers.append((sum(not isinstance(part, int) for part in key) - 1, positions))
-        tensor = builder.layer(call)(tree.flatten((args, kwargs))[0], tuple(key))
+        tensor = self._operation(builder, call)(tree.flatten((args, kwargs))[0], tuple(key))
         for axis, positions in gathers:
             tensor = take(tensor, positions.tolist(), axis, f"{call.layer.name}_channels")
         return tensor
+
+    def _operation(self, builder, call):
+        return builder.layer(call)
+
+
+class SlicingBySizes(Slicing):
+    """`ops.slice`: so many from a place on, along each axis."""
+
+    def _steps(self, call):
+        starts, sizes = tree.flatten(call.argument(1, "start_indices")), call.layer.shape
+        if not all(isinstance(start, (int, np.integer)) for start in starts):
+            return None
+        ends = [None if size == -1 else start + size for start, size in zip(starts, sizes, strict=True)]
+        return [(axis, slice(*bounds)) for axis, bounds in enumerate(zip(starts, ends, strict=True))]
+
+    def _operation(self, builder, call):
+        return named(operation("GetItem")(), call.layer.name)
 
 
 class Gathering(Rule):
@@ -230,6 +247,7 @@ def agree(call, parts):
 register_rule(keras.layers.Concatenate, Concatenation())
 register_rule(operation("Concatenate"), Concatenation())
 register_rule(operation("GetItem"), Slicing())
+register_rule(operation("Slice"), SlicingBySizes())
 register_rule(operation("Take"), Gathering())
 register_rule(operation("Split"), Split())
 for _type in operations("ArraySplit"):
