@@ -46,6 +46,7 @@ EXTRAS = {
         "pytest>=9",
         "pytest-xdist>=3.8",
         "hypothesis>=6.150",
+        "psutil>=7",  # how long processes have worked
         "ruff>=0.17",
         "setuptools>=70.1",
         "wheel",
