@@ -359,9 +359,9 @@ class Noisy(layers.Layer):
         return x + keras.random.normal((6,)) if training else x
 
 
-class Halved(layers.Layer):
+class Centred(layers.Layer):
     def call(self, x, training=False):
-        return x * 0.5 if training else x
+        return x - ops.mean(x, -1, keepdims=True) if training else x
 
 
 class Counting(layers.Layer):
@@ -439,7 +439,7 @@ def dense(x):
 
 CLOSED = {
     "Noisy": (lambda x: Noisy()(x), "reads the value of its variable"),
-    "Halved": (lambda x: Halved()(x), "computes something else in training"),
+    "Centred": (lambda x: Centred()(x), "computes something else in training"),
     "Still": (lambda x: Still()(x), "its call fixes `training` for batch_normalization"),
     "Counting": (lambda x: Counting()(x), "its call"),
     "Random": (lambda x: Random()(x), "or each time"),

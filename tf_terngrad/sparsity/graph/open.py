@@ -25,12 +25,14 @@ from tf_terngrad.keras_internals import (
 from tf_terngrad.sparsity.graph.alike import compared
 from tf_terngrad.sparsity.graph.bare import BareWeights
 from tf_terngrad.sparsity.graph.batch import AnyBatch
+from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
 from tf_terngrad.sparsity.graph.sources import Sources
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
 from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly, traces
 from tf_terngrad.sparsity.rules.base import Unknown
-from tf_terngrad.sparsity.rules.registry import rule_for
+from tf_terngrad.sparsity.rules.elementwise import Passing
+from tf_terngrad.sparsity.rules.registry import rule_for, show_rule
 
 
 def opened(model):
@@ -139,6 +141,9 @@ class _Opening:
         except Closed as reason:
             if isinstance(operation, TensorsOnly):
                 raise
+            if is_noise(operation, args, kwargs):
+                show_rule(operation, Passing())
+                return operation
             Unknown.why_closed[operation] = f"its call {reason}"
             return operation
 

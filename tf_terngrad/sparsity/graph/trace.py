@@ -64,12 +64,17 @@ def traces(layer, args, kwargs):
     """
     parts = _Parts()
     return tuple(
-        _traced(layer, args, kwargs, batch, _Tracing(training, parts))
+        traced(layer, args, kwargs, batch, Tracing(training, parts))
         for batch, training in zip(BATCHES[::-1], (True, False), strict=True)
     )
 
 
-def _traced(layer, args, kwargs, batch, scope):
+def traced(layer, args, kwargs, batch, scope):
+    """One trace of a call, with a batch of this size where it has none; `scope`: a new `Tracing`.
+
+    Raises:
+        Closed: as `traces`.
+    """
     names, inputs = _names(layer, (args, kwargs)), []
 
     def enter(value):
@@ -194,12 +199,12 @@ def _same(layer):
     return without_calls(same)
 
 
-class _Tracing(FollowsTensorFlow):
+class Tracing(FollowsTensorFlow):
     """Where calls are traced: nobody reads or writes a variable, for what is read would be a constant of the graph.
 
     Args:
         training: the `training` that the layer is called with.
-        parts: what stands for layers inside in both traces.
+        parts: what stands for layers inside in all traces of one call.
 
     Attributes:
         weights: (variable, the symbolic tensor that stands for it) by id of the variable.
@@ -207,10 +212,10 @@ class _Tracing(FollowsTensorFlow):
         told: by id of a call in the graph, the `training` that it was given.
     """
 
-    def __init__(self, training, parts):
+    def __init__(self, training, parts=None):
         super().__init__()
         self.training = training
-        self._parts = parts
+        self._parts = parts or _Parts()
         self.weights, self.constants, self.told = {}, [], {}
 
     def inside(self, layer, args, kwargs):

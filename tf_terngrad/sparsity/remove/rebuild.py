@@ -29,7 +29,7 @@ from tf_terngrad.sparsity.remove.classes import Classes
 from tf_terngrad.sparsity.remove.fates import fate, gone
 from tf_terngrad.sparsity.remove.settings import give_settings, is_stock, own_settings, without_settings
 from tf_terngrad.sparsity.remove.stock import stock
-from tf_terngrad.sparsity.rules import rule_for, subclasses
+from tf_terngrad.sparsity.rules import Rule, rule_for, subclasses
 from tf_terngrad.sparsity.rules.selection import take
 
 
@@ -83,6 +83,8 @@ class Builder:
 
     def _keeps_widths(self, call):
         """Whether a layer stays as it is: its weights, what it is given and what it gives."""
+        if _has_no_width(call.layer):
+            return True
         followed = [channels for edge in (*call.inputs, *call.outputs) for channels in edge.followed]
         whole = all(self.kept.mask(channels).all() for channels in followed)
         return whole and id(call.layer) not in self._folds and all(map(self._is_whole, call.layer.weights))
@@ -275,6 +277,12 @@ def _cut(array, kept):
         if len(positions) < array.shape[axis]:
             array = array.take(positions, axis)
     return array
+
+
+def _has_no_width(layer):
+    """Whether a layer is the same for every width: it acts on each element, and nothing in it is of one size."""
+    rule = rule_for(layer)
+    return rule.elementwise and type(rule).config is Rule.config and not getattr(layer, "weights", ())
 
 
 def _copy_operation(operation):

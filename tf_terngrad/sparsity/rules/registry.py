@@ -1,6 +1,7 @@
 """The one registry of rules by layer type or function; a subclass that changes nothing is looked up as its parent."""
 
 import dataclasses
+import weakref
 
 import keras
 
@@ -18,6 +19,7 @@ class _Entry:
 
 
 _REGISTRY = {}
+_SHOWN = weakref.WeakKeyDictionary()
 
 
 def register_rule(layer_type, rule):
@@ -112,8 +114,15 @@ def rule_for(layer):
     Use it when a rule of your own asks the rule of a layer inside.
     """
     rule, _ = _look_up(layer)
+    if type(rule) is Unknown:
+        rule = _SHOWN.get(layer, rule)
     quantized = getattr(layer, "quantization_mode", None) or getattr(layer, "lora_enabled", False)
     return Quantized(rule) if quantized and not is_graph(layer) else rule
+
+
+def show_rule(layer, rule):
+    """Note the rule that the call of one layer of the user's has shown, of whose type none is known."""
+    _SHOWN[layer] = rule
 
 
 def function_rule(function):
