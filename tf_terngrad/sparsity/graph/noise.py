@@ -12,15 +12,17 @@ from tf_terngrad.keras_internals import nodes
 from tf_terngrad.sparsity.graph.trace import BATCHES, Closed, Tracing, traced
 from tf_terngrad.sparsity.rules.registry import rule_for
 
+_DRAWS = 5
+"""How often a call is traced: that few random bits are the same each time is chance, and not likely."""
+
 
 def is_noise(layer, args, kwargs) -> bool:
     """Whether a call of a layer passes its tensor on at inference, and in training changes its elements at random.
 
-    It is traced as it is called, and with one channel more.
+    It is traced as it is called, and on a tensor that is longer by one along every axis.
     """
     tensors = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
-    wide = len(tensors) == 1 and len(tensors[0].shape) > 1 and tensors[0].shape[-1]
-    if not wide or layer.trainable_variables or not all(map(_is_seed, layer.variables)):
+    if len(tensors) != 1 or layer.trainable_variables or not all(map(_is_seed, layer.variables)):
         return False
     try:
         return all(_passes(layer, *_wider(more, args, kwargs)) for more in (0, 1))
@@ -32,8 +34,8 @@ def _wider(more, args, kwargs):
     def widened(value):
         if not isinstance(value, keras.KerasTensor):
             return value
-        *shape, width = value.shape
-        return keras.KerasTensor((*shape, width + more), value.dtype)
+        batch, *shape = value.shape
+        return keras.KerasTensor((batch, *(size and size + more for size in shape)), value.dtype)
 
     return tree.map_structure(widened, (args, kwargs))
 
@@ -42,14 +44,13 @@ def _passes(layer, args, kwargs):
     at_inference = traced(layer, args, kwargs, BATCHES[0], Tracing(training=False)).graph
     if nodes(at_inference) or at_inference.outputs[0] is not at_inference.inputs[0]:
         return False
-    pair = [traced(layer, args, kwargs, BATCHES[0], _Drawing(training=True)) for _ in range(2)]
-    shapes = {tuple(tensor.shape) for each in pair for tensor in (each.graph.inputs[0], *each.graph.outputs)}
-    calls = [nodes(each.graph) for each in pair]
-    return (
-        len(shapes) == 1
-        and all(rule_for(node.operation).elementwise for each in calls for node in each)
-        and all(_are_drawn(*arrays) for arrays in zip(*map(_arrays, pair), strict=True))
-    )
+    draws = [traced(layer, args, kwargs, BATCHES[0], _Drawing(training=True)) for _ in range(_DRAWS)]
+    shapes = {tuple(tensor.shape) for each in draws for tensor in (each.graph.inputs[0], *each.graph.outputs)}
+    operations = [node.operation for each in draws for node in nodes(each.graph)]
+    arrays = list(map(_arrays, draws))
+    if len(shapes) > 1 or len(set(map(len, arrays))) > 1:
+        return False
+    return all(rule_for(each).elementwise for each in operations) and all(map(_are_drawn, zip(*arrays, strict=True)))
 
 
 def _arrays(trace):
@@ -59,9 +60,9 @@ def _arrays(trace):
     return [*(constant.array for constant in trace.constants), *map(keras.ops.convert_to_numpy, given)]
 
 
-def _are_drawn(one, another):
-    """Whether an array is a single number, or another one each time."""
-    return one.size == 1 or not np.array_equal(one, another)
+def _are_drawn(arrays):
+    """Whether an array is another one each time, or the same number everywhere."""
+    return any(not np.array_equal(arrays[0], other) for other in arrays) or arrays[0].max() == arrays[0].min()
 
 
 def _is_seed(variable):
