@@ -5,6 +5,15 @@ import numpy as np
 from keras import layers
 
 
+def takes_functions_as_regularizers():
+    """Whether this Keras takes any function where it asks for a regularizer or a constraint."""
+    try:
+        layers.Dense(1, kernel_regularizer=lambda weight: 0.0).build((None, 1))
+    except ValueError:
+        return False
+    return True
+
+
 def randomized(model, seed=0):
     """Every weight that starts at zero or one matters to the outputs."""
     random = np.random.default_rng(seed)

@@ -43,8 +43,6 @@ OPTIMIZERS = {
     "Ftrl": lambda: optimizers.Ftrl(0.1),
     "Lamb": lambda: optimizers.Lamb(falling(0.03)),
     "Lion": lambda: optimizers.Lion(falling(0.01)),
-    "Muon": no_decay,
-    "Muon's Adam": lambda: no_decay(exclude_layers=["dense"]),
     "Adafactor": lambda: optimizers.Adafactor(falling(0.2)),
     "accumulation": lambda: optimizers.Adam(0.02, gradient_accumulation_steps=2),
     "loss scale": lambda: optimizers.LossScaleOptimizer(optimizers.Adam(0.01)),
@@ -52,6 +50,8 @@ OPTIMIZERS = {
     "clipped": lambda: optimizers.Adam(0.01, clipvalue=1.0),
     "averages": lambda: optimizers.Adam(0.01, use_ema=True),
 }
+if tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 12):  # before, Muon fails with TensorFlow
+    OPTIMIZERS |= {"Muon": no_decay, "Muon's Adam": lambda: no_decay(exclude_layers=["dense"])}
 ACCURACY = {"Adafactor": 0.03}
 
 

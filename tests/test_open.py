@@ -447,7 +447,7 @@ CLOSED = {
         lambda x: TensorFlow()(x),
         "its call uses `tf.identity_n`, for which no operation of Keras is known",
     ),
-    "Branching": (lambda x: Branching()(x), "its call is no graph"),
+    "Branching": (lambda x: Branching()(x), "runs a function inside of Cond"),
     "Looping": (lambda x: Looping()(x), "runs a function inside of Map"),
     "Tied": (lambda x: (lambda pair: Tied(pair[0])(pair[1]))(dense(x)), "reads the value of its variable"),
     "TiedPlainly": (lambda x: (lambda pair: TiedPlainly(pair[0])(pair[1]))(dense(x)), "which is another layer's"),

@@ -73,7 +73,7 @@ class OwnLayer(layers.Layer):
         self.scale = self.add_weight(shape=(shape[-1],), name="scale")
 
     def call(self, x):
-        return tf.identity(x) * self.scale
+        return tf.identity_n([x])[0] * self.scale
 
 
 class OwnModel(keras.Model):
@@ -84,11 +84,11 @@ class OwnModel(keras.Model):
         self.dense = layers.Dense(8)
 
     def call(self, x):
-        return tf.identity(self.dense(x))
+        return tf.identity_n([self.dense(x)])[0]
 
 
 @pytest.mark.parametrize(
-    "make", [OwnLayer, OwnModel, lambda: layers.Lambda(lambda x: 2 * tf.identity(x), output_shape=(8,))]
+    "make", [OwnLayer, OwnModel, lambda: layers.Lambda(lambda x: 2 * tf.identity_n([x])[0], output_shape=(8,))]
 )
 def test_unknown_layers_freeze_what_touches_them_and_say_so(make):
     inputs = keras.Input((5,))
@@ -163,7 +163,7 @@ class OwnFunctional(keras.Model):
         super().__init__(inputs, layers.Dense(2)(inputs))
 
     def call(self, x):
-        return 2 * tf.identity(super().call(x))
+        return 2 * tf.identity_n([super().call(x)])[0]
 
 
 @pytest.mark.parametrize("function", [tt.structures, tt.compact])

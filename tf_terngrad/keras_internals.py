@@ -176,6 +176,12 @@ def nodes(functional) -> list:
 _READS_ALL_INPUTS = _release(keras.__version__) < (3, 14)
 
 
+def read_once(output, inputs):
+    """An output of a graph; one that is an input goes through a layer where this Keras wants its inputs read."""
+    refused = any(output is tensor for tensor in inputs) and wants_reader(output)
+    return keras.layers.Identity(dtype=output.dtype)(output) if refused else output
+
+
 def wants_reader(tensor) -> bool:
     """Whether this Keras would refuse a model with this input, for no layer reads it so far."""
     return _READS_ALL_INPUTS and not tensor._keras_history.operation._outbound_nodes

@@ -1,5 +1,6 @@
 """Operations that were traced with a batch of one size, for batches of any."""
 
+import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import add_call, like, named, operation
@@ -67,18 +68,23 @@ class AnyBatch:
         return self._repeated(tensor) if once and tensor.shape[0] == 1 else None
 
     def slice(self, node, settings, tensor, *starts):
-        """All examples, and so many of each."""
+        """All examples, and so many of each; no Keras before 3.12 takes "all" as a size."""
         first, *rest = settings["shape"]
-        if first is not BATCH or any(map(_names_batch, rest)) or len(starts) <= len(rest) or starts[0] != 0:
+        if first is not BATCH or any(map(_names_batch, rest)) or not _are_whole(starts) or starts[0] != 0:
             return None
-        slicing = named(operation("Slice")((-1, *rest)), node.operation.name)
-        return add_call(slicing, (tensor, starts), {}, self.outputs(node))[0]
+        key = (slice(None), *(slice(start, start + size) for start, size in zip(starts[1:], rest, strict=True)))
+        getting = named(operation("GetItem")(), node.operation.name)
+        return add_call(getting, (tensor, key), {}, self.outputs(node))[0]
 
     def _smaller(self, tensor, rest):
         return tuple(tensor.shape[1:]) != tuple(rest) or len(tensor.shape) != len(rest) + 1
 
     def _repeated(self, tensor):
         return self._sources.sum(self._sources.batch(len(tensor.shape), tensor.dtype), tensor)
+
+
+def _are_whole(numbers):
+    return all(isinstance(number, (int, np.integer)) for number in numbers)
 
 
 def _names_batch(value):

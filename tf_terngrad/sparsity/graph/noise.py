@@ -10,6 +10,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import nodes
 from tf_terngrad.sparsity.graph.trace import BATCHES, Closed, Tracing, traced
+from tf_terngrad.sparsity.rules.elementwise import Passing
 from tf_terngrad.sparsity.rules.registry import rule_for
 
 _DRAWS = 5
@@ -42,7 +43,7 @@ def _wider(more, args, kwargs):
 
 def _passes(layer, args, kwargs):
     at_inference = traced(layer, args, kwargs, BATCHES[0], Tracing(training=False)).graph
-    if nodes(at_inference) or at_inference.outputs[0] is not at_inference.inputs[0]:
+    if len(at_inference.outputs) > 1 or not all(_passes_on(node.operation) for node in nodes(at_inference)):
         return False
     draws = [traced(layer, args, kwargs, BATCHES[0], _Drawing(training=True)) for _ in range(_DRAWS)]
     shapes = {tuple(tensor.shape) for each in draws for tensor in (each.graph.inputs[0], *each.graph.outputs)}
@@ -51,6 +52,10 @@ def _passes(layer, args, kwargs):
     if len(shapes) > 1 or len(set(map(len, arrays))) > 1:
         return False
     return all(rule_for(each).elementwise for each in operations) and all(map(_are_drawn, zip(*arrays, strict=True)))
+
+
+def _passes_on(operation):
+    return isinstance(rule_for(operation), Passing)
 
 
 def _arrays(trace):

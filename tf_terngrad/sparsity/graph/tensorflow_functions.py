@@ -196,7 +196,9 @@ def _pad(tensor, paddings, mode="CONSTANT", constant_values=0):
 
 @same_as(tf.reverse)
 def _reverse(tensor, axis):
-    return ops.flip(tensor, _whole(axis))
+    for each in _whole(axis):
+        tensor = ops.flip(tensor, each)
+    return tensor
 
 
 @same_as(tf.roll)
@@ -279,8 +281,8 @@ def _add_n(inputs):
 
 def _reduction(function):
     def reduce(input_tensor, axis=None, keepdims=False):
-        axis = _whole(axis)
-        return function(input_tensor, axis=tuple(axis) if isinstance(axis, list) else axis, keepdims=keepdims)
+        axis = None if axis is None else tuple(np.ravel(_whole(axis)).tolist())
+        return function(input_tensor, axis=axis, keepdims=keepdims)
 
     return reduce
 

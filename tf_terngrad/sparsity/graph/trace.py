@@ -12,9 +12,11 @@ from keras import tree
 from tf_terngrad.keras_internals import (
     Functional,
     calls_through,
+    history,
     named,
     node_of,
     nodes,
+    read_once,
     stateless_scope,
     without_calls,
 )
@@ -88,8 +90,11 @@ def traced(layer, args, kwargs, batch, scope):
     with scope, calls_through(scope.call):
         outputs = tree.map_structure(scope.symbolic, _attempted(scope, layer, args, kwargs))
     _check_outputs(outputs)
+    outputs = tree.map_structure(lambda output: read_once(output, inputs), outputs)
     more = [*scope.weights.values(), *scope.constants]
-    graph = _graph([*inputs, *(tensor for _, tensor in more)], outputs)
+    entering = [*inputs, *(tensor for _, tensor in more)]
+    _check_inputs(entering)
+    graph = _graph(entering, outputs)
     for node in nodes(graph):
         _check_node(node)
     weights, constants = ([what for what, _ in pairs] for pairs in (scope.weights.values(), scope.constants))
@@ -292,6 +297,13 @@ def _stand_in(layer, variable, name):
     cast = layer.autocast and keras.backend.is_float_dtype(variable.dtype)
     dtype = layer.compute_dtype if cast else variable.dtype
     return keras.Input(batch_shape=variable.shape, dtype=dtype, name=f"{layer.name}_{name}")
+
+
+def _check_inputs(inputs):
+    """Refuse what a function that is run inside gave out as its own: Keras notes that it made the tensor."""
+    for operation in (history(tensor).operation for tensor in inputs):
+        if not isinstance(operation, keras.layers.InputLayer):
+            raise Closed(f"runs a function inside of {type(operation).__name__}")
 
 
 def _check_outputs(outputs):

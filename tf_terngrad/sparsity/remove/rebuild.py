@@ -15,8 +15,8 @@ from tf_terngrad.keras_internals import (
     graph_of,
     history,
     nodes,
+    read_once,
     structures_of,
-    wants_reader,
     without_calls,
 )
 from tf_terngrad.sparsity.graph.channels import Edge
@@ -184,7 +184,7 @@ class Builder:
                 self._carrier.note(tensor, new)
             return outputs
 
-        outputs = [self._read_once(tensor, inputs) for tensor in replay(functional, entering, rebuild)]
+        outputs = [read_once(tensor, inputs) for tensor in replay(functional, entering, rebuild)]
         structures = structures_of(functional)
         chain = _chain(inputs[0], outputs[0]) if isinstance(model, keras.Sequential) else None
         left = [original(node.operation) for node in nodes(functional) if id(node.operation) not in self._layers]
@@ -200,11 +200,6 @@ class Builder:
     def _own_variable(self, value):
         """A weight that an operation is given as it is: that of the layer that holds it, in the smaller model."""
         return self._carrier.copy(value) if isinstance(value, keras.Variable) else value
-
-    def _read_once(self, output, inputs):
-        """An output of a model; one that is an input goes through a layer where Keras wants its inputs read."""
-        refused = any(output is tensor for tensor in inputs) and wants_reader(output)
-        return keras.layers.Identity(dtype=output.dtype)(output) if refused else output
 
     def _model_input(self, tensor, edge, keep_shape):
         layer, own = history(tensor).operation, Edge.like(tensor)

@@ -67,4 +67,5 @@ def _result(function, array):
 
 def _same(one, other, given):
     """Whether results agree to rounding, of the inputs too: a small result may be a difference of large numbers."""
-    return np.isclose(one, other, rtol=1e-5, atol=1e-6 * np.minimum(1 + np.abs(given), 1e3), equal_nan=True)
+    allowed = 1e-5 * np.abs(other) + 1e-6 * np.minimum(1 + np.abs(given), 1e3)
+    return (one == other) | (np.abs(one - other) <= allowed) | (np.isnan(one) & np.isnan(other))
