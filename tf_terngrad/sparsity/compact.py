@@ -62,7 +62,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     names = list(checks.strings(() if keep is None else keep, "keep", "compact", or_one=True))
     whole = opened(model)
     plans, small, found, said = [], whole, [], []
-    while True:  # a branch that has left may have frozen or tied what can leave now
+    while True:  # a branch that has left may have frozen or tied what can leave then
         graph = Graph(small, tolerance=tolerance)
         layers = _born_in(graph, names) if names and small is whole else []
         plan = make_plan(graph, names, round_to, scores)
@@ -75,7 +75,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
             small = builder.build()
             said += builder.sentences
             found = composed(found, builder.fates) if found else builder.fates
-        if not plan.changes:
+        if not plan.changes or _is_all(plan, graph):
             break
     if dry_run:
         return dataclasses.replace(plans[0], then=tuple(plans[1:]))
@@ -87,6 +87,11 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
         in_vain.say(sentence)
     remember(small, found)
     return small
+
+
+def _is_all(plan, graph):
+    """Whether nothing more can leave once all of a plan has: only widths shrink, and no dead channel has to stay."""
+    return plan.sites >= graph.sites.keys() and not plan.warnings
 
 
 def _in_vain(graph, plan):

@@ -49,6 +49,7 @@ class Graph:
         self.calls, self.sites, self.joined = [], {}, []
         self.weights, self.readings, self.frozen = {}, {}, []
         self._blank = blank
+        self._values = {}
         self._ports = {}
         self.features = []
         self.inputs = [Edge.like(tensor) for tensor in model.inputs]
@@ -147,7 +148,9 @@ class Graph:
         """A variable as a NumPy array in float32, to read only; zero where the analysis asked for it."""
         if id(variable) in self._blank:
             return np.zeros(variable.shape, np.float32)
-        return array_of(variable).astype(np.float32, copy=False)
+        if id(variable) not in self._values:
+            self._values[id(variable)] = array_of(variable).astype(np.float32, copy=False)
+        return self._values[id(variable)]
 
     def _check(self, call, before):
         """A rule accounts for every channel: passed on, read, dropped on purpose or frozen. What it forgets, stays."""
