@@ -50,7 +50,7 @@ OPTIMIZERS = {
     "clipped": lambda: optimizers.Adam(0.01, clipvalue=1.0),
     "averages": lambda: optimizers.Adam(0.01, use_ema=True),
 }
-if tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 12):  # before, Muon fails with TensorFlow
+if tuple(map(int, keras.__version__.split(".")[:2])) >= (3, 13):  # before, Muon fails with TensorFlow
     OPTIMIZERS |= {"Muon": no_decay, "Muon's Adam": lambda: no_decay(exclude_layers=["dense"])}
 ACCURACY = {"Adafactor": 0.03}
 
