@@ -109,7 +109,9 @@ def test_widths_do_not_depend_on_where_channels_are():
 
 
 def test_layers_of_unknown_cost_are_noted():
-    model, small = (chain(layers.Lambda(lambda x: tf.identity_n([x])[0], output_shape=(4,), name="own")) for _ in range(2))
+    model, small = (
+        chain(layers.Lambda(lambda x: tf.identity_n([x])[0], output_shape=(4,), name="own")) for _ in range(2)
+    )
     report = compare(model, small)
     assert by_name(report)["own"].multiply_adds == (None, None)
     assert "Multiply-adds do not count layers of type Lambda" in str(report)

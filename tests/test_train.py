@@ -11,6 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from command_lines import run_all
 
 from models.rhn import HighwayCell
 from models.training.checkpoint import EpochCheckpoint
@@ -211,29 +212,31 @@ def test_a_disk_that_fills_ends_the_run_in_one_sentence(tmp_path):
     assert left == {"config.json", "model.csv"}
 
 
-@pytest.mark.parametrize(
-    "arguments, message",
-    [
-        (("--strength=nan",), "expected a finite number"),
-        (("strenght=5e-3", "--epochs=1"), "Expected flags only, such as --epochs=10. Received: ['strenght=5e-3']"),
-        (("--strength=1", "--ratio=0.5"), "At most one of"),
-        (("--strength=1", "--distill"), "--distill needs --baseline"),
-        (("--dataset=mnist", "--data_dir=nowhere"), "No mnist.npz in data_dir"),
-        (("--model=lstm_lm", "--data_dir=nowhere"), "No file of nowhere ends in train.txt"),
-        (("--model=lstm_lm", "--units=8,none"), "expected sizes, such as 200,200"),
-        (("--model=rhn", "--units=8,8"), "--model=rhn has one recurrent layer: expected one size"),
-        (("--model=lstm_lm", "--ratio=0.5"), "--ratio is for images"),
-        (("--model=lstm_lm", "--batch_size=5000"), "train: expected a text of more than 5000 times 35 words"),
-    ],
-)
-def test_bad_flags_are_refused_before_anything_is_written(arguments, message, tmp_path):
-    (tmp_path / "thesis.txt").write_text("mine")
-    run = start("--output=run", *arguments, cwd=tmp_path)
-    printed, _ = run.communicate()
-    assert run.returncode != 0
-    assert message in printed
-    assert "Traceback" not in printed
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+REFUSED = {
+    ("--strength=nan",): "expected a finite number",
+    ("strenght=5e-3", "--epochs=1"): "Expected flags only, such as --epochs=10. Received: ['strenght=5e-3']",
+    ("--strength=1", "--ratio=0.5"): "At most one of",
+    ("--strength=1", "--distill"): "--distill needs --baseline",
+    ("--dataset=mnist", "--data_dir=nowhere"): "No mnist.npz in data_dir",
+    ("--model=lstm_lm", "--data_dir=nowhere"): "No file of nowhere ends in train.txt",
+    ("--model=lstm_lm", "--units=8,none"): "expected sizes, such as 200,200",
+    ("--model=rhn", "--units=8,8"): "--model=rhn has one recurrent layer: expected one size",
+    ("--model=lstm_lm", "--ratio=0.5"): "--ratio is for images",
+    ("--model=lstm_lm", "--batch_size=5000"): "train: expected a text of more than 5000 times 35 words",
+}
+
+
+def test_bad_flags_are_refused_before_anything_is_written(tmp_path):
+    folders = [tmp_path / str(number) for number in range(len(REFUSED))]
+    for folder in folders:
+        folder.mkdir()
+        (folder / "thesis.txt").write_text("mine")
+    lines = [(folder, ("--output=run", *arguments)) for folder, arguments in zip(folders, REFUSED, strict=True)]
+    for folder, message, (code, printed) in zip(folders, REFUSED.values(), run_all("train", lines), strict=True):
+        assert code != 0
+        assert message in printed
+        assert "Traceback" not in printed
+        assert [path.name for path in folder.iterdir()] == ["thesis.txt"]
 
 
 def test_a_weak_run_says_that_it_is_new_that_nothing_left_and_whose_errors_it_compares(tmp_path):
