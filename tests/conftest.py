@@ -29,6 +29,19 @@ hypothesis.settings.register_profile("search", hypothesis.settings.get_profile("
 hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default"))
 
 
+# Files whose tests take many seconds each, for they start processes.
+LONG = {
+    *("test_train", "test_train_distributed", "test_language_rows", "test_network_lab", "test_horovod_calls"),
+    *("test_distributed_optimizer", "test_distributed_sparsity", "test_elastic", "test_patience", "test_replicas"),
+    *("test_wheel", "test_workers", "test_tflite_streaming", "test_faults", "test_examples"),
+}
+
+
+def pytest_collection_modifyitems(items):
+    """Long tests begin first: at the end, no worker waits for one of them that another has just begun."""
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
+
 @pytest.fixture(autouse=True)
 def fresh_and_seeded():
     """Layer names and random numbers start anew in each test, whatever ran before it."""
