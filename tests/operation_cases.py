@@ -348,12 +348,12 @@ def chosen_by_a_mask(x):
     return ops.where(np.arange(WIDTH) % 2 == 0, x, ops.zeros_like(x))
 
 
-@case(STEPS, since="3.13")
+@case(STEPS, since="3.14")
 def slice_of_steps(x):
     return ops.slice(x, (0, 1, 0), (-1, 3, WIDTH))
 
 
-@case(STEPS, since="3.13")
+@case(STEPS, since="3.14")
 def slice_of_channels(x):
     return ops.concatenate([ops.slice(ops.convert_to_tensor(x), [0, 2, 1], [-1, 2, 6]), x[:, :2]], -1)
 

@@ -19,7 +19,7 @@ import models
 import tf_terngrad as tt
 
 ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
+README, SPARSITY = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/sparsity.md"))
 DOCUMENTS = [*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")]
 CURRENT = [path for path in DOCUMENTS if path.name != "CHANGELOG.md"]  # which also tells of what has been
 SOURCES = [path for package in ("tf_terngrad", "models", "tools") for path in ROOT.glob(f"{package}/**/*.py")]
@@ -110,8 +110,8 @@ def test_one_word_for_the_strength(path):
     assert "λ" not in path.read_text(encoding="utf-8"), "expected the word strength, in formulas too"
 
 
-def test_the_readme_s_rule_of_one_s_own_works():
-    block = next(block for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL) if "ScaleRule" in block)
+def test_the_documented_rule_of_one_s_own_works():
+    block = next(block for block in re.findall(r"```python\n(.*?)```", SPARSITY, re.DOTALL) if "ScaleRule" in block)
     found = {"keras": keras, "tf": tf, "tt": tt}
     exec(block, found)
     hidden = [keras.layers.Dense(5, name="hidden"), found["Scale"]()]
@@ -123,15 +123,22 @@ def test_the_readme_s_rule_of_one_s_own_works():
     np.testing.assert_allclose(small(x), model(x), atol=1e-5)
 
 
-def test_the_readme_names_only_what_exists():
-    for name in re.findall(r"tt\.((?:\w+\.)?\w+)", README):
+@pytest.mark.parametrize("path", CURRENT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_name_only_what_exists(path):
+    for name in re.findall(r"\btt\.((?:\w+\.)?\w+)", path.read_text(encoding="utf-8")):
         value = tt
         for part in name.split("."):
-            assert hasattr(value, part), f"the README names tt.{name}, which does not exist"
+            assert hasattr(value, part), f"{path.name} names tt.{name}, which does not exist"
             value = getattr(value, part)
 
 
-@pytest.mark.parametrize("path", CURRENT, ids=lambda path: path.name)
+@pytest.mark.parametrize("path", CURRENT, ids=lambda path: str(path.relative_to(ROOT)))
+def test_documents_link_to_files_that_exist(path):
+    for target in re.findall(r"\]\(([^)#]+)", path.read_text(encoding="utf-8")):
+        assert target.startswith("http") or (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", CURRENT, ids=lambda path: str(path.relative_to(ROOT)))
 def test_the_commands_in_documents_exist(path):
     text = path.read_text(encoding="utf-8")
     for script in re.findall(r"\bpython (\S+\.py)", text):

@@ -68,7 +68,7 @@ class AnyBatch:
         return self._repeated(tensor) if once and tensor.shape[0] == 1 else None
 
     def slice(self, node, settings, tensor, *starts):
-        """All examples, and so many of each; Keras before 3.13 takes no "all" as a size."""
+        """All examples, and so many of each; Keras before 3.14 takes no "all" as a size."""
         first, *rest = settings["shape"]
         if first is not BATCH or any(map(_names_batch, rest)) or not _are_whole(starts) or starts[0] != 0:
             return None
