@@ -53,6 +53,25 @@ def test_a_fit_that_makes_nothing_zero_names_the_nearest_group_once(said):
     assert "Train longer, or with a larger strength (now 0.0002) or learning rate (now 0.01)." in sentence
 
 
+def test_the_pace_of_a_training_says_when_the_first_group_will_be_zero(said):
+    model = network()
+    sparsity = sparsify(model, strength=0.05, kinds=["unit"])
+    before = np.concatenate([structure.norms() for structure in sparsity.structures])
+    fit(model, epochs=3)
+    after = np.concatenate([structure.norms() for structure in sparsity.structures])
+    falls = after < before
+    more = int(np.ceil(min(3 * after[falls] / (before - after)[falls])))
+    assert f"At the pace of these 3 epochs the first group would be zero after about {more:,} more. Train" in said()[0]
+
+
+def test_of_a_training_in_which_nothing_shrinks_no_pace_is_told(said):
+    model = network()
+    sparsify(model, strength=1e-9, kinds=["unit"])
+    model.optimizer.learning_rate = 0.0
+    fit(model)
+    assert "At the pace" not in said()[0]
+
+
 SILENT = {
     "something is zero": lambda model: sparsify(model, strength=100.0, kinds=["unit"]),
     "no penalty": lambda model: None,

@@ -18,8 +18,14 @@ def say(sentence) -> None:
         LOG.warning("%s", sentence)
 
 
-def of_training(sparsity) -> str:
-    """What to say of a training that ended under `sparsify`; nothing if a group is zero, or if the penalty is off."""
+def of_training(sparsity, before=None, epochs=0) -> str:
+    """What to say of a training that ended under `sparsify`; nothing if a group is zero, or if the penalty is off.
+
+    Args:
+        sparsity: what `sparsify` returned.
+        before: what `norms_of` gave before the training, which says how fast groups shrink.
+        epochs: that it took.
+    """
     strength = float(sparsity.strength.numpy())
     if not (strength or sparsity.waits_for_loss):
         return ""
@@ -30,7 +36,8 @@ def of_training(sparsity) -> str:
     if sparsity.waits_for_loss:
         return f"{start}, for `ratio` has set no strength: the loss was never finite, or nothing trained."
     norm, text = nearest(sparsity.structures)
-    return f"{start}. {text} {_remedy(sparsity, strength)}" if norm else ""
+    pace = _pace(before, norms_of(sparsity.structures), epochs) if before else ""
+    return f"{start}. {text} {pace}{_remedy(sparsity, strength)}" if norm else ""
 
 
 def of_compaction(found, tolerance) -> str:
@@ -54,16 +61,31 @@ def of_regularizer(variable, norms) -> str:
     )
 
 
+def norms_of(found) -> list:
+    """(structure, its members' norms) of what training can take out, over what trains."""
+    free = [structure for structure in found if not structure.fixed] or found
+    return [(each, np.nan_to_num(each.norms(trainable=not each.fixed), nan=np.inf)) for each in free]
+
+
 def nearest(found):
     """The least norm of a member that training can take out, over what trains, and a sentence about that member."""
-    free = [structure for structure in found if not structure.fixed] or found
-    norms = [np.nan_to_num(each.norms(trainable=not each.fixed), nan=np.inf) for each in free]
-    structure, own = min(zip(free, norms, strict=True), key=lambda pair: pair[1].min())
+    structure, own = min(norms_of(found), key=lambda pair: pair[1].min())
     text = (
         f"The nearest group, member {own.argmin()} of {structure.name!r} ({structure.kind}), has the norm "
         f"{own.min():.3g}; the median there is {np.median(own):.3g}."
     )
     return own.min(), text
+
+
+def _pace(before, after, epochs):
+    """A sentence on when the first group will be zero, if all go on as they went."""
+    pairs = [(then, now) for (one, then), (other, now) in zip(before, after, strict=False) if one is other]
+    then, now = (np.concatenate(norms) for norms in zip(*pairs, strict=True)) if pairs else (np.zeros(0),) * 2
+    falls = now < then
+    if not (falls.any() and epochs):
+        return ""
+    more = np.ceil(epochs * (now[falls] / (then[falls] - now[falls])).min())
+    return f"At the pace of these {epochs:,} epochs the first group would be zero after about {more:,.0f} more. "
 
 
 def _remedy(sparsity, strength):

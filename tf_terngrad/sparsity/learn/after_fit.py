@@ -23,29 +23,41 @@ def forget(sparsity) -> None:
     _watched.discard(sparsity)
 
 
-def tell(model) -> None:
-    """Say of each penalty on a model that it made nothing zero; once, for some programs call `fit` for each epoch."""
-    parts = {id(layer) for layer in all_layers(model)}
-    found = [(sparsity, in_vain.of_training) for sparsity in list(_watched) if id(sparsity.model) in parts]
-    found += [(regularizer, _of(variable)) for variable, regularizer in _lassos(model)]
-    for penalty, sentence_of in found:
-        if penalty not in _told and (sentence := sentence_of(penalty)):
-            _told.add(penalty)
-            in_vain.say(sentence)
+def tell(model, before, epochs) -> None:
+    """Say of each penalty on a model that it made nothing zero; once, for some programs call `fit` for each epoch.
 
-
-def _of(variable):
-    def sentence(regularizer):
+    Args:
+        model: that was trained.
+        before: what `_norms` gave before.
+        epochs: that it took.
+    """
+    for sparsity in _watched_on(model):
+        _say(sparsity, in_vain.of_training(sparsity, before.get(sparsity), epochs))
+    for variable, regularizer in _lassos(model):
         norms = ops.convert_to_numpy(regularizer.norms(variable.value))
-        return in_vain.of_regularizer(variable, norms) if norms.all() and regularizer.strength else ""
+        _say(regularizer, in_vain.of_regularizer(variable, norms) if norms.all() and regularizer.strength else "")
 
-    return sentence
+
+def _say(penalty, sentence):
+    if sentence:
+        _told.add(penalty)
+        in_vain.say(sentence)
+
+
+def _watched_on(model):
+    """What `sparsify` put on a model or a part of it, and nothing has been said of."""
+    parts = {id(layer) for layer in all_layers(model)}
+    return [each for each in list(_watched) if id(each.model) in parts and each not in _told]
+
+
+def _norms(model):
+    return {sparsity: in_vain.norms_of(sparsity.structures) for sparsity in _watched_on(model)}
 
 
 def _lassos(model):
-    """The regularizers with groups inside one weight, of those weights that train."""
-    for variable in model.trainable_variables:
-        yield from ((variable, part) for part in _parts(variable.regularizer) if hasattr(part, "norms"))
+    """The regularizers with groups inside one weight, of those weights that train, and nothing has been said of."""
+    pairs = [(variable, part) for variable in model.trainable_variables for part in _parts(variable.regularizer)]
+    return [(variable, part) for variable, part in pairs if hasattr(part, "norms") and part not in _told]
 
 
 def _parts(regularizer):
@@ -58,8 +70,9 @@ def _telling(fit):
     """`fit` that tells."""
 
     def fit_and_tell(model, *args, **kwargs):
+        before = _norms(model)
         history = fit(model, *args, **kwargs)
-        tell(model)
+        tell(model, before, len(history.epoch))
         return history
 
     return fit_and_tell
