@@ -244,6 +244,17 @@ def test_what_a_nested_model_does_not_show_stays_closed_and_says_so():
         check_laws(model)
 
 
+def test_a_nested_model_that_makes_its_own_mask_is_opened():
+    inner = {"ids": keras.Input((6,), dtype="int32", name="ids"), "shift": keras.Input((6, 6), name="shift")}
+    inner = keras.Model(inner, layers.Add()([Feed()(words(inner["ids"])), inner["shift"]]))
+    ids, shift = keras.Input((6,), dtype="int32"), keras.Input((6, 6))
+    x = layers.LSTM(5)(inner({"ids": ids, "shift": layers.Dense(6)(shift)}))
+    model = randomize(keras.Model([ids, shift], layers.Dense(3, name="reader")(x)))
+    assert [entry.name for entry in tt.structures(model).frozen] == ["reader"]
+    zero_members(model, random_members(4))
+    check_laws(model)
+
+
 def test_a_mask_that_a_nested_model_leaves_stays_what_it_is():
     inner = keras.Sequential([layers.Embedding(5, 6, mask_zero=True), layers.Dense(6)])
     model = reading(lambda ids: Feed()(inner(ids)))

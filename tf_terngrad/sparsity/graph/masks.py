@@ -98,12 +98,13 @@ def _hides(layer, given):
     masks = [mask_of(value) for value in tree.flatten(given) if isinstance(value, keras.KerasTensor)]
     if type(layer).__module__.startswith("keras.") and not is_graph(layer):
         return any(mask is UNSEEN for mask in masks)
-    return any(mask is not None for mask in masks) or any(map(_makes_mask, all_layers(layer)))
+    inside = [each for each in all_layers(layer) if each is not layer]  # of its own mask Keras has said that it is none
+    return any(mask is not None for mask in masks) or any(map(_makes_mask, inside))
 
 
 def _makes_mask(layer):
     """Whether a layer gives masks to tensors that have none."""
-    own = not type(layer).__module__.startswith("keras.") and type(layer).compute_mask is not keras.Layer.compute_mask
+    own = not type(layer).compute_mask.__module__.startswith("keras.")
     return own or isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False)
 
 

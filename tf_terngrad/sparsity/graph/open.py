@@ -140,7 +140,7 @@ class _Opening:
     def of(self, operation, args, kwargs):
         """A call in the copy: of what stands for an operation where it can be opened, otherwise as it is."""
         if is_graph(operation):
-            masked = kwargs.get("mask") is not None
+            masked = any(mask is not None for mask in tree.flatten(kwargs.get("mask")))
             given = entering(operation, args, kwargs, keras.KerasTensor)
             return self.graph(operation, given, masked), args, kwargs
         if not is_composite(operation):
