@@ -33,8 +33,9 @@ from tf_terngrad.sparsity.graph.sources import Sources
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
 from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly, traces
 from tf_terngrad.sparsity.rules.base import Unknown
+from tf_terngrad.sparsity.rules.compositions import TimeDistributed
 from tf_terngrad.sparsity.rules.elementwise import Passing
-from tf_terngrad.sparsity.rules.registry import show_rule
+from tf_terngrad.sparsity.rules.registry import rule_for, show_rule
 
 
 def opened(model):
@@ -111,6 +112,7 @@ class _Opening:
         self.closed = dict(closed)
         self._graphs = {}
         self._stand_ins = {}
+        self._wrappers = {}
 
     def graph(self, model, given=(), masked=False):
         """A graph of layers with its composites opened, for the sizes of the tensors that it is given.
@@ -143,6 +145,8 @@ class _Opening:
             masked = any(mask is not None for mask in tree.flatten(kwargs.get("mask")))
             given = entering(operation, args, kwargs, keras.KerasTensor)
             return self.graph(operation, given, masked), args, kwargs
+        if isinstance(rule_for(operation), TimeDistributed):
+            return self._over_steps(operation, args, kwargs), args, kwargs
         if not is_composite(operation):
             return operation, args, kwargs
         try:
@@ -155,6 +159,25 @@ class _Opening:
                 return operation, args, kwargs
             Unknown.why_closed[operation] = f"its call {reason}"
             return operation, args, kwargs
+
+    def _over_steps(self, wrapper, args, kwargs):
+        """A layer at each step, with what stands for the layer inside of it."""
+        if id(wrapper) not in self._wrappers:
+            self._wrappers[id(wrapper)] = wrapper, self._wrapped(wrapper, args, kwargs)
+        return self._wrappers[id(wrapper)][1]
+
+    def _wrapped(self, wrapper, args, kwargs):
+        sequence, *others = tensors_of((args, kwargs))
+        if others or mask_of(sequence) is not None:  # Keras gives a step's mask to a model, and not to every layer
+            Unknown.why_closed[wrapper.layer] = f"{wrapper.name} is given a mask, or several tensors"
+            return wrapper
+        step = like(sequence, (sequence.shape[0], *sequence.shape[2:]))
+        inner, *_ = self.of(wrapper.layer, (step,), {})
+        if inner is wrapper.layer:
+            return wrapper
+        opened = keras.layers.TimeDistributed(inner, name=wrapper.name, dtype=wrapper.dtype_policy)
+        opened.built, opened.trainable = True, wrapper.trainable
+        return opened
 
     def _composite(self, layer, args, kwargs):
         kwargs = with_masks(layer, args, kwargs)

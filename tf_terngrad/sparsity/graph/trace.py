@@ -12,6 +12,7 @@ from keras import tree
 from tf_terngrad.keras_internals import (
     Functional,
     calls_through,
+    history,
     is_read,
     mask_of,
     named,
