@@ -192,6 +192,17 @@ class HalfMasked(layers.Layer):
         return ops.where(mask, x, ops.zeros((batch, length, 1)))
 
 
+class Anew(layers.Layer):
+    """A sum that is made in each call, and an identity of which Keras writes down no policy."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense, self.same = layers.Dense(6), layers.Identity(dtype=keras.DTypePolicy("float32"))
+
+    def call(self, x):
+        return layers.add([self.same(x), self.dense(x)])
+
+
 def twins(x):
     a, b = Twins()([x, layers.Dense(6, "relu", name="other")(x)], factor=2.0)
     return layers.Concatenate()([a, b])
@@ -210,6 +221,7 @@ STYLES = {
     "TiledToken": ((5, 6), lambda x: TiledToken(5)(x)),
     "HalfMasked": ((5, 6), lambda x: HalfMasked()(x)),
     "OfPairs": ((6,), lambda x: OfPairs()(x)),
+    "Anew": ((6,), lambda x: Anew()(x)),
     "Twins": ((6,), twins),
     "Nested": ((5, 6), lambda x: Nested()(x)),
     "Inner": ((6,), lambda x: Inner()(x)),

@@ -10,7 +10,7 @@ from keras import layers, ops
 from laws import check_laws, random_members, randomize, zero_members
 
 import tf_terngrad as tt
-from tf_terngrad.sparsity.graph.open import is_composite
+from tf_terngrad.sparsity.graph.composites import is_composite
 from tf_terngrad.sparsity.rules import Frozen, rule_for, subclasses
 from tf_terngrad.sparsity.rules.base import Unknown
 from tf_terngrad.sparsity.rules.registry import cost_for

@@ -343,6 +343,18 @@ def mask_of(tensor):
     return getattr(tensor, "_keras_mask", None)
 
 
+def set_mask(tensor, mask):
+    """A symbolic tensor, with a mask that travels with it from now on; None: none does."""
+    if mask is not None or mask_of(tensor) is not None:
+        tensor._keras_mask = mask
+    return tensor
+
+
+def is_read(tensor) -> bool:
+    """Whether an operation was called on a symbolic tensor that is an input."""
+    return bool(tensor._keras_history.operation._outbound_nodes)
+
+
 def all_layers(layer) -> list:
     """A layer and all layers inside of it, in wrappers too; `model.layers` stops at the first level."""
     return list(layer._flatten_layers())

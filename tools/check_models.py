@@ -3,10 +3,10 @@
 python -m tools.check_models                     # all of them, some minutes
 python -m tools.check_models Llama twins
 
-The models are the transformers of keras_hub, small, of random weights, and subclassed twins of functional models. What
-needs a package that is not there (`pip install keras-hub`) is named and skipped. Prints a line for each, with the share
-of the weights that lie in structures; ends with an error if outputs or widths are wrong, if the model itself was
-changed, or if a twin has other structures than its functional model.
+The models are those of keras_hub and keras-tcn, small, of random weights, and subclassed twins of functional models.
+What needs a package that is not there (`pip install keras-hub keras-tcn`) is named and skipped. Prints a line for each,
+with the share of the weights that lie in structures; ends with an error if outputs or widths are wrong, if the model
+itself was changed, if less can leave than `AT_LEAST` says, or if a twin has other structures than its functional model.
 """
 
 import importlib.util
@@ -48,20 +48,48 @@ BACKBONES = {
     "Gemma": {**_TEXT, **_QUERIES, "head_dim": 8},
     "Mistral": {**_TEXT, **_QUERIES},
     "T5": {**_TEXT, **_HEADS},
+    "EfficientNet": {
+        **{"stackwise_kernel_sizes": [3] * 4, "stackwise_num_repeats": [1, 2, 2, 2], "num_features": 64},
+        **{"stackwise_input_filters": [8, 8, 16, 24], "stackwise_output_filters": [8, 16, 24, 32]},
+        **{"stackwise_expansion_ratios": [1, 4, 4, 6], "stackwise_squeeze_and_excite_ratios": [0, 0, 0.25, 0.25]},
+        **{"stackwise_strides": [1, 2, 2, 1], "stackwise_block_types": ["fused", "fused", "unfused", "unfused"]},
+        **{"width_coefficient": 1.0, "depth_coefficient": 1.0, "input_shape": (32, 32, 3)},
+    },
+    "MobileNet": {
+        **{"stackwise_expansion": [[40, 56], [64, 144]], "stackwise_num_blocks": [2, 2]},
+        **{"stackwise_num_filters": [[16, 16], [24, 24]], "stackwise_kernel_size": [[3, 3], [5, 5]]},
+        **{"stackwise_num_strides": [[1, 1], [2, 1]], "stackwise_se_ratio": [[None, None], [0.25, 0.25]]},
+        **{"stackwise_activation": [["relu"] * 2, ["hard_swish"] * 2], "stackwise_padding": [[1, 1], [2, 2]]},
+        **{"output_num_filters": 64, "depthwise_filters": 8, "depthwise_stride": 2, "depthwise_residual": False},
+        **{"last_layer_filter": 32, "squeeze_and_excite": 0.5, "image_shape": (32, 32, 3)},
+    },
+    "HGNetV2": {
+        **{"depths": [1, 2], "embedding_size": 16, "hidden_sizes": [32, 48], "stem_channels": [3, 8, 16]},
+        **{"hidden_act": "relu", "use_learnable_affine_block": True, "apply_downsample": [False, True]},
+        **{"use_lightweight_conv_block": [False, True], "image_shape": (32, 32, 3)},
+        **{"stackwise_stage_filters": [(16, 8, 32, 1, 2, 3), (32, 16, 48, 2, 2, 3)]},
+    },
+    "SegFormer": {"projection_filters": 16},
 }
-"""By the first part of the class's name: what makes a small one."""
+"""By the first part of the class's name: what makes a small one of keras_hub."""
+
+AT_LEAST = {"EfficientNet": 0.97, "MobileNet": 0.97, "HGNetV2": 0.9, "TCN": 0.94, "SegFormer": 0.38}
+"""The share of the weights that must lie in structures; EfficientNet's blocks are those of V2, MobileNet's of V3."""
+
+NEEDS = {**dict.fromkeys(BACKBONES, "keras_hub"), "TCN": "tcn"}
+"""The package that each model comes from."""
 
 
-def backbone(name):
-    """A backbone of keras_hub for sequences of a fixed length, with random biases and scales."""
-    import keras_hub
-
+def model_of(name):
+    """A model of a name of the table, with random biases and scales; sequences have a fixed length."""
     keras.utils.set_random_seed(0)
-    made = getattr(keras_hub.models, f"{name}Backbone")(**BACKBONES[name])
+    made = temporal() if name == "TCN" else backbone(name)
     rng = np.random.default_rng(0)
     for weight in made.trainable_weights:
         if len(weight.shape) == 1:
             weight.assign_add(rng.uniform(-0.2, 0.2, weight.shape))
+        elif name == "MobileNet":
+            weight.assign(2 * weight)  # what enters would fade on its way
     if not isinstance(made.input, dict):
         return made
     inputs = {
@@ -69,6 +97,22 @@ def backbone(name):
         for key, tensor in made.input.items()
     }
     return keras.Model(inputs, made(inputs))
+
+
+def backbone(name):
+    """A backbone of keras_hub."""
+    import keras_hub
+
+    parts = {"image_encoder": backbone("MiT")} if name == "SegFormer" else {}
+    return getattr(keras_hub.models, f"{name}Backbone")(**BACKBONES[name], **parts)
+
+
+def temporal():
+    """A temporal convolutional network of keras-tcn."""
+    import tcn
+
+    inputs = keras.Input((20, 4))
+    return keras.Model(inputs, layers.Dense(2)(tcn.TCN(16, dilations=(1, 2, 4))(inputs)))
 
 
 def inputs_of(model):
@@ -138,29 +182,47 @@ def _said(structure):
 
 
 def main(argv):
-    """Reads the command line: names of backbones, or `twins`; all by default."""
-    known = [*BACKBONES, "twins"]
+    """Reads the command line: names of models, or `twins`; all by default."""
+    known = [*NEEDS, "twins"]
     unknown = sorted(set(argv[1:]) - set(known))
     if unknown:
         raise app.UsageError(f"check_models knows no {', '.join(unknown)}. Known: {', '.join(known)}")
-    names, broken = argv[1:] or known, []
-    if "twins" in names:
-        differ = list(twins_that_differ())
-        said = f"other structures: {', '.join(differ)}" if differ else "the same structures"
-        print(f"{len(list(chains()))} subclassed twins: {said}")
-        broken += differ
-    backbones = [name for name in names if name != "twins"]
-    if backbones and importlib.util.find_spec("keras_hub") is None:
-        print(f"skipped, for keras_hub is not installed: {', '.join(backbones)}")
-        backbones = []
-    with growing_table(TITLES, text=["result", "frozen"]) as add:
-        for name in backbones:
-            model = backbone(name)
-            result = check_model(name, model, inputs_of(model))
-            add(*result.row())
-            broken += [name] if result.broken else []
+    names = argv[1:] or known
+    broken = broken_twins() if "twins" in names else []
+    broken += broken_models(there(name for name in names if name != "twins"))
     if broken:
         sys.exit(f"check_models: {', '.join(broken)} break a law")
+
+
+def broken_twins():
+    """Says how many twins have other structures; gives their names."""
+    differ = list(twins_that_differ())
+    said = f"other structures: {', '.join(differ)}" if differ else "the same structures"
+    print(f"{len(list(chains()))} subclassed twins: {said}")
+    return differ
+
+
+def there(names):
+    """The models whose package is installed; the others are said."""
+    names = list(names)
+    found = [name for name in names if importlib.util.find_spec(NEEDS[name])]
+    for package in sorted({NEEDS[name] for name in names} - {NEEDS[name] for name in found}):
+        print(f"skipped, for {package} is not installed: {', '.join(n for n in names if NEEDS[n] == package)}")
+    return found
+
+
+def broken_models(names):
+    """Prints the table of some models; gives the names of those that break a law."""
+    broken = []
+    with growing_table(TITLES, text=["result", "frozen"]) as add:
+        for name in names:
+            model = model_of(name)
+            result = check_model(name, model, inputs_of(model))
+            if result.reach < AT_LEAST.get(name, 0):
+                result.broken.append(f"less than {AT_LEAST[name]:.0%} can leave")
+            add(*result.row())
+            broken += [name] if result.broken else []
+    return broken
 
 
 if __name__ == "__main__":

@@ -79,7 +79,8 @@ def check_model(name, model, inputs, share=1 / 3, seed=0):
     laws = {
         "outputs differ": not difference <= TOLERANCE,
         "outputs do not depend on the input": not spread > 100 * TOLERANCE,
-        "widths": any([len(kept) for kept in widths[key]] != expected[key] for key in widths),
+        # What a layer that is carried over draws random numbers with is a variable, and no weight.
+        "widths": any([len(kept) for kept in widths[key]] != expected[key] for key in widths.keys() & expected.keys()),
         "the model was changed": not all((a == b.numpy()).all() for a, b in zip(before, model.weights, strict=True)),
         "compacting again changes something": tt.compact(small, dry_run=True).changes,
     }

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import add_call, named, nodes, operation, with_kernel
+from tf_terngrad.keras_internals import add_call, mask_of, named, nodes, operation, with_kernel
 from tf_terngrad.sparsity.graph.trace import Constant
 from tf_terngrad.sparsity.rules.bare import BareWeight
 
@@ -90,7 +90,8 @@ class BareWeights:
 
     def _product(self, make, node, outputs, tensor, weight):
         """The output of a stock layer that holds a weight as its kernel."""
-        if weight.shape != tuple(weight.variable.shape):
+        # Keras's layers hand masks on, operations do not.
+        if weight.shape != tuple(weight.variable.shape) or mask_of(tensor) is not None:
             return None
         layer = make(node, tensor, weight.shape, {"name": self._name(weight.variable), "dtype": self._policy})
         if layer is None:

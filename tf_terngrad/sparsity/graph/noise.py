@@ -23,6 +23,8 @@ def is_noise(layer, args, kwargs) -> bool:
     It is traced as it is called, and on a tensor that is longer by one along every axis.
     """
     tensors = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
+    if type(layer).compute_mask is not keras.Layer.compute_mask:  # it may read every channel
+        return False
     if len(tensors) != 1 or layer.trainable_variables or not all(map(_is_seed, layer.variables)):
         return False
     try:

@@ -5,32 +5,35 @@ traced (`trace.py`) and becomes a graph of its own in the place of the layer, un
 The layers inside are the user's own objects, and so are their variables.
 """
 
-import inspect
-
 import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import (
-    add_call,
     calls_forgotten,
     graph_of,
     input_like,
     is_graph,
+    is_read,
     like,
     mask_of,
     nodes,
     operation,
+    set_mask,
     structures_of,
 )
 from tf_terngrad.sparsity.graph.alike import compared
 from tf_terngrad.sparsity.graph.bare import BareWeights
 from tf_terngrad.sparsity.graph.batch import AnyBatch
+from tf_terngrad.sparsity.graph.composites import check_composite, check_masks, is_composite, tensors_of
+from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
+from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
 from tf_terngrad.sparsity.graph.sources import Sources
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
 from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly, traces
 from tf_terngrad.sparsity.rules.base import Unknown
+from tf_terngrad.sparsity.rules.compositions import TimeDistributed
 from tf_terngrad.sparsity.rules.elementwise import Passing
 from tf_terngrad.sparsity.rules.registry import rule_for, show_rule
 
@@ -109,134 +112,122 @@ class _Opening:
         self.closed = dict(closed)
         self._graphs = {}
         self._stand_ins = {}
+        self._wrappers = {}
 
-    def graph(self, model, given=()):
-        """A graph of layers with its composites opened, for the sizes of the tensors that it is given."""
-        sizes = _sizes(model, () if id(model) in self.closed else given)
+    def graph(self, model, given=(), masked=False):
+        """A graph of layers with its composites opened, for the sizes of the tensors that it is given.
+
+        `masked`: it is given masks too, apart from those that come with the tensors.
+        """
+        closed = id(model) in self.closed
+        sizes = _sizes(model, () if closed else given)
+        masks = [masked or closed or mask_of(tensor) is not None for tensor in given]
         if id(model) not in self._graphs:
-            self._graphs[id(model)] = model, sizes, self._opened(model, sizes)
-        if self._graphs[id(model)][1] != sizes:
+            self._graphs[id(model)] = model, (sizes, masks), self._opened(model, sizes, masks)
+        if self._graphs[id(model)][1] != (sizes, masks):
             raise _CalledAnotherWay(model)
         return self._graphs[id(model)][2]
 
-    def stand_in(self, layer, args, kwargs):
-        """The graph of a composite's call; the same for all its calls."""
+    def stand_in(self, layer, args, kwargs, masks=()):
+        """The graph of a composite's call; the same for all its calls. `masks`: those that come with its tensors."""
         signature = tree.map_structure(_signature, (args, kwargs))
         if id(layer) in self.closed:
             raise Closed("is made in several ways, with other shapes or settings")
         if id(layer) not in self._stand_ins:
-            self._stand_ins[id(layer)] = layer, signature, self._traced(layer, args, kwargs)
+            self._stand_ins[id(layer)] = layer, signature, self._traced(layer, args, kwargs, masks)
         if self._stand_ins[id(layer)][1] != signature:
             raise _CalledAnotherWay(layer)
         return self._stand_ins[id(layer)][2]
 
     def of(self, operation, args, kwargs):
-        """What stands for an operation in a call: a graph where it can be opened, otherwise itself."""
+        """A call in the copy: of what stands for an operation where it can be opened, otherwise as it is."""
         if is_graph(operation):
-            return self.graph(operation, entering(operation, args, kwargs, keras.KerasTensor))
+            masked = any(mask is not None for mask in tree.flatten(kwargs.get("mask")))
+            given = entering(operation, args, kwargs, keras.KerasTensor)
+            return self.graph(operation, given, masked), args, kwargs
+        if isinstance(rule_for(operation), TimeDistributed):
+            return self._over_steps(operation, args, kwargs), args, kwargs
         if not is_composite(operation):
-            return operation
+            return operation, args, kwargs
         try:
-            return self.stand_in(operation, args, kwargs)
+            return self._composite(operation, args, kwargs)
         except Closed as reason:
             if isinstance(operation, TensorsOnly):
                 raise
             if is_noise(operation, args, kwargs):
                 show_rule(operation, Passing())
-                return operation
+                return operation, args, kwargs
             Unknown.why_closed[operation] = f"its call {reason}"
-            return operation
+            return operation, args, kwargs
 
-    def _opened(self, model, sizes):
+    def _over_steps(self, wrapper, args, kwargs):
+        """A layer at each step, with what stands for the layer inside of it."""
+        if id(wrapper) not in self._wrappers:
+            self._wrappers[id(wrapper)] = wrapper, self._wrapped(wrapper, args, kwargs)
+        return self._wrappers[id(wrapper)][1]
+
+    def _wrapped(self, wrapper, args, kwargs):
+        sequence, *others = tensors_of((args, kwargs))
+        if others or mask_of(sequence) is not None:  # Keras gives a step's mask to a model, and not to every layer
+            Unknown.why_closed[wrapper.layer] = f"{wrapper.name} is given a mask, or several tensors"
+            return wrapper
+        step = like(sequence, (sequence.shape[0], *sequence.shape[2:]))
+        inner, *_ = self.of(wrapper.layer, (step,), {})
+        if inner is wrapper.layer:
+            return wrapper
+        opened = keras.layers.TimeDistributed(inner, name=wrapper.name, dtype=wrapper.dtype_policy)
+        opened.built, opened.trainable = True, wrapper.trainable
+        return opened
+
+    def _composite(self, layer, args, kwargs):
+        kwargs = with_masks(layer, args, kwargs)
+        masks = travelling(args, kwargs)
+        graph = self.stand_in(layer, args, kwargs, masks)
+        return graph, (*args, *(masks[position] for position in graph.masks)), kwargs
+
+    def _opened(self, model, sizes, masks):
         functional = graph_of(model)
         known = [tuple(tensor.shape) for tensor in functional.inputs] != sizes
-        copy = _Copy(self, known)
+        copy = GraphCopy(self, known)
         inputs = [input_like(tensor, like(tensor, size)) for tensor, size in zip(functional.inputs, sizes, strict=True)]
-        outputs = replay(functional, inputs, copy.call)
+        for tensor, masked in zip(inputs, masks, strict=False):
+            set_mask(tensor, UNSEEN if masked else None)
+        outputs = replay(functional, inputs, Copies(copy.call, zip(functional.inputs, inputs, strict=True)).call)
         if not copy.opens:
             return model
         shapes = structures_of(functional)
         return StandIn(model, tree.pack_sequence_as(shapes[0], inputs), tree.pack_sequence_as(shapes[1], outputs))
 
-    def _traced(self, layer, args, kwargs):
-        _check_composite(layer, args, kwargs)
-        training, inference = traces(layer, args, kwargs)
+    def _traced(self, layer, args, kwargs, masks):
+        check_composite(layer, args, kwargs)
+        training, inference = traces(layer, args, kwargs, masks)
         general, constants = compared(training, inference)
-        given = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
-        inputs = [input_like(*pair) for pair in zip(inference.graph.inputs, given, strict=False)]
-        sources = Sources(inputs)
+        before, after = map(tensors_of, (args, kwargs))
+        inputs = _inputs(inference.entering, [*before, *masks, *after])
+        first, last = len(before), len(before) + len(masks)
+        sources = Sources(inputs[:first] + inputs[last:])
         batch, weights = AnyBatch(general, sources), BareWeights(layer, inference, sources)
-        copy = _TraceCopy(self, weights, batch)
-        values = [*inputs, *weights.values, *constants]
-        outputs = weights.tensors(replay(inference.graph, values, copy.call))
-        inputs = _as_given(args, kwargs, inputs)
-        return StandIn(layer, inputs, tree.pack_sequence_as(structures_of(inference.graph)[1], outputs))
+        copied = {id(tensor): new for tensor, new in zip(inference.entering, inputs, strict=True)}
+        graph = inference.graph
+        values = [copied[id(tensor)] for tensor in graph.inputs if id(tensor) in copied]
+        values += [*weights.values, *constants]
+        pairs = [*zip(inference.entering, inputs, strict=True), *zip(graph.inputs, values, strict=True)]
+        outputs = replay(graph, values, Copies(TraceCopy(self, weights, batch).call, pairs).call)
+        outputs = weights.tensors(outputs[: len(tree.flatten(inference.outputs))])
+        check_masks(layer, inputs, outputs)
+        read = [position for position, mask in enumerate(inputs[first:last]) if is_read(mask)]
+        inputs[first:last] = [inputs[first + position] for position in read]
+        given = _as_given(args, kwargs, inputs)
+        return StandIn(layer, given, tree.pack_sequence_as(inference.outputs, outputs), read)
 
 
-class _Copy:
-    """Copies the calls of a graph: of the same operations, or of what stands for them.
-
-    `known`: more sizes are known than when the graph was made.
-    """
-
-    def __init__(self, opening, known):
-        self._opening = opening
-        self._known = known
-        self.opens = False
-
-    def call(self, node, args, kwargs):
-        """Note the call of a node in the copy; gives its outputs."""
-        operation = self._opening.of(node.operation, args, kwargs)
-        self.opens |= operation is not node.operation
-        outputs = tree.flatten(node.output_tensors)
-        shapes = self._shapes(operation, args, kwargs) if self._known else [tensor.shape for tensor in outputs]
-        return add_call(operation, args, kwargs, [like(*pair) for pair in zip(outputs, shapes, strict=True)])
-
-    def _shapes(self, operation, args, kwargs):
-        if isinstance(operation, StandIn):
-            return [tensor.shape for tensor in operation.outputs]
-        return [spec.shape for spec in tree.flatten(operation.compute_output_spec(*args, **kwargs))]
-
-
-class _TraceCopy:
-    """Copies the calls of a trace, with the weights in place and for batches of any size."""
-
-    def __init__(self, opening, weights, batch):
-        self._opening = opening
-        self._weights = weights
-        self._batch = batch
-
-    def call(self, node, args, kwargs):
-        """Note the call of a node in the copy; gives its outputs."""
-        kwargs.pop("training", None)  # what the graph is called with reaches every part
-        args, kwargs = self._batch.arguments(node, args, kwargs)
-        new = self._batch.outputs(node)
-        outputs = self._weights.call(node, args, kwargs, new)
-        if outputs:
-            return outputs
-        args, kwargs = self._weights.tensors((args, kwargs))
-        outputs = self._batch.call(node, args, kwargs)
-        return outputs or add_call(self._opening.of(node.operation, args, kwargs), args, kwargs, new)
-
-
-def is_composite(operation):
-    """Whether an operation is a layer that may be opened: a user's own, of which no rule knows anything."""
-    own = isinstance(operation, keras.layers.Layer) and not type(operation).__module__.startswith("keras.")
-    return isinstance(operation, keras.layers.Lambda) or (own and type(rule_for(operation)) is Unknown)
-
-
-def _check_composite(layer, args, kwargs):
-    if type(layer).__call__ is not keras.Layer.__call__:
-        raise Closed("is wrapped in a `__call__` of its own")
-    if layer.activity_regularizer is not None:
-        raise Closed("has an activity regularizer on its result")
-    tensors = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
-    if any(mask_of(tensor) is not None for tensor in tensors) and (layer.supports_masking or _takes_mask(layer)):
-        raise Closed("is given a mask, and makes something of it")
-
-
-def _takes_mask(layer):
-    return any(name.endswith("mask") for name in inspect.signature(layer.call).parameters)
+def _inputs(entering, given):
+    """New inputs for what enters a trace, with the same masks among them; of the shapes of what the call is given."""
+    inputs = [input_like(*pair) for pair in zip(entering, given, strict=True)]
+    copied = {id(tensor): new for tensor, new in zip(entering, inputs, strict=True)}
+    for tensor, new, outside in zip(entering, inputs, given, strict=True):
+        set_mask(new, UNSEEN if mask_of(outside) is UNSEEN else copied.get(id(mask_of(tensor))))
+    return inputs
 
 
 def _sizes(model, given):
@@ -251,7 +242,10 @@ def _sizes(model, given):
 
 
 def _signature(value):
-    return (tuple(value.shape), value.dtype) if isinstance(value, keras.KerasTensor) else repr(value)
+    if not isinstance(value, keras.KerasTensor):
+        return repr(value)
+    mask = mask_of(value)
+    return tuple(value.shape), value.dtype, mask is None, mask is UNSEEN
 
 
 def _as_given(args, kwargs, inputs):

@@ -10,10 +10,12 @@ class StandIn(Functional):
 
     Attributes:
         original: the user's model or layer; nothing of it is copied.
+        masks: which of the masks that travel with a composite's tensors are inputs, behind its positional arguments.
     """
 
-    def __init__(self, original, inputs, outputs):
+    def __init__(self, original, inputs, outputs, masks=()):
         super().__init__(inputs, outputs, name=original.name)
+        vars(self)["masks"] = masks
         vars(self)["original"] = original  # Keras would take what is set for a layer of this graph
 
 

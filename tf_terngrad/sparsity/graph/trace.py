@@ -13,6 +13,8 @@ from tf_terngrad.keras_internals import (
     Functional,
     calls_through,
     history,
+    is_read,
+    mask_of,
     named,
     node_of,
     nodes,
@@ -20,6 +22,7 @@ from tf_terngrad.keras_internals import (
     stateless_scope,
     without_calls,
 )
+from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
 from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
 
 BATCHES = 11, 7
@@ -43,20 +46,28 @@ class Trace:
     """One call of a layer as a graph.
 
     Attributes:
-        graph: a `Functional` from the call's tensors, and then the layer's own weights, to its outputs.
-        weights: the variables that its inputs behind those of the call stand for.
+        graph: a `Functional` from the call's tensors, and then the layer's own weights, to its outputs and the masks
+            of all tensors in it.
+        entering: the call's tensors, and the masks that travel with them between those of `args` and of `kwargs`; a
+            mask that no call reads is no input of the graph.
+        outputs: the structure of the call's outputs.
+        weights: the variables that the graph's inputs behind those of the call stand for.
         constants: the arrays that the last inputs stand for, with which layers inside are called.
         told: by id of a call in the graph, the `training` that it was given.
     """
 
     graph: Functional
+    entering: list
+    outputs: object
     weights: list
     constants: list
     told: dict
 
 
-def traces(layer, args, kwargs):
+def traces(layer, args, kwargs, masks=()):
     """Two traces of a call of a layer on symbolic tensors like those in `args` and `kwargs`: in training, at inference.
+
+    `masks`: those that travel with the tensors.
 
     The layer's own variables stand in the graphs as inputs. Where the size of the batch is open, each trace has
     another one. What differs between them otherwise is not a graph.
@@ -66,47 +77,36 @@ def traces(layer, args, kwargs):
     """
     parts = _Parts()
     return tuple(
-        traced(layer, args, kwargs, batch, Tracing(training, parts))
+        traced(layer, args, kwargs, batch, Tracing(training, parts), masks)
         for batch, training in zip(BATCHES[::-1], (True, False), strict=True)
     )
 
 
-def traced(layer, args, kwargs, batch, scope):
+def traced(layer, args, kwargs, batch, scope, masks=()):
     """One trace of a call, with a batch of this size where it has none; `scope`: a new `Tracing`.
 
     Raises:
         Closed: as `traces`.
     """
-    names, inputs = _names(layer, (args, kwargs)), []
-
-    def enter(value):
-        if not isinstance(value, keras.KerasTensor):
-            return value
-        shape = [batch if not axis and size is None else size for axis, size in enumerate(value.shape)]
-        inputs.append(keras.Input(batch_shape=shape, dtype=value.dtype, name=names[len(inputs)]))
-        return inputs[-1]
-
-    args, kwargs = tree.map_structure(enter, (args, {k: v for k, v in kwargs.items() if k != "training"}))
+    kwargs = {name: value for name, value in kwargs.items() if name != "training"}
+    entering = Entering(names_of(layer, (args, kwargs), masks), batch)
+    args, masks, kwargs = (tree.map_structure(entering.enter, given) for given in (args, list(masks), kwargs))
+    entering.hang_masks()
     with scope, calls_through(scope.call):
         outputs = tree.map_structure(scope.symbolic, _attempted(scope, layer, args, kwargs))
     _check_outputs(outputs)
-    outputs = tree.map_structure(lambda output: read_once(output, inputs), outputs)
+    outputs = tree.map_structure(lambda output: read_once(output, entering.inputs), outputs)
     more = [*scope.weights.values(), *scope.constants]
-    entering = [*inputs, *(tensor for _, tensor in more)]
-    _check_inputs(entering)
-    graph = _graph(entering, outputs)
+    hidden = masks_inside(outputs)
+    unread = {id(mask) for mask in masks if not is_read(mask)}
+    inputs = [tensor for tensor in entering.inputs if id(tensor) not in unread]
+    inputs += [tensor for _, tensor in more]
+    _check_inputs(inputs)
+    graph = _graph(inputs, [*tree.flatten(outputs), *hidden])
     for node in nodes(graph):
         _check_node(node)
     weights, constants = ([what for what, _ in pairs] for pairs in (scope.weights.values(), scope.constants))
-    return Trace(graph, weights, constants, scope.told)
-
-
-def _names(layer, given):
-    """Names for the inputs: the keys of a dict, which Keras wants so, or the layer's with numbers."""
-    if len(given[0]) == 1 and isinstance(given[0][0], dict) and not tree.flatten(given[1]):
-        return sorted(given[0][0])
-    count = len(tree.flatten(given))
-    return [f"{layer.name}_input{number or ''}" for number in range(count)]
+    return Trace(graph, entering.inputs, outputs, weights, constants, scope.told)
 
 
 def _as_computed(layer, tensor):
@@ -114,6 +114,8 @@ def _as_computed(layer, tensor):
     if not isinstance(tensor, keras.KerasTensor):
         return tensor
     cast = layer.autocast and keras.backend.is_float_dtype(tensor.dtype) and tensor.dtype != layer.compute_dtype
+    if cast and mask_of(tensor) is not None:
+        raise Closed(f"is given a mask with numbers in {tensor.dtype}, and computes in {layer.compute_dtype}")
     return keras.ops.cast(tensor, layer.compute_dtype) if cast else tensor
 
 

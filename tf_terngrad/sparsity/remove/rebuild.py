@@ -14,6 +14,7 @@ from tf_terngrad.keras_internals import (
     call_of,
     graph_of,
     history,
+    mask_of,
     nodes,
     read_once,
     structures_of,
@@ -293,6 +294,7 @@ def _chain(first, last):
         arguments = call_of(layer, index)
         given = [value for name, value in arguments.kwargs.items() if name not in ("training", "mask")]
         plain = len(arguments.args) == 1 and all(value is None for value in given)
+        plain = plain and tree.flatten(arguments.kwargs.get("mask"))[:1] in ([], [None], [mask_of(arguments.args[0])])
         if not plain or not isinstance(layer, keras.layers.Layer) or layer in layers:
             return None
         layers.insert(0, layer)

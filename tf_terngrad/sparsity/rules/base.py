@@ -82,7 +82,7 @@ class Rule:
 
     def config(self, call, kept):
         """The configuration of the smaller layer. `kept.width(channels)` counts what stays."""
-        return call.layer.get_config()
+        return config_of(call.layer)
 
     def multiply_adds(self, layer, output, *args, **kwargs):
         """The multiply-adds of one call, an integer; None: nobody knows. Without weights there are none.
@@ -132,6 +132,10 @@ def config_of(operation):
     try:
         return operation.get_config()
     except NotImplementedError:
+        if isinstance(operation, keras.layers.Identity):  # Keras writes down no policy that it was given as an object
+            return {"name": operation.name, "dtype": operation.dtype_policy.name}
+        if isinstance(operation, keras.layers.Layer):
+            raise
         own = vars(operation)
         return {name: own[name] for name in inspect.signature(type(operation).__init__).parameters if name in own}
 

@@ -43,12 +43,25 @@ class NestedModel(Rule):
 class Composite(NestedModel):
     """A graph that stands for a user's model or layer: a model of its parts, with none of the old class's code."""
 
+    def layer(self, builder, call, name=None):
+        smaller = super().layer(builder, call, name)
+        if _hands_on_its_mask(call.layer):
+            smaller.supports_masking = True  # what it is called with hangs the mask on too; a file does not say so
+        return smaller
+
     def rebuild(self, builder, call, args, kwargs):
         if not is_graph(call.layer.original):
             tensors = entering(call.layer, args, kwargs, keras.KerasTensor)
             args = (tensors if len(tensors) > 1 else tensors[0],)
             kwargs = {name: value for name, value in kwargs.items() if name == "training"}
         return super().rebuild(builder, call, args, kwargs)
+
+
+def _hands_on_its_mask(graph):
+    """Whether a composite gives one tensor with the mask of the one that it is given, as Keras does it."""
+    layer = graph.original
+    same = layer.supports_masking and type(layer).compute_mask is keras.Layer.compute_mask
+    return same and not is_graph(layer) and len(graph.outputs) == len(graph.inputs) - len(graph.masks) == 1
 
 
 class TimeDistributed(Rule):

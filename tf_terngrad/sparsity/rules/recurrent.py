@@ -23,7 +23,8 @@ class Recurrent(Rule):
 
     def why_frozen(self, layer):
         unknown = unknown_cell(layer.cell)
-        return None if unknown is None else f"no rule knows its cell ({type(unknown).__name__})"
+        said = "give it a cell of Keras's, or register a tt.rules.Cell"
+        return None if unknown is None else f"no rule knows its cell ({type(unknown).__name__}): {said}"
 
     def follow(self, call):
         layer = call.layer

@@ -1,0 +1,48 @@
+"""Which layers are composites, and what stands in the way of opening one, apart from what its call does."""
+
+import keras
+from keras import tree
+
+from tf_terngrad.keras_internals import mask_of
+from tf_terngrad.sparsity.graph.masks import UNSEEN, regards_masks
+from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly
+from tf_terngrad.sparsity.rules.base import Unknown
+from tf_terngrad.sparsity.rules.registry import rule_for
+
+
+def is_composite(operation):
+    """Whether an operation is a layer that may be opened: a user's own, of which no rule knows anything."""
+    own = isinstance(operation, keras.layers.Layer) and not type(operation).__module__.startswith("keras.")
+    return isinstance(operation, keras.layers.Lambda) or (own and type(rule_for(operation)) is Unknown)
+
+
+def check_composite(layer, args, kwargs):
+    """Refuse what a trace of a composite's `call` does not show."""
+    if type(layer).__call__ is not keras.Layer.__call__:
+        raise Closed("is wrapped in a `__call__` of its own")
+    if layer.activity_regularizer is not None:
+        raise Closed("has an activity regularizer on its result")
+    owner = layer.layer if isinstance(layer, TensorsOnly) else layer
+    masks = [mask_of(tensor) for tensor in tensors_of((args, kwargs))]
+    if any(mask is UNSEEN for mask in masks) and regards_masks(owner):
+        raise Closed(
+            "may be given a mask, which a model or layer around or before it does not show: call it outside of that one"
+        )
+    if owner is not layer and any(mask is not None for mask in masks) and regards_masks(owner):
+        raise Closed("is given a mask, and gives more than tensors")
+
+
+def check_masks(layer, inputs, outputs):
+    """Refuse outputs of which it is not known whether Keras hangs the mask on them that the class computes."""
+    if not layer.supports_masking:
+        return
+    if any(mask_of(output) is UNSEEN for output in outputs):
+        raise Closed("may hand on a mask of one of its parts, or its own")
+    changes = type(layer).compute_mask is not keras.Layer.compute_mask
+    if changes and any(output is tensor for output in outputs for tensor in inputs):
+        raise Closed("gives its input with another mask")
+
+
+def tensors_of(values):
+    """The symbolic tensors in a structure of values."""
+    return [value for value in tree.flatten(values) if isinstance(value, keras.KerasTensor)]

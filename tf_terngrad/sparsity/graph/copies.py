@@ -1,0 +1,52 @@
+"""The calls of a graph or of a trace, noted in a copy: of the same operations, or of what stands for them."""
+
+from keras import tree
+
+from tf_terngrad.keras_internals import add_call, like
+from tf_terngrad.sparsity.graph.stand_in import StandIn
+
+
+class GraphCopy:
+    """Copies the calls of a graph: of the same operations, or of what stands for them.
+
+    `known`: more sizes are known than when the graph was made.
+    """
+
+    def __init__(self, opening, known):
+        self._opening = opening
+        self._known = known
+        self.opens = False
+
+    def call(self, node, args, kwargs):
+        """Note the call of a node in the copy; gives its outputs."""
+        operation, args, kwargs = self._opening.of(node.operation, args, kwargs)
+        self.opens |= operation is not node.operation
+        outputs = tree.flatten(node.output_tensors)
+        shapes = self._shapes(operation, args, kwargs) if self._known else [tensor.shape for tensor in outputs]
+        return add_call(operation, args, kwargs, [like(*pair) for pair in zip(outputs, shapes, strict=True)])
+
+    def _shapes(self, operation, args, kwargs):
+        if isinstance(operation, StandIn):
+            return [tensor.shape for tensor in operation.outputs]
+        return [spec.shape for spec in tree.flatten(operation.compute_output_spec(*args, **kwargs))]
+
+
+class TraceCopy:
+    """Copies the calls of a trace, with the weights in place and for batches of any size."""
+
+    def __init__(self, opening, weights, batch):
+        self._opening = opening
+        self._weights = weights
+        self._batch = batch
+
+    def call(self, node, args, kwargs):
+        """Note the call of a node in the copy; gives its outputs."""
+        kwargs.pop("training", None)  # what the graph is called with reaches every part
+        args, kwargs = self._batch.arguments(node, args, kwargs)
+        new = self._batch.outputs(node)
+        outputs = self._weights.call(node, args, kwargs, new)
+        if outputs:
+            return outputs
+        args, kwargs = self._weights.tensors((args, kwargs))
+        outputs = self._batch.call(node, args, kwargs)
+        return outputs or add_call(*self._opening.of(node.operation, args, kwargs), new)

@@ -1,0 +1,57 @@
+"""What enters the trace of a call: an input for each tensor and for the masks that come with them."""
+
+import keras
+from keras import tree
+
+from tf_terngrad.keras_internals import is_read, mask_of, node_of, set_mask
+
+
+class Entering:
+    """Makes the inputs of a trace: one for each tensor that the call is given, with the same masks among them.
+
+    Attributes:
+        inputs: what was made so far.
+    """
+
+    def __init__(self, names, batch):
+        self._names, self._batch = names, batch
+        self._given, self.inputs = [], []
+
+    def enter(self, value):
+        """An input like a tensor; what is no tensor as it is."""
+        if not isinstance(value, keras.KerasTensor):
+            return value
+        shape = [self._batch if not axis and size is None else size for axis, size in enumerate(value.shape)]
+        self._given.append(value)
+        self.inputs.append(keras.Input(batch_shape=shape, dtype=value.dtype, name=self._names[len(self.inputs)]))
+        return self.inputs[-1]
+
+    def hang_masks(self):
+        """Let each input have the input that stands for its tensor's mask, if there is one."""
+        inputs = {id(value): tensor for value, tensor in zip(self._given, self.inputs, strict=True)}
+        for value, tensor in zip(self._given, self.inputs, strict=True):
+            set_mask(tensor, inputs.get(id(mask_of(value))))
+
+
+def names_of(layer, given, masks):
+    """Names for the inputs: the keys of a dict, which Keras wants so, or the layer's with numbers."""
+    if len(given[0]) == 1 and isinstance(given[0][0], dict) and not tree.flatten(given[1]) and not masks:
+        return sorted(given[0][0])
+    count = len(tree.flatten((given, masks)))
+    return [f"{layer.name}_input{number or ''}" for number in range(count)]
+
+
+def masks_inside(outputs):
+    """The masks of all tensors from which outputs are computed, those of inputs that no call reads left out."""
+    masks, seen, waiting = {}, set(), tree.flatten(outputs)
+    while waiting:
+        tensor = waiting.pop()
+        if id(tensor) in seen:
+            continue
+        seen.add(id(tensor))
+        mask = mask_of(tensor)
+        if mask is not None and not (node_of(mask).is_input and not is_read(mask)):
+            masks[id(mask)] = mask
+            waiting.append(mask)
+        waiting += node_of(tensor).arguments.keras_tensors
+    return list(masks.values())

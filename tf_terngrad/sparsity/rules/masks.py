@@ -1,0 +1,39 @@
+"""A mask that a composite's class computes for its outputs: how a tensor that gets one is followed and kept."""
+
+import keras
+
+from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.registry import register_rule
+
+
+class HandOn(keras.layers.Layer):
+    """Gives a tensor with another mask, its second argument; stands in opened graphs only."""
+
+    def call(self, tensor, handed):
+        return tensor
+
+
+class HandingOn(Rule):
+    """The tensor passes; a model that does nothing keeps the layer: Keras hangs the mask on what a model is given."""
+
+    def follow(self, call):
+        tensor, mask = call.inputs
+        call.freeze([mask], "it is a mask")
+        for channels in tensor.axes[: len(mask.shape)]:
+            call.freeze_axis(channels, "its positions have a mask")
+        call.output.axes[:] = tensor.axes
+
+    def rebuild(self, builder, call, args, kwargs):
+        tensor, mask = args
+        return builder.layer(call)(tensor, mask=mask)
+
+    def layer(self, builder, call, name=None):
+        name = name or call.layer.name
+        inputs = builder.input(call.inputs[0], f"{name}_input")
+        same = keras.layers.Identity(name=f"{name}_same", dtype=inputs.dtype)(inputs)
+        model = keras.Model(inputs, same, name=name)
+        model.supports_masking = True  # it does anyway; a model that does not say so is warned about
+        return model
+
+
+register_rule(HandOn, HandingOn())
