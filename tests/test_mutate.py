@@ -100,6 +100,25 @@ def test_the_tests_of_a_module_are_those_of_its_name_then_the_nearest(tool, chec
     assert tool.Tests(checkout).nearest("small/inner.py", 2) == ["tests/test_broken.py", "tests/test_all.py"]
 
 
+CONFTEST = """
+import pytest
+from small import numbers
+
+
+@pytest.fixture(params=[numbers])
+def implementation(request):
+    return request.param
+"""
+
+
+def test_a_test_imports_what_its_fixtures_import(tool, checkout):
+    (checkout / "tests/conftest.py").write_text(CONFTEST)
+    (checkout / "tests/test_codec.py").write_text("def test_it(implementation):\n    implementation.double(3)\n")
+    (checkout / "tests/test_other.py").write_text("def test_it(tmp_path, implementations):\n    pass\n")
+    tests = tool.Tests(checkout)
+    assert tests.nearest("small/numbers.py", 5) == ["tests/test_numbers.py", "tests/test_codec.py"]
+
+
 def test_it_tells_what_is_caught_and_what_survives_and_leaves_the_checkout_alone(tool, checkout, capsys):
     before = {path: path.read_bytes() for path in checkout.rglob("*") if path.is_file()}
     survivors = tool.main([f"--root={checkout}", "small/numbers.py", "small/inner.py"])

@@ -148,13 +148,17 @@ class Tests:
     def __init__(self, root):
         files = {path: _module(path.relative_to(root)) for path in root.rglob("*.py")}
         self._modules = set(files.values()) | {path.stem for path in (root / "tests").rglob("*.py")}
+        fixtures = _fixtures(root / "tests/conftest.py")
         self._imports = {name: self._imported(path) for path, name in files.items()}
         tests = {f"tests/{path.name}": name for path, name in files.items() if path.name.startswith("test_")}
+        for file, name in tests.items():
+            if _arguments(root / file) & fixtures:  # a fixture is imported by its name as an argument
+                self._imports[name].add("tests.conftest")
         self._ways = {file: self._ways_from(name) for file, name in tests.items()}
 
     def _imported(self, path):
         found = set()
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in _nodes(path):
             if isinstance(node, ast.Import):
                 found |= {alias.name for alias in node.names}
             elif isinstance(node, ast.ImportFrom) and node.module:
@@ -182,6 +186,23 @@ class Tests:
                 found[name] = found[module] + 1
                 edge.append(name)
         return found
+
+
+def _fixtures(path):
+    """The names of the fixtures in a file; none if there is no such file."""
+    if not path.exists():
+        return set()
+    functions = [node for node in _nodes(path) if isinstance(node, ast.FunctionDef)]
+    return {node.name for node in functions if any("fixture" in ast.unparse(one) for one in node.decorator_list)}
+
+
+def _arguments(path):
+    """The names of all arguments of the functions in a file."""
+    return {node.arg for node in _nodes(path) if isinstance(node, ast.arg)}
+
+
+def _nodes(path):
+    return ast.walk(ast.parse(path.read_text(encoding="utf-8")))
 
 
 def _module(path):
