@@ -147,7 +147,7 @@ def _net(g, x):
 
 def _shared(g, x):
     block = Normed(x.shape[-1])
-    return g.call(block, layers.Dense(x.shape[-1])(g.call(block, x)))
+    return block(layers.Dense(x.shape[-1])(block(x)))  # one smaller block serves both calls, which its parts need not
 
 
 def _bare(g, x):

@@ -55,8 +55,12 @@ def varies(array):
 
 
 def snapshot(model):
-    """What a model is: configuration and weights."""
-    return model.to_json(), [(weight.path, np.array(weight.numpy())) for weight in model.weights]
+    """What a model is: configuration, or its layers if one of them cannot say its own, and weights."""
+    try:
+        made = model.to_json()
+    except NotImplementedError:
+        made = [(layer.name, type(layer)) for layer in model.layers]
+    return made, [(weight.path, np.array(weight.numpy())) for weight in model.weights]
 
 
 def ports(model):

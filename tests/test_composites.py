@@ -26,7 +26,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.*every channel is dead")
 
 def members(model):
     """What each structure is, apart from the names of composites: its kind, size, and where it lies."""
-    return [(found.kind, found.size, sorted(map(_place, found.slices))) for found in tt.structures(model)]
+    return sorted((found.kind, found.size, sorted(map(_place, found.slices))) for found in tt.structures(model))
 
 
 def _place(piece):
