@@ -193,14 +193,15 @@ class HalfMasked(layers.Layer):
 
 
 class Anew(layers.Layer):
-    """A sum that is made in each call, and an identity of which Keras writes down no policy."""
+    """A sum and a product that are made in each call, and an identity of which Keras writes down no policy."""
 
     def __init__(self):
         super().__init__()
+        self.gate = layers.Dense(6, "sigmoid")
         self.dense, self.same = layers.Dense(6), layers.Identity(dtype=keras.DTypePolicy("float32"))
 
     def call(self, x):
-        return layers.add([self.same(x), self.dense(x)])
+        return layers.multiply([layers.add([self.same(x), self.dense(x)]), self.gate(x)], name="product")
 
 
 def twins(x):

@@ -203,6 +203,7 @@ def _same(layer):
     """A layer with all that another one has; `copy.copy` would make it from its configuration."""
     same = object.__new__(type(layer))
     vars(same).update(vars(layer))
+    vars(same).pop("build", None)  # Keras hangs one on each object, which builds that object and no copy of it
     return without_calls(same)
 
 
