@@ -73,7 +73,7 @@ class Equation(layers.Layer):
         self.out = self.add_weight(shape=(8, 6), name="out")
 
     def call(self, x):
-        return ops.einsum("bsh,ho->bso", ops.relu(ops.einsum("bsd,dh->bsh", x, self.into)), self.out)
+        return ops.einsum("...h,ho->...o", ops.relu(ops.einsum("bsd,dh->bsh", x, self.into)), self.out)
 
 
 class Positions(layers.Layer):

@@ -132,7 +132,14 @@ def _einsum(node, tensor, shape, options):
     equation = node.operation.subscripts.replace(" ", "")
     if "->" not in equation:
         return None
-    return keras.layers.EinsumDense(equation, node.output_tensors[0].shape[1:], **options)
+    return keras.layers.EinsumDense(equation, _named_sizes(equation, node.output_tensors[0].shape), **options)
+
+
+def _named_sizes(equation, shape):
+    """The sizes of an output that an equation has letters for, as EinsumDense takes them: the others it adds itself."""
+    result = equation.split("->")[1]
+    named = len(result.replace("...", ""))
+    return shape[1:] if "..." not in result else shape[-named:] if result.startswith("...") else shape[1:named]
 
 
 def _convolution(node, tensor, shape, options):
