@@ -34,7 +34,7 @@ def _place(piece):
 
 
 @hypothesis.given(RANDOM, st.integers(0, 99))
-@hypothesis.settings(max_examples=12)
+@hypothesis.settings(max_examples=6)
 def test_zeroed_members_leave_and_nothing_else(choices, seed):
     model = tt.compact(grow(choices))
     hypothesis.assume(all(map(varies, outputs_of(model, fresh_inputs(model, seed=1)))))
@@ -43,7 +43,7 @@ def test_zeroed_members_leave_and_nothing_else(choices, seed):
 
 
 @hypothesis.given(RANDOM, st.integers(0, 99))
-@hypothesis.settings(max_examples=12)
+@hypothesis.settings(max_examples=6)
 def test_any_zeros_leave_the_outputs_alone(choices, seed):
     model, rng = grow(choices), np.random.default_rng(seed)
     for weight in model.weights:
@@ -55,7 +55,7 @@ def test_any_zeros_leave_the_outputs_alone(choices, seed):
 
 
 @hypothesis.given(st.integers(0, 10**6))
-@hypothesis.settings(max_examples=12)
+@hypothesis.settings(max_examples=6)
 def test_composites_have_the_structures_of_their_parts(seed):
     model, functional = (grow(random.Random(seed), opened=opened) for opened in (False, True))
     assert members(model) == members(functional)
