@@ -246,17 +246,18 @@ IMAGE = [*ANY, _convolution, _convolution, _convolution, _grouped, _depthwise, _
 IMAGE += [_resized, _resized, _global, _reduced, _flattened, _distributed]
 
 
-def grow(choices, steps=8):
+def grow(choices, steps=8, kind=Grower):
     """A random Functional model: inputs of any rank, up to `steps` random layers, one or two outputs.
 
     Args:
         choices: a `random.Random`, such as `hypothesis.strategies.randoms(use_true_random=False)` draws.
         steps: how many layers are tried at most.
+        kind: the `Grower` that draws them.
     """
     keras.backend.clear_session(free_memory=False)  # as conftest.py does
     shapes = choices.choice([[(6, 6, 4)], [(8,)], [(6, 4)], [(8,), (8,)], [(6, 6, 4), (8,)]])
     inputs = [keras.Input(shape) for shape in shapes]
-    grower = Grower(choices, [_first(x) for x in inputs])
+    grower = kind(choices, [_first(x) for x in inputs])
     for _ in range(choices.randint(2, steps)):
         grower.step()
     outputs = [_last(x) for x in (grower.pool[-1], grower.pick(*grower.pool))]

@@ -56,7 +56,15 @@ def varies(array):
 
 def snapshot(model):
     """What a model is: configuration and weights."""
-    return model.to_json(), [(weight.path, np.array(weight.numpy())) for weight in model.weights]
+    return written(model), [(weight.path, np.array(weight.numpy())) for weight in model.weights]
+
+
+def written(model):
+    """A model's configuration; of one with parts that have none, its layers."""
+    try:
+        return model.to_json()
+    except (NotImplementedError, TypeError):
+        return str([(layer.name, type(layer)) for layer in model.layers])
 
 
 def ports(model):
@@ -95,7 +103,7 @@ def check_laws(model, must_vary=True, **options):
     again = compact(small, **options)
     assert shapes(again) == shapes(small)
     assert len(again.layers) == len(small.layers)
-    assert "tf_terngrad" not in small.to_json()
+    assert "tf_terngrad" not in written(small)
     return small
 
 
