@@ -175,6 +175,12 @@ STYLES = {
 }
 
 
+NOT_READ = ("changed", "one after another")
+"""In these a call is given a mask that it does not read."""
+WANTS_READERS = tuple(map(int, keras.__version__.split(".")[:2])) < (3, 14)
+"""Whether this Keras refuses a graph with an input that nothing reads; such a call stays closed there."""
+
+
 def reading(style, **options):
     """A model that reads a composite's output by a recurrent layer, whose output a mask changes."""
     keras.utils.set_random_seed(1)
@@ -188,7 +194,10 @@ def reading(style, **options):
 def test_masks_keep_their_meaning_and_what_is_inside_can_leave(name, options):
     model = reading(STYLES[name], **options)
     frozen = {reason for entry in tt.structures(model).frozen for reason in entry.reasons}
-    assert not [reason for reason in frozen if "no rule knows" in reason]
+    if name in NOT_READ and WANTS_READERS:
+        assert any("not connected" in reason for reason in frozen)
+    else:
+        assert not [reason for reason in frozen if "no rule knows" in reason]
     zero_members(model, random_members(1))
     check_laws(model)
 
@@ -286,7 +295,8 @@ class Marking(layers.Layer):
 @pytest.mark.parametrize("layer, reason", [(MaybeItsOwn(), "or its own"), (Marking(), "with another mask")])
 def test_what_cannot_be_shown_stays_closed_with_the_reason(layer, reason):
     model = reading(lambda ids: layer(words(ids)))
-    assert any(reason in said for entry in tt.structures(model).frozen for said in entry.reasons)
+    closed = any(reason in said for entry in tt.structures(model).frozen for said in entry.reasons)
+    assert closed or (WANTS_READERS and isinstance(layer, Marking))  # there a call shows where the input passes
     check_laws(model)
 
 
