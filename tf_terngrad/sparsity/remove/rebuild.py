@@ -286,6 +286,28 @@ def _copy_operation(operation):
     return without_calls(copy.copy(operation))
 
 
+def _is_mask_of(tensor, mask):
+    """Whether a call is given no mask, or that which comes with its tensor, if computed once more."""
+    own, given = mask_of(tensor), tree.flatten(mask)[:1]
+    if given in ([], [None]) or given[0] is own:
+        return True
+    calls = [call_of(*history(each)[:2]) for each in (own, given[0]) if each is not None]
+    kinds = [type(history(each).operation) for each in (own, given[0]) if each is not None]
+    return len(set(kinds)) == 1 < len(kinds) and _same_values(*map(_flat, calls))
+
+
+def _flat(arguments):
+    return tree.flatten((arguments.args, arguments.kwargs))
+
+
+def _same_values(ours, theirs):
+    def same(one, other):
+        symbolic = any(isinstance(value, keras.KerasTensor) for value in (one, other))
+        return one is other or not (symbolic or np.any(one != other))
+
+    return len(ours) == len(theirs) and all(map(same, ours, theirs))
+
+
 def _chain(first, last):
     """The layers from one tensor to another, if each takes just the one before, and its mask if it comes with one."""
     layers, tensor = [], last
@@ -294,7 +316,7 @@ def _chain(first, last):
         arguments = call_of(layer, index)
         given = [value for name, value in arguments.kwargs.items() if name not in ("training", "mask")]
         plain = len(arguments.args) == 1 and all(value is None for value in given)
-        plain = plain and tree.flatten(arguments.kwargs.get("mask"))[:1] in ([], [None], [mask_of(arguments.args[0])])
+        plain = plain and _is_mask_of(arguments.args[0], arguments.kwargs.get("mask"))
         if not plain or not isinstance(layer, keras.layers.Layer) or layer in layers:
             return None
         layers.insert(0, layer)
