@@ -8,6 +8,7 @@ import keras
 import tensorflow as tf
 from graphs import Grower
 from keras import layers, ops
+from laws import randomize
 
 SLOPE = 0.5
 
@@ -192,6 +193,14 @@ class CompositeGrower(Grower):
 
     def call(self, composite, x, **settings):
         return composite.call(x, **settings) if self.opened else composite(x, **settings)
+
+
+def around(shape, style):
+    """A model in which what enters and what leaves can shrink."""
+    inputs = keras.Input(shape)
+    x = style(layers.Dense(shape[-1], "relu", name="front")(inputs))
+    x = layers.Flatten()(x) if len(x.shape) > 2 else x
+    return randomize(keras.Model(inputs, layers.Dense(3, name="reader")(x)))
 
 
 def grow(choices, steps=6, opened=False):

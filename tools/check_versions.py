@@ -41,7 +41,10 @@ PAIRS = {
 LAWS = {
     "private names": ["keras_internals"],
     "compaction": ["compact", "structures", "rules", "operations"],
-    "users' models": ["open", "carry", "classes", "ties", "functions", "subclasses"],
+    "users' models": [
+        *("open", "closed", "masks", "noise", "composites", "tensorflow_calls"),
+        *("carry", "classes", "ties", "functions", "subclasses"),
+    ],
     "learning": ["sparsify", "hooks", "regularizers", "metrics", "dead", "frozen_weights", "replicas"],
     "TFLite": ["tflite_convert", "tflite_recurrent", "tflite_examples", "tflite_start", "tflite_draw"],
     "codec": ["codec", "packing"],
