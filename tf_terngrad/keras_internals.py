@@ -355,6 +355,11 @@ def is_read(tensor) -> bool:
     return bool(tensor._keras_history.operation._outbound_nodes)
 
 
+def computes_mask(layer) -> bool:
+    """Whether a layer's class computes the mask of its results itself; Keras's gives them that of the first input."""
+    return type(layer).compute_mask is not keras.Layer.compute_mask
+
+
 def all_layers(layer) -> list:
     """A layer and all layers inside of it, in wrappers too; `model.layers` stops at the first level."""
     return list(layer._flatten_layers())

@@ -35,8 +35,9 @@ def of_training(sparsity, before=None, epochs=0) -> str:
         return f"{start}, for none can be: {first.name}: {first.fixed}. Let layers train, and compile again."
     if sparsity.waits_for_loss:
         return f"{start}, for `ratio` has set no strength: the loss was never finite, or nothing trained."
-    norm, text = nearest(sparsity.structures)
-    pace = _pace(before, norms_of(sparsity.structures), epochs) if before else ""
+    after = norms_of(sparsity.structures)
+    norm, text = nearest(after)
+    pace = _pace(before, after, epochs) if before else ""
     return f"{start}. {text} {pace}{_remedy(sparsity, strength)}" if norm else ""
 
 
@@ -44,7 +45,7 @@ def of_compaction(found, tolerance) -> str:
     """What to say of a compaction that takes nothing out of a model with these structures."""
     if not found:
         return "No structure can shrink: `tt.structures(model).frozen` says why."
-    norm, text = nearest(found)
+    norm, text = nearest(norms_of(found))
     if not norm:
         return f"{text} It stays for `keep` or `round_to`, or because a layer cannot be empty."
     remedy = f"Train with `tt.sparsify` longer or with a larger strength, or give a `tolerance` (now {tolerance:g})."
@@ -67,9 +68,9 @@ def norms_of(found) -> list:
     return [(each, np.nan_to_num(each.norms(trainable=not each.fixed), nan=np.inf)) for each in free]
 
 
-def nearest(found):
-    """The least norm of a member that training can take out, over what trains, and a sentence about that member."""
-    structure, own = min(norms_of(found), key=lambda pair: pair[1].min())
+def nearest(norms):
+    """The least of the norms that `norms_of` gave, and a sentence about that member."""
+    structure, own = min(norms, key=lambda pair: pair[1].min())
     text = (
         f"The nearest group, member {own.argmin()} of {structure.name!r} ({structure.kind}), has the norm "
         f"{own.min():.3g}; the median there is {np.median(own):.3g}."

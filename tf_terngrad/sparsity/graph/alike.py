@@ -3,10 +3,10 @@
 import dataclasses
 
 import keras
-import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import nodes
+from tf_terngrad.sparsity.graph.symbolic import is_array
 from tf_terngrad.sparsity.graph.trace import BATCHES, Closed, Constant, settings
 
 BATCH = object()
@@ -113,14 +113,10 @@ def _argument(ours, theirs, numbers):
         if not isinstance(theirs, keras.KerasTensor) or not numbers.agree([ours], [theirs]):
             raise Closed(_ELSE)
         return ours
-    if _is_array(ours) and _is_array(theirs):
+    if is_array(ours) and is_array(theirs):
         constant = _constant(*map(keras.ops.convert_to_numpy, (ours, theirs)))
         return constant if constant.batched else ours
     return _setting(ours, theirs)
-
-
-def _is_array(value):
-    return isinstance(value, np.ndarray) or keras.ops.is_tensor(value)
 
 
 def _constant(ours, theirs):

@@ -6,14 +6,13 @@ smaller model.
 """
 
 import dataclasses
-import itertools
 
 import keras
 import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import add_call, mask_of, named, nodes, operation, with_kernel
-from tf_terngrad.sparsity.graph.trace import Constant
+from tf_terngrad.sparsity.graph.trace import Constant, free_name
 from tf_terngrad.sparsity.rules.bare import BareWeight
 
 
@@ -83,8 +82,7 @@ class BareWeights:
 
     def _name(self, variable):
         """The variable's name, with a number if the graph has another part of that name."""
-        names = itertools.chain([variable.name], (f"{variable.name}_{number}" for number in itertools.count(1)))
-        name = next(name for name in names if name not in self._names)
+        name = free_name(variable.name, self._names)
         self._names.add(name)
         return name
 

@@ -1,10 +1,10 @@
 """Which layers are composites, and what stands in the way of opening one, apart from what its call does."""
 
 import keras
-from keras import tree
 
-from tf_terngrad.keras_internals import mask_of
+from tf_terngrad.keras_internals import computes_mask, mask_of
 from tf_terngrad.sparsity.graph.masks import UNSEEN, regards_masks
+from tf_terngrad.sparsity.graph.symbolic import tensors_of
 from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly
 from tf_terngrad.sparsity.rules.base import Unknown
 from tf_terngrad.sparsity.rules.registry import rule_for
@@ -38,11 +38,6 @@ def check_masks(layer, inputs, outputs):
         return
     if any(mask_of(output) is UNSEEN for output in outputs):
         raise Closed("may hand on a mask of one of its parts, or its own")
-    changes = type(layer).compute_mask is not keras.Layer.compute_mask
+    changes = computes_mask(layer)
     if changes and any(output is tensor for output in outputs for tensor in inputs):
         raise Closed("gives its input with another mask")
-
-
-def tensors_of(values):
-    """The symbolic tensors in a structure of values."""
-    return [value for value in tree.flatten(values) if isinstance(value, keras.KerasTensor)]

@@ -12,6 +12,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import add_call, all_layers, history, is_graph, mask_of, node_of, operation, set_mask
 from tf_terngrad.sparsity.graph.stand_in import StandIn
+from tf_terngrad.sparsity.graph.symbolic import tensors_of
 from tf_terngrad.sparsity.rules.masks import HandOn
 
 UNSEEN = object()
@@ -95,7 +96,7 @@ def _hides(layer, given):
     """Whether a layer may give its outputs a mask that Keras does not show; an operation gives none."""
     if not isinstance(layer, keras.layers.Layer):
         return False
-    masks = [mask_of(value) for value in tree.flatten(given) if isinstance(value, keras.KerasTensor)]
+    masks = list(map(mask_of, tensors_of(given)))
     if type(layer).__module__.startswith("keras.") and not is_graph(layer):
         return any(mask is UNSEEN for mask in masks)
     inside = [each for each in all_layers(layer) if each is not layer]  # of its own mask Keras has said that it is none
@@ -115,7 +116,7 @@ def regards_masks(layer) -> bool:
 
 def travelling(args, kwargs) -> list:
     """The masks that come with the tensors of a call, and are no arguments of it themselves."""
-    tensors = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
+    tensors = tensors_of((args, kwargs))
     seen = {id(tensor) for tensor in tensors}
     masks = [mask for mask in map(mask_of, tensors) if isinstance(mask, keras.KerasTensor)]
     return list({id(mask): mask for mask in masks if id(mask) not in seen}.values())
@@ -124,16 +125,12 @@ def travelling(args, kwargs) -> list:
 def with_masks(layer, args, kwargs) -> dict:
     """The keyword arguments of a call, with the masks that Keras gives a layer that takes some and is given none."""
     given = inspect.signature(layer.call).bind_partial(*args, **kwargs).arguments
-    tensors = {name: value for name, value in given.items() if _has_tensor(value)}
+    tensors = {name: value for name, value in given.items() if tensors_of(value)}
     one = len(tensors) == 1
     wanted = {"mask" if one else f"{name}_mask": value for name, value in tensors.items()}
     missing = {name for name in wanted if name in _parameters(layer) and given.get(name) is None}
     masks = {name: tree.map_structure(mask_of, wanted[name]) for name in missing}
-    return {**kwargs, **{name: mask for name, mask in masks.items() if _has_tensor(mask)}}
-
-
-def _has_tensor(value):
-    return any(isinstance(each, keras.KerasTensor) for each in tree.flatten(value))
+    return {**kwargs, **{name: mask for name, mask in masks.items() if tensors_of(mask)}}
 
 
 def _parameters(layer):

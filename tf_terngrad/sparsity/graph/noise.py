@@ -8,7 +8,8 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import nodes
+from tf_terngrad.keras_internals import computes_mask, nodes
+from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.trace import BATCHES, Closed, Tracing, traced
 from tf_terngrad.sparsity.rules.elementwise import Passing
 from tf_terngrad.sparsity.rules.registry import rule_for
@@ -22,10 +23,9 @@ def is_noise(layer, args, kwargs) -> bool:
 
     It is traced as it is called, and on a tensor that is longer by one along every axis.
     """
-    tensors = [value for value in tree.flatten((args, kwargs)) if isinstance(value, keras.KerasTensor)]
-    if type(layer).compute_mask is not keras.Layer.compute_mask:  # it may read every channel
+    if computes_mask(layer):  # it may read every channel
         return False
-    if len(tensors) != 1 or layer.trainable_variables or not all(map(_is_seed, layer.variables)):
+    if len(tensors_of((args, kwargs))) != 1 or layer.trainable_variables or not all(map(_is_seed, layer.variables)):
         return False
     try:
         return all(_passes(layer, *_wider(more, args, kwargs)) for more in (0, 1))
@@ -63,8 +63,9 @@ def _passes_on(operation):
 def _arrays(trace):
     """All arrays that a trace computes with."""
     given = tree.flatten([(node.arguments.args, node.arguments.kwargs) for node in nodes(trace.graph)])
-    given = [value for value in given if isinstance(value, np.ndarray) or keras.ops.is_tensor(value)]
-    return [*(constant.array for constant in trace.constants), *map(keras.ops.convert_to_numpy, given)]
+    return [constant.array for constant in trace.constants] + [
+        keras.ops.convert_to_numpy(value) for value in given if is_array(value)
+    ]
 
 
 def _are_drawn(arrays):

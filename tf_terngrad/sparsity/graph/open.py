@@ -24,13 +24,14 @@ from tf_terngrad.keras_internals import (
 from tf_terngrad.sparsity.graph.alike import compared
 from tf_terngrad.sparsity.graph.bare import BareWeights
 from tf_terngrad.sparsity.graph.batch import AnyBatch
-from tf_terngrad.sparsity.graph.composites import check_composite, check_masks, is_composite, tensors_of
+from tf_terngrad.sparsity.graph.composites import check_composite, check_masks, is_composite
 from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
 from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
 from tf_terngrad.sparsity.graph.sources import Sources
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
+from tf_terngrad.sparsity.graph.symbolic import tensors_of
 from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly, traces
 from tf_terngrad.sparsity.rules.base import Unknown
 from tf_terngrad.sparsity.rules.compositions import TimeDistributed

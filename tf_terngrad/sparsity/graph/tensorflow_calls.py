@@ -8,7 +8,8 @@ import tensorflow as tf
 from keras import tree
 
 from tf_terngrad.keras_internals import GlobalOpDispatcher, public_name, stateless_scope
-from tf_terngrad.sparsity.graph.tensorflow_functions import equal_of, is_symbolic
+from tf_terngrad.sparsity.graph.symbolic import tensors_of
+from tf_terngrad.sparsity.graph.tensorflow_functions import equal_of
 
 
 class FollowsTensorFlow(keras.StatelessScope):
@@ -40,7 +41,7 @@ class FollowsTensorFlow(keras.StatelessScope):
 class _Dispatcher(GlobalOpDispatcher):
     def handle(self, op, args, kwargs):
         scope = stateless_scope()
-        if not isinstance(scope, FollowsTensorFlow) or not is_symbolic((args, kwargs)):
+        if not isinstance(scope, FollowsTensorFlow) or not tensors_of((args, kwargs)):
             return self.NOT_SUPPORTED
         result = scope.tensorflow(op, args, kwargs)
         return self.NOT_SUPPORTED if result is NotImplemented else result
@@ -51,10 +52,10 @@ _Dispatcher().register()
 
 def _agree(result, function, args, kwargs):
     """Whether TensorFlow would give tensors of the same shapes and types."""
-    if not is_symbolic(result):
+    if not tensors_of(result):
         return True
     given = tree.flatten((args, kwargs))
-    specs = [tf.TensorSpec(value.shape, value.dtype) for value in given if isinstance(value, keras.KerasTensor)]
+    specs = [tf.TensorSpec(tensor.shape, tensor.dtype) for tensor in tensors_of(given)]
 
     def compute(*tensors):
         tensors = iter(tensors)

@@ -6,7 +6,6 @@ with other functions that are here (`tf.nn.batch_normalization`) needs none.
 
 import inspect
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -420,8 +419,3 @@ def equal_of(function, args, kwargs):
 
 _KNOWN = {inspect.unwrap(theirs): (table, ours) for table in (SAME, PAIRS, FUNCTIONS) for theirs, ours in table.items()}
 # TensorFlow asks about a function as it is inside of some decorators.
-
-
-def is_symbolic(values):
-    """Whether a symbolic tensor of Keras is among some values."""
-    return any(isinstance(value, keras.KerasTensor) for value in keras.tree.flatten(values))

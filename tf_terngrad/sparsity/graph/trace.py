@@ -23,6 +23,7 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
+from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
 
 BATCHES = 11, 7
@@ -193,10 +194,13 @@ class _Parts:
         return self._named[id(layer)][1]
 
     def _free(self, name):
-        taken = {one.name for _, one in self._named.values()}
-        stem = name or "layer"
-        names = itertools.chain([stem], (f"{stem}_{number}" for number in itertools.count(1)))
-        return next(name for name in names if name not in taken)
+        return free_name(name or "layer", {one.name for _, one in self._named.values()})
+
+
+def free_name(name, taken):
+    """A name, with a number if it is taken."""
+    names = itertools.chain([name], (f"{name}_{number}" for number in itertools.count(1)))
+    return next(each for each in names if each not in taken)
 
 
 def _same(layer):
@@ -241,7 +245,7 @@ class Tracing(FollowsTensorFlow):
         if stateless_scope() is not self:  # Keras traces the inside of a layer, with tensors of TensorFlow's
             return call(layer, *args, **kwargs)
         layer = self._parts.named(layer)
-        if not any(isinstance(value, keras.KerasTensor) for value in tree.flatten((args, kwargs))):
+        if not tensors_of((args, kwargs)):
             args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
         outputs = self._outputs(call, layer, args, kwargs)
         if kwargs.get("training") is not None:  # Keras notes a default as if it had been given
@@ -258,7 +262,7 @@ class Tracing(FollowsTensorFlow):
 
     def symbolic(self, value):
         """A symbolic tensor for an array; what is no array as it is."""
-        if not isinstance(value, np.ndarray) and not keras.ops.is_tensor(value):
+        if not is_array(value):
             return value
         array = keras.ops.convert_to_numpy(value)
         self.constants.append((Constant(array), keras.Input(batch_shape=array.shape, dtype=str(array.dtype))))

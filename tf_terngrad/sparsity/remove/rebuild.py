@@ -15,6 +15,7 @@ from tf_terngrad.keras_internals import (
     graph_of,
     history,
     mask_of,
+    node_of,
     nodes,
     read_once,
     structures_of,
@@ -23,6 +24,7 @@ from tf_terngrad.keras_internals import (
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.stand_in import original
+from tf_terngrad.sparsity.graph.symbolic import tensors_of
 from tf_terngrad.sparsity.graph.values import array_of, state_of
 from tf_terngrad.sparsity.remove.blank import blank_weights, fill_again
 from tf_terngrad.sparsity.remove.carry import Carrier
@@ -288,24 +290,17 @@ def _copy_operation(operation):
 
 def _is_mask_of(tensor, mask):
     """Whether a call is given no mask, or that which comes with its tensor, if computed once more."""
-    own, given = mask_of(tensor), tree.flatten(mask)[:1]
-    if given in ([], [None]) or given[0] is own:
+    own, given = mask_of(tensor), next(iter(tree.flatten(mask)), None)
+    if given is None or given is own:
         return True
-    calls = [call_of(*history(each)[:2]) for each in (own, given[0]) if each is not None]
-    kinds = [type(history(each).operation) for each in (own, given[0]) if each is not None]
-    return len(set(kinds)) == 1 < len(kinds) and _same_values(*map(_flat, calls))
+    return own is not None and _is_computed_alike(node_of(own), node_of(given))
 
 
-def _flat(arguments):
-    return tree.flatten((arguments.args, arguments.kwargs))
-
-
-def _same_values(ours, theirs):
-    def same(one, other):
-        symbolic = any(isinstance(value, keras.KerasTensor) for value in (one, other))
-        return one is other or not (symbolic or np.any(one != other))
-
-    return len(ours) == len(theirs) and all(map(same, ours, theirs))
+def _is_computed_alike(one, other):
+    """Whether two calls are of operations of one type, on the same tensors and equal values."""
+    ours, theirs = (tree.flatten((node.arguments.args, node.arguments.kwargs)) for node in (one, other))
+    same = type(one.operation) is type(other.operation) and len(ours) == len(theirs) > 0
+    return same and all(a is b or not (tensors_of((a, b)) or np.any(a != b)) for a, b in zip(ours, theirs, strict=True))
 
 
 def _chain(first, last):

@@ -6,7 +6,7 @@ The parts of a composition are followed at sites of their own, the same in all i
 import keras
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional, is_graph
+from tf_terngrad.keras_internals import Functional, computes_mask, is_graph
 from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
 from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
@@ -60,7 +60,7 @@ class Composite(NestedModel):
 def _hands_on_its_mask(graph):
     """Whether a composite gives one tensor with the mask of the one that it is given, as Keras does it."""
     layer = graph.original
-    same = layer.supports_masking and type(layer).compute_mask is keras.Layer.compute_mask
+    same = layer.supports_masking and not computes_mask(layer)
     return same and not is_graph(layer) and len(graph.outputs) == len(graph.inputs) - len(graph.masks) == 1
 
 
