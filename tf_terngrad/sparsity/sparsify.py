@@ -58,7 +58,8 @@ def sparsify(
             strength = ratio * |loss| / ((1 - ratio) * sum_g ||w_g||), then fixed (PruneTrain, 2019). In a loop of your
             own, call `calibrate(loss)` on the result before the first update. Workers that `tt.distributed` trains
             together have the mean of what their first batches give.
-        kinds: which kinds of structures: any of "filter", "unit", "hidden", "input", "branch"; all by default.
+        kinds: which kinds of structures: any of "filter", "unit", "hidden", "head", "key", "value", "input", "branch";
+            all by default.
         include: names of layers or structures, with wildcards; all by default.
         exclude: names of layers or structures to leave out, with wildcards.
         method: "proximal" or "subgradient".

@@ -18,12 +18,18 @@ NOUNS = {
     "filter": ("filter", "filters"),
     "unit": ("unit", "units"),
     "hidden": ("hidden unit", "hidden units"),
+    "head": ("head", "heads"),
+    "key": ("key dimension", "key dimensions"),
+    "value": ("value dimension", "value dimensions"),
     "input": ("input", "inputs"),
     "branch": ("branch", "branches"),
 }
 """What one member of a structure is called, and what several are, by kind."""
 
 KINDS = tuple(NOUNS)
+
+WITHIN = ("head", "key", "value")
+"""Kinds that do not leave the layer they are born in, which has several: their structures' names tell them apart."""
 
 
 def noun(kind, count):
@@ -84,7 +90,8 @@ class Structure:
     Attributes:
         name: the layer where the members are born, with the positions if they are not all of its outputs.
         kind: "filter", "unit", "hidden" (a unit of a recurrent layer, which may be another layer's too: a tied
-            embedding's column), "input" (a feature of the model's input) or "branch" (of a residual sum).
+            embedding's column), "head", "key" and "value" (heads of an attention layer, and dimensions of all of its
+            heads), "input" (a feature of the model's input) or "branch" (of a residual sum).
         size: how many members there are.
         slices: the `Slice`s of all variables that a member lies in.
         born: the paths of the layers whose outputs the members are.
@@ -241,7 +248,7 @@ def from_graph(graph):
     summed = _summed(graph)
     for members in find_members(graph):
         slices = tuple(
-            Slice((w := graph.weights[key]).variable, axis, indices, w.path, w.role, (key, axis) in graph.readings)
+            Slice((w := graph.weights[key]).variable, axis, indices, w.holder, w.role, (key, axis) in graph.readings)
             for key, axis, indices in members.lies
         )
         born = [piece for piece in slices if piece.axis in graph.weights[id(piece.variable)].produced]
@@ -249,7 +256,7 @@ def from_graph(graph):
         if name and members.reasons and kind != "input":
             frozen.append(Frozen(name, len(members.units), members.reasons))
         elif name and not members.reasons:
-            paths = tuple(dict.fromkeys(piece.path for piece in born))
+            paths = tuple(dict.fromkeys(graph.weights[id(piece.variable)].path for piece in born))
             is_summed = bool(np.isin(members.units, summed).any())
             found.append((Structure(name, kind, len(members.units), slices, paths, is_summed), members.units))
     opaque = {call.path: Frozen(call.path, 0, (rule_for(call.layer).why_frozen(call.layer),)) for call in graph.opaque}
@@ -290,11 +297,11 @@ def _born_as(graph, born):
     """The kind and the name of members that a layer makes."""
     first = born[0]
     weight = graph.weights[id(first.variable)]
-    name = first.path if len(weight.produced) == 1 else f"{first.path} axis {first.axis}"
-    kinds = {graph.weights[id(piece.variable)].kind for piece in born}
-    return "hidden" if "hidden" in kinds else weight.kind, _part(
-        name, first.indices.ravel(), first.variable.shape[first.axis]
-    )
+    kinds = [graph.weights[id(piece.variable)].produced[piece.axis] for piece in born]
+    kind = "hidden" if "hidden" in kinds else kinds[0]
+    several = f" axis {first.axis}" if len(weight.produced) > 1 else ""
+    name = weight.path + (f" {noun(kind, 2)}" if kind in WITHIN else several)
+    return kind, _part(name, first.indices.ravel(), first.variable.shape[first.axis])
 
 
 def _entered_as(members):

@@ -72,7 +72,7 @@ def _own_weights(graph, calls):
     inside = {id(call) for call in calls}
     shared = {id(call.layer) for call in graph.calls if id(call) not in inside}
     return [
-        graph.weights.get(id(variable), Weight(variable, call.path, "unit", "kernel"))
+        graph.weights.get(id(variable), Weight(variable, call.path, "kernel"))
         for call in calls
         for variable in getattr(call.layer, "weights", [])
         if id(call.layer) not in shared and variable.shape

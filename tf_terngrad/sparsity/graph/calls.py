@@ -66,20 +66,21 @@ class Call:
         if channels is not None:
             self.graph.freeze(channels.units, f"{self.path}: {reason}")
 
-    def label(self, variable, axis, units, role, produced=False):
+    def label(self, variable, axis, units, role, produced=False, part=""):
         """Say which units lie along an axis of a variable of the layer (a variable or units of None: nothing to say).
 
-        `role` is "kernel", "bias", "scale", "shift", "slope" or "statistic"; `produced`: the units are born here.
+        `role` is "kernel", "bias", "scale", "shift", "slope" or "statistic"; `produced`: the units are born here, and are of
+        the kind of the rule; of another kind if it is a string. `part`: which layer inside holds the variable.
         """
         if variable is None or units is None:
             return
-        weight = self.graph.weights.setdefault(id(variable), Weight(variable, self.path, self.rule.kind, role))
+        weight = self.graph.weights.setdefault(id(variable), Weight(variable, self.path, role, part))
         axis %= len(variable.shape)
         if axis in weight.axes:
             self.graph.units.tie(weight.axes[axis], units)
         weight.axes[axis] = units
         if produced:
-            weight.produced.add(axis)
+            weight.produced[axis] = produced if isinstance(produced, str) else self.rule.kind
 
     def read(self, variable, axis, channels, kernel, columns, foldable, bias):
         """Say that a kernel sums channels away; returns what each of its output columns emits (NaN: it depends).

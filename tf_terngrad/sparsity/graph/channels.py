@@ -78,14 +78,22 @@ class Edge:
 
 @dataclasses.dataclass
 class Weight:
-    """A variable of the model and the units along its axes; `produced`: the axes where units are born."""
+    """A variable of the model and the units along its axes; `produced`: the kinds of what is born there, by axis.
+
+    `part`: the layer inside of the one at `path` that holds it, if that one has several.
+    """
 
     variable: keras.Variable
     path: str
-    kind: str
     role: str
+    part: str = ""
     axes: dict = dataclasses.field(default_factory=dict)
-    produced: set = dataclasses.field(default_factory=set)
+    produced: dict = dataclasses.field(default_factory=dict)
+
+    @property
+    def holder(self):
+        """The path of the layer that holds the variable."""
+        return f"{self.path}/{self.part}" if self.part else self.path
 
 
 @dataclasses.dataclass

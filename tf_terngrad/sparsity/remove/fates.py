@@ -15,14 +15,16 @@ class Fate:
 
     Attributes:
         new: the variable of the compact model; None if the old one left altogether.
-        kept: for each axis of the old variable the positions that stay, increasing: new = old[np.ix_(*kept)].
+        kept: for each axis of the old variable the positions that stay, increasing: new = factor * old[np.ix_(*kept)].
         folded: whether constants that left the layer's input were added to it, so that its values are new.
+        factor: a number that keeps an average over a narrower axis what it was, such as attention's 1 / √(key dimensions).
         reference: weak reference to the old variable; None for a bias that was made to hold folded constants.
     """
 
     new: keras.Variable | None
     kept: tuple
     folded: bool = False
+    factor: float = 1.0
     reference: weakref.ref | None = None
 
     @property
@@ -33,7 +35,8 @@ class Fate:
     def then(self, later):
         """The fate over two compactions in a row; `later` is what became of `new`."""
         kept = tuple(first[second] for first, second in zip(self.kept, later.kept, strict=True))
-        return dataclasses.replace(later, kept=kept, folded=self.folded or later.folded, reference=self.reference)
+        both = {"folded": self.folded or later.folded, "factor": self.factor * later.factor}
+        return dataclasses.replace(later, kept=kept, reference=self.reference, **both)
 
 
 def fates(small) -> tuple:
@@ -82,9 +85,9 @@ def composed(first, second) -> list:
     return [*joined, *(fate for fate in second if not fate.reference)]
 
 
-def fate(old, new, kept, folded=False) -> Fate:
+def fate(old, new, kept, folded=False, factor=1.0) -> Fate:
     """The fate of a variable (None: a bias that is new)."""
-    return Fate(new, tuple(kept), folded, None if old is None else weakref.ref(old))
+    return Fate(new, tuple(kept), folded, factor, None if old is None else weakref.ref(old))
 
 
 def gone(variable) -> Fate:

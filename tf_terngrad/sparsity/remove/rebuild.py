@@ -54,6 +54,7 @@ class Builder:
         self._carrier = Carrier(graph.model)
         self._classes = Classes(self._carrier)
         self._copies = {}
+        self._factors = {}
         self._blank = []  # the stock layers whose weights begin as zeros, until the model stands
         self._folds = self._constants_to_fold()
 
@@ -150,6 +151,11 @@ class Builder:
         """The weights of a layer, or what stays of them, are another one's when the model stands."""
         self._copies[id(old)] = old, new
         self._carrier.note_remade(old, new)
+
+    def scale(self, variable, factor):
+        """Multiply what stays of a variable by a number (a variable of None: nothing to say)."""
+        if variable is not None:
+            self._factors[id(variable)] = factor
 
     def gather(self, tensor, edge):
         """Pick the features of the model's input that somebody reads; any other tensor stays as it is."""
@@ -257,7 +263,10 @@ class Builder:
 
     def _assign(self, layer, source, target):
         kept = self.kept.along(self._graph.weights.get(id(source)), source.shape)
+        factor = self._factors.get(id(source), 1.0)
         array = _cut(array_of(source), kept)
+        if factor != 1:
+            array = (array * np.float64(factor)).astype(array.dtype)
         if array.size == math.prod(target.shape) and array.shape[-1:] in (target.shape[-1:], ()):
             array = array.reshape(target.shape)  # a table has rows, whatever the axes of a bare weight before its last
         if tuple(target.shape) != array.shape:
@@ -266,7 +275,7 @@ class Builder:
                 f"compaction, but {array.shape} stays. The rule of {type(layer).__name__} contradicts itself."
             )
         target.assign(array)
-        self.fates.append(fate(source, target, kept))
+        self.fates.append(fate(source, target, kept, factor=factor))
 
 
 def _cut(array, kept):

@@ -1,14 +1,159 @@
-"""Attention: layers and operations that weigh the steps of a sequence by one another. Their widths stay."""
+"""Attention: layers and operations that weigh the steps of a sequence by one another."""
 
 import math
 
+import numpy as np
+
 from tf_terngrad.keras_internals import attention_axes, attention_parts, layers, operation
-from tf_terngrad.sparsity.rules.base import Frozen
-from tf_terngrad.sparsity.rules.registry import register_rule
+from tf_terngrad.sparsity.graph.channels import Channels, Edge
+from tf_terngrad.sparsity.rules.base import Frozen, Rule
+from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
 
-class Heads(Frozen):
-    """Projections into and out of the heads, the scores and the weighted sum; masks cost nothing."""
+class Heads(Rule):
+    """`MultiHeadAttention`: heads leave with their queries, keys and values; dimensions leave in all heads at once.
+
+    out[t] = Σ_h Σ_s softmax_s(q_h[t] · k_h[s] / √K) v_h[s] · output[h] + bias, where q, k, v have a bias each. A head
+    adds nothing if its values are zero or nobody reads them, and a constant if its values are one, for the weights of
+    all steps sum to one. A key dimension adds nothing if its query is zero, or its key the same at every step.
+    """
+
+    def held(self, layer):
+        return tuple(attention_parts(layer).values())
+
+    def why_frozen(self, layer):
+        reasons = (rule_for(part).why_frozen(part) for part in self.held(layer))
+        return next(filter(None, reasons), None)
+
+    def follow(self, call):
+        reason = self.why_frozen(call.layer)
+        if reason:
+            call.freeze(call.inputs, reason)
+            return
+        inputs, parts = _inputs(call), attention_parts(call.layer)
+        self._hold_steps(call, inputs)
+        units = self.units(call)
+        made = {
+            name: self._project(call, parts[name], inputs[_READS[name]].axes[-1], *units[name])
+            for name in parts
+            if name != "output"
+        }
+        heads, sizes = units["query"]
+        self._score(call, parts["query"].kernel, made["query"], self._by_head(call, made["key"]), *units["query"])
+        values = self._by_head(call, made["value"])
+        if "gate" in parts:
+            values = np.where(values == 0, 0.0, np.nan)
+        call.output.axes[-1] = self._combine(call, parts["output"], values, *units["output"])
+        call.inside += [Channels.of(along) for pair in (units["query"], units["value"]) for along in pair]
+        self._show_scores(call, heads)
+
+    def units(self, call):
+        """By part, the units along its heads and along the dimensions of a head."""
+        parts = attention_parts(call.layer)
+        head, key = (self.born(call, parts["query"], axis, kind) for axis, kind in ((1, "head"), (2, "key")))
+        value = self.born(call, parts["value"], 2, "value")
+        return {"query": (head, key), "key": (head, key), **dict.fromkeys(("value", "gate", "output"), (head, value))}
+
+    def born(self, call, part, axis, kind):
+        """Units that are born along an axis of the kernel of a projection."""
+        units = call.graph.born(part.kernel, axis, part.kernel.shape[axis])
+        call.label(part.kernel, axis, units, "kernel", produced=kind, part=part.name)
+        return units
+
+    def _hold_steps(self, call, inputs):
+        for edge in call.inputs:
+            weighed = any(edge is entering for entering in inputs.values())
+            for channels in edge.axes[:-1] if weighed else edge.axes:
+                call.freeze_axis(channels, "these are the steps that it weighs")
+
+    def _project(self, call, part, entering, heads, sizes):
+        """One of the projections into the heads; what each (head, dimension) emits."""
+        for axis, units in ((1, heads), (2, sizes)):
+            call.label(part.kernel, axis, units, "kernel", part=part.name)
+            call.label(part.bias, axis - 1, units, "bias", part=part.name)
+        call.label(part.kernel, 0, entering and entering.units, "kernel", part=part.name)
+
+        def matrix():
+            return call.graph.value(part.kernel).reshape(part.kernel.shape[0], -1, 1)
+
+        columns = np.repeat(heads, len(sizes)), np.tile(sizes, len(heads))
+        return call.read(part.kernel, 0, entering, matrix, columns, False, part.bias).reshape(len(heads), len(sizes))
+
+    def _by_head(self, call, emitted):
+        """What each head of the queries is given."""
+        return emitted
+
+    def _score(self, call, kernel, queries, keys, heads, sizes):
+        """The product of queries and keys reads the key dimensions, each of them in every head."""
+
+        def matters():
+            return (~((queries == 0) | ~np.isnan(keys))).T[..., None].astype(np.float32)
+
+        call.read(kernel, 2, Channels.of(sizes), matters, (heads,), False, None)
+
+    def _combine(self, call, part, values, heads, sizes):
+        """The projection out of the heads, of values that are constants where they are known; its output's channels."""
+        graph, kernel, bias, width = call.graph, part.kernel, part.bias, part.kernel.shape[2:]
+        out = graph.born(kernel, -1, width[-1]) if len(width) == 1 else None
+        for axis, units in ((0, heads), (1, sizes)):
+            call.label(kernel, axis, units, "kernel", part=part.name)
+        if out is not None:
+            call.label(kernel, 2, out, "kernel", produced=True, part=part.name)
+            call.label(bias, 0, out, "bias", part=part.name)
+        constant = ~np.isnan(values).any(1)
+        if out is None or bias is None:
+            constant &= (values == 0).all(1)
+        weighed = np.where(constant[:, None], values, values != 0)
+
+        def heads_first():  # (heads, outputs, dimensions): a constant head emits 1, and its rows say what that adds
+            rows = graph.value(kernel).reshape(*values.shape, -1) * weighed[..., None]
+            return np.moveaxis(rows, 2, 1) if out is not None else rows.reshape(len(rows), 1, -1)
+
+        def sizes_first():
+            rows = np.moveaxis(graph.value(kernel).reshape(*values.shape, -1) * weighed[..., None], 1, 0)
+            return rows.reshape(len(rows), -1, 1) if out is not None else rows
+
+        emitted = np.where(constant, (values != 0).any(1), np.nan)
+        columns = () if out is None else (out,)
+        made = call.read(kernel, 0, Channels(heads, emitted), heads_first, columns, bool(columns), bias)
+        if out is None:
+            call.read(kernel, 1, Channels.of(sizes), sizes_first, (heads,), False, None)
+            return None
+        grid = np.repeat(heads, len(out)), np.tile(out, len(heads))
+        call.read(kernel, 1, Channels.of(sizes), sizes_first, grid, False, None)
+        return Channels(out, np.where(np.isfinite(made), made, np.nan))
+
+    def _show_scores(self, call, heads):
+        """The scores have an axis of the heads, if they are given out."""
+        place = -2 * len(attention_axes(call.layer)) - 1
+        for edge in call.outputs[1:]:
+            edge.axes[place] = Channels.of(heads)
+        given = _named(call).get("attention_mask")
+        if isinstance(given, Edge) and len(given.shape) >= -place and given.shape[place] != 1:
+            call.freeze_axis(Channels.of(heads), "its mask has one for each head")
+
+    def config(self, call, kept):
+        layer, parts, out = call.layer, attention_parts(call.layer), call.output.axes[-1]
+        config = layer.get_config()
+        query, value = parts["query"].kernel, parts["value"].kernel
+        width = config["output_shape"] if out is None else (kept.width(out),)
+        entering = _inputs(call)["query"]
+        if not config["output_shape"] and width == (_width(entering, kept),):
+            width = None
+        return {
+            **{**config, "output_shape": width, "num_heads": call.width(query, 1, kept)},
+            **{"key_dim": call.width(query, 2, kept), "value_dim": call.width(value, 2, kept)},
+        }
+
+    def bias(self, layer):
+        return attention_parts(layer)["output"].bias
+
+    def layer(self, builder, call, name=None):
+        query = attention_parts(call.layer)["query"]
+        factor = math.sqrt(call.width(query.kernel, 2, builder.kept) / query.kernel.shape[2])
+        for variable in (query.kernel, query.bias):
+            builder.scale(variable, factor)
+        return builder.remake(call, name)
 
     def multiply_adds(self, layer, output, query, value, key=None, **kwargs):
         queries, values, parts = math.prod(query.shape[:-1]), math.prod(value.shape[:-1]), attention_parts(layer)
@@ -36,9 +181,29 @@ class AttentionOperation(Frozen):
         return (math.prod(query.shape) + math.prod(output.shape)) * key.shape[1]
 
 
+_READS = {"query": "query", "gate": "query", "key": "key", "value": "value"}
+"""By projection, the argument of the call that it reads."""
+
+
+def _named(call):
+    return dict(zip(("query", "value", "key"), call.args, strict=False)) | call.kwargs
+
+
+def _inputs(call):
+    """The edges that are weighed by one another, by name."""
+    named = _named(call)
+    key = named.get("key")
+    return {"query": named["query"], "value": named["value"], "key": named["value"] if key is None else key}
+
+
+def _width(edge, kept):
+    channels = edge.axes[-1]
+    return edge.shape[-1] if channels is None else kept.width(channels)
+
+
 _REASON = "attention layers keep their widths"
-for _type in layers("MultiHeadAttention", "GroupQueryAttention"):
-    register_rule(_type, Heads(_REASON))
+for _type in layers("MultiHeadAttention"):
+    register_rule(_type, Heads())
 for _type in layers("Attention", "AdditiveAttention"):
     register_rule(_type, Scores(_REASON))
 register_rule(operation("DotProductAttention"), AttentionOperation(_REASON))
