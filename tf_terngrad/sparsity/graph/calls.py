@@ -24,6 +24,7 @@ class Call:
         inputs, outputs: the edges.
         dropped: units that enter and that the layer leaves out on purpose, such as those beside a slice.
         inside: channels of axes that may not leave the layer and cannot be empty either, such as a cell's state.
+        pairs: channels of which two have to stay, and why.
     """
 
     graph: object
@@ -36,6 +37,7 @@ class Call:
     outputs: list
     dropped: list = dataclasses.field(default_factory=list)
     inside: list = dataclasses.field(default_factory=list)
+    pairs: list = dataclasses.field(default_factory=list)
 
     @functools.cached_property
     def rule(self):
@@ -82,7 +84,7 @@ class Call:
         if produced:
             weight.produced[axis] = produced if isinstance(produced, str) else self.rule.kind
 
-    def read(self, variable, axis, channels, kernel, columns, foldable, bias):
+    def read(self, variable, axis, channels, kernel, columns, foldable, bias, partners=None):
         """Say that a kernel sums channels away; returns what each of its output columns emits (NaN: it depends).
 
         Args:
@@ -93,16 +95,17 @@ class Call:
             columns: the units along each output axis, each of length `out`.
             foldable: whether a constant input can become bias exactly.
             bias: the layer's bias or None.
+            partners: for each of the channels another unit that leaves with it, if there is one.
         """
         graph, key = self.graph, (id(variable), axis % len(variable.shape))
         if graph.tolerance is None:
             if channels is not None:
-                graph.readings[key] = Reading({self.site}, channels, kernel)
+                graph.readings[key] = Reading({self.site}, channels, kernel, partners=partners)
             return np.full(len(columns[0]) if columns else 1, np.nan)
         known = graph.readings.get(key)
         nonzero = known.nonzero if known else any_above(kernel(), graph.tolerance)
         read = Channels.of(np.zeros(len(nonzero), np.int64)) if channels is None else channels
-        reading = Reading({self.site}, read, kernel, columns, foldable, nonzero)
+        reading = Reading({self.site}, read, kernel, columns, foldable, nonzero, partners)
         total = reading.constant_sum(reading.constant) + (0.0 if bias is None else graph.value(bias).ravel())
         emitted = np.where(nonzero[~reading.constant].any(0), np.nan, total)
         if known:

@@ -107,6 +107,8 @@ class Reading:
         columns: the units along each of the kernel's output axes, as arrays of length `out`.
         foldable: whether a constant input channel can become bias exactly.
         nonzero: (in, out), whether any tap is above the tolerance.
+        partners: for each of the channels another unit that it cannot be without, such as a head's for each of its
+            dimensions; None: they stand alone.
     """
 
     sites: set
@@ -115,6 +117,12 @@ class Reading:
     columns: tuple = ()
     foldable: bool = False
     nonzero: np.ndarray = None
+    partners: np.ndarray = None
+
+    @property
+    def units(self):
+        """The units that each of the channels needs, one array or two."""
+        return [self.channels.units] if self.partners is None else [self.channels.units, self.partners]
 
     @property
     def constant(self):

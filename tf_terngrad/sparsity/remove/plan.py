@@ -146,7 +146,7 @@ def _needed(graph, wanted, sites):
     needed = wanted.copy()
     find = graph.units.find
     readings = [
-        (find(reading.channels.units), [find(units) for units in reading.columns], reading)
+        ([find(units) for units in reading.units], [find(units) for units in reading.columns], reading)
         for reading in reversed(graph.readings.values())
         if reading.sites & sites
     ]
@@ -154,14 +154,16 @@ def _needed(graph, wanted, sites):
     while changed:
         changed = False
         for units, columns, reading in readings:
-            if needed[units].all():
+            known = np.logical_and.reduce([needed[each] for each in units])
+            if known.all():
                 continue
-            rows = ~needed[units] & ~reading.constant
+            rows = ~known & ~reading.constant
             if reading.kernel is not None and rows.any():
                 alive = np.logical_and.reduce([needed[c] for c in columns]) if columns else np.ones(1, bool)
                 rows[rows] = reading.nonzero[np.ix_(rows, alive)].any(1)
             if rows.any():
-                needed[units[rows]] = changed = True
+                for each in units:
+                    needed[each[rows]] = changed = True
     return needed
 
 
@@ -197,6 +199,12 @@ def _keep_one(graph, stays, spare, sites):
             if not stays[units].any():
                 stays[units[0]] = spare[units[0]] = True
                 yield f"{call.path}: every channel is dead; one is kept, for a layer cannot be empty."
+        for channels, reason in call.pairs:
+            units = graph.units.find(channels.units)
+            if stays[units].sum() == 1 < len(units):
+                other = units[~stays[units]][0]
+                stays[other] = spare[other] = True
+                yield f"{call.path}: one dead channel is kept, for {reason}."
     for edge in graph.features:
         for channels in edge.followed if not graph.is_gathered(edge) else ():
             units = graph.units.find(channels.units)

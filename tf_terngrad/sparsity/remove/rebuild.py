@@ -222,7 +222,8 @@ class Builder:
         for reading in self._graph.readings.values():
             if reading.kernel is None or not reading.foldable or not reading.sites & self.sites:
                 continue
-            leaving = ~self.kept.mask(reading.channels) & reading.constant & (reading.channels.values != 0)
+            stays = np.logical_and.reduce([self.kept.stays(units) for units in reading.units])
+            leaving = ~stays & reading.constant & (reading.channels.values != 0)
             added = reading.constant_sum(leaving) if leaving.any() else np.zeros(1)
             if added.any():
                 folds[id(self.call_at(next(iter(reading.sites))).layer)] = added, reading.columns[0]

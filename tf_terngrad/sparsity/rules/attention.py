@@ -45,6 +45,8 @@ class Heads(Rule):
             values = np.where(values == 0, 0.0, np.nan)
         call.output.axes[-1] = self._combine(call, parts["output"], values, *units["output"])
         call.inside += [Channels.of(along) for pair in (units["query"], units["value"]) for along in pair]
+        for name in made:
+            keep_bias_apart(call, parts[name].bias, inputs[_READS[name]].shape[1], units[name][1])
         self._show_scores(call, heads)
 
     def units(self, call):
@@ -100,28 +102,17 @@ class Heads(Rule):
         if out is not None:
             call.label(kernel, 2, out, "kernel", produced=True, part=part.name)
             call.label(bias, 0, out, "bias", part=part.name)
-        constant = ~np.isnan(values).any(1)
-        if out is None or bias is None:
-            constant &= (values == 0).all(1)
-        weighed = np.where(constant[:, None], values, values != 0)
+        pairs, columns = np.repeat(heads, len(sizes)), () if out is None else (out,)
 
-        def heads_first():  # (heads, outputs, dimensions): a constant head emits 1, and its rows say what that adds
-            rows = graph.value(kernel).reshape(*values.shape, -1) * weighed[..., None]
-            return np.moveaxis(rows, 2, 1) if out is not None else rows.reshape(len(rows), 1, -1)
+        def matrix():
+            rows = graph.value(kernel).reshape(len(pairs), -1, 1)
+            return rows if columns else rows.transpose(0, 2, 1)
 
-        def sizes_first():
-            rows = np.moveaxis(graph.value(kernel).reshape(*values.shape, -1) * weighed[..., None], 1, 0)
-            return rows.reshape(len(rows), -1, 1) if out is not None else rows
-
-        emitted = np.where(constant, (values != 0).any(1), np.nan)
-        columns = () if out is None else (out,)
-        made = call.read(kernel, 0, Channels(heads, emitted), heads_first, columns, bool(columns), bias)
-        if out is None:
-            call.read(kernel, 1, Channels.of(sizes), sizes_first, (heads,), False, None)
-            return None
-        grid = np.repeat(heads, len(out)), np.tile(out, len(heads))
-        call.read(kernel, 1, Channels.of(sizes), sizes_first, grid, False, None)
-        return Channels(out, np.where(np.isfinite(made), made, np.nan))
+        weighed = Channels.of(pairs).with_values(values.ravel())
+        foldable, partners = bool(columns) and bias is not None, np.tile(sizes, len(heads))
+        made = call.read(kernel, 0, weighed, matrix, columns, foldable, bias, partners)
+        graph.readings[id(kernel), 1] = graph.readings[id(kernel), 0]  # it reads both
+        return None if out is None else Channels.of(out).with_values(made)
 
     def _show_scores(self, call, heads):
         """The scores have an axis of the heads, if they are given out."""
@@ -166,6 +157,45 @@ class Heads(Rule):
         return projections + queries * attended * heads * (key_size + value_size)
 
 
+class Groups(Heads):
+    """`GroupQueryAttention`: keys and values leave with all the queries that share them, so each group stays as large.
+
+    Where all queries share one group, any query can leave. Keys and values have one size, and leave as one; all that
+    enters and the output have one width.
+    """
+
+    def units(self, call):
+        parts = attention_parts(call.layer)
+        groups, queries = (parts[name].kernel.shape[1] for name in ("key", "query"))
+        size = self.born(call, parts["key"], 2, "key")
+        group = self.born(call, parts["key"], 1, "head")
+        if groups > 1:
+            head = np.repeat(group, queries // groups)
+        else:
+            call.freeze_axis(Channels.of(group), "its queries share these keys and values")
+            head = self.born(call, parts["query"], 1, "head")
+        queries, keys = (head, size), (group, size)
+        return {"query": queries, "key": keys, "value": keys, "gate": queries, "output": queries}
+
+    def _by_head(self, call, emitted):
+        return np.repeat(emitted, call.layer.num_query_heads // len(emitted), axis=0)
+
+    def _combine(self, call, part, values, heads, sizes):
+        made = super()._combine(call, part, values, heads, sizes)
+        widths = [made, *(edge.axes[-1] for edge in _inputs(call).values())]
+        for channels in widths:
+            if None in widths:
+                call.freeze_axis(channels, "what enters and what leaves it have one width")
+            else:
+                call.graph.units.tie(made.units, channels.units)
+        return made
+
+    def config(self, call, kept):
+        query, key = (attention_parts(call.layer)[name].kernel for name in ("query", "key"))
+        heads = {"num_query_heads": call.width(query, 1, kept), "num_key_value_heads": call.width(key, 1, kept)}
+        return {**call.layer.get_config(), **heads, "head_dim": call.width(key, 2, kept)}
+
+
 class Scores(Frozen):
     """The scores and the weighted sum, of a list (query, value, perhaps key)."""
 
@@ -179,6 +209,15 @@ class AttentionOperation(Frozen):
 
     def multiply_adds(self, layer, output, query, key, value, *args, **kwargs):
         return (math.prod(query.shape) + math.prod(output.shape)) * key.shape[1]
+
+
+def keep_bias_apart(call, bias, steps, sizes):
+    """Keep two columns of a bias (heads, sizes) that Keras would take for one of the steps if it had one column.
+
+    Its TensorFlow backend adds (n, 1) along axis 1 of what it is added to, if that axis happens to be as long.
+    """
+    if bias is not None and steps is not None and 2 <= steps <= bias.shape[0]:
+        call.pairs.append((Channels.of(sizes), "Keras may add a bias of one column along another axis"))
 
 
 _READS = {"query": "query", "gate": "query", "key": "key", "value": "value"}
@@ -204,6 +243,8 @@ def _width(edge, kept):
 _REASON = "attention layers keep their widths"
 for _type in layers("MultiHeadAttention"):
     register_rule(_type, Heads())
+for _type in layers("GroupQueryAttention"):
+    register_rule(_type, Groups())
 for _type in layers("Attention", "AdditiveAttention"):
     register_rule(_type, Scores(_REASON))
 register_rule(operation("DotProductAttention"), AttentionOperation(_REASON))
