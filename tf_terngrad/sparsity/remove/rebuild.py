@@ -110,7 +110,7 @@ class Builder:
         """A layer made from its smaller configuration; its weights follow when the model stands."""
         old, settings = call.layer, own_settings(call.layer)
         if (settings or not is_stock(old)) and self._keeps_widths(call):
-            return self._carried(old, name)
+            return self.carried(old, name)
         if own := subclasses.put_on(old):
             raise ValueError(
                 f"Layer {old.name!r} ({type(old).__name__}) cannot be made smaller: its {', '.join(own)} was put on "
@@ -140,7 +140,7 @@ class Builder:
             config["name"] = name
         return rule.with_bias(call, config) if id(old) in self._folds and rule.bias(old) is None else config
 
-    def _carried(self, old, name):
+    def carried(self, old, name):
         """A copy of what keeps its widths, with its functions and ties."""
         new = self._carrier.copy(old)
         if name:

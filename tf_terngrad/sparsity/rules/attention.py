@@ -8,6 +8,7 @@ from tf_terngrad.keras_internals import attention_axes, attention_parts, layers,
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
 from tf_terngrad.sparsity.rules.base import Frozen, Rule
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
+from tf_terngrad.sparsity.rules.vectors import keep_columns
 
 
 class Heads(Rule):
@@ -46,7 +47,7 @@ class Heads(Rule):
         call.output.axes[-1] = self._combine(call, parts["output"], values, *units["output"])
         call.inside += [Channels.of(along) for pair in (units["query"], units["value"]) for along in pair]
         for name in made:
-            keep_bias_apart(call, parts[name].bias, inputs[_READS[name]].shape[1], units[name][1])
+            keep_columns(call, parts[name].bias, (*inputs[_READS[name]].shape, None))
         self._show_scores(call, heads)
 
     def units(self, call):
@@ -120,7 +121,7 @@ class Heads(Rule):
         for edge in call.outputs[1:]:
             edge.axes[place] = Channels.of(heads)
         given = _named(call).get("attention_mask")
-        if isinstance(given, Edge) and len(given.shape) >= -place and given.shape[place] != 1:
+        if isinstance(given, Edge) and len(given.shape) > len(call.inputs[0].shape) and given.shape[place] != 1:
             call.freeze_axis(Channels.of(heads), "its mask has one for each head")
 
     def config(self, call, kept):
@@ -140,6 +141,8 @@ class Heads(Rule):
         return attention_parts(layer)["output"].bias
 
     def layer(self, builder, call, name=None):
+        if self.why_frozen(call.layer):
+            return builder.carried(call.layer, name)
         query = attention_parts(call.layer)["query"]
         factor = math.sqrt(call.width(query.kernel, 2, builder.kept) / query.kernel.shape[2])
         for variable in (query.kernel, query.bias):
@@ -209,15 +212,6 @@ class AttentionOperation(Frozen):
 
     def multiply_adds(self, layer, output, query, key, value, *args, **kwargs):
         return (math.prod(query.shape) + math.prod(output.shape)) * key.shape[1]
-
-
-def keep_bias_apart(call, bias, steps, sizes):
-    """Keep two columns of a bias (heads, sizes) that Keras would take for one of the steps if it had one column.
-
-    Its TensorFlow backend adds (n, 1) along axis 1 of what it is added to, if that axis happens to be as long.
-    """
-    if bias is not None and steps is not None and 2 <= steps <= bias.shape[0]:
-        call.pairs.append((Channels.of(sizes), "Keras may add a bias of one column along another axis"))
 
 
 _READS = {"query": "query", "gate": "query", "key": "key", "value": "value"}

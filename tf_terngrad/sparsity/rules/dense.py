@@ -12,6 +12,7 @@ from tf_terngrad.sparsity.rules.axes import BIAS, PLAIN, Axes
 from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.equation import Equation
 from tf_terngrad.sparsity.rules.registry import register_rule
+from tf_terngrad.sparsity.rules.vectors import keep_columns
 
 
 class Dense(Rule):
@@ -167,6 +168,8 @@ class EinsumDense(Rule):
                 continue
             if bias.shape[-back] == len(channels):
                 call.label(bias, -back, channels.units, "bias")
+        if bias is not None and id(bias) in call.graph.weights:
+            keep_columns(call, bias, call.output.shape)
 
     def config(self, call, kept):
         layer, axes = call.layer, call.output.axes

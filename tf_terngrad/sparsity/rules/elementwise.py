@@ -17,6 +17,7 @@ from tf_terngrad.sparsity.rules.operands import (
     values_along,
 )
 from tf_terngrad.sparsity.rules.registry import register_rule
+from tf_terngrad.sparsity.rules.vectors import is_misplaced
 
 
 class Elementwise(Rule):
@@ -137,6 +138,24 @@ class Sum(Elementwise):
         if len(tensors) == len(given):
             return super().rebuild(builder, call, args, kwargs)
         return builder.alone(call, tensors[0]) if len(tensors) == 1 else builder.layer(call)(tensors)
+
+
+class Addition(Sum):
+    """x + y, whose terms change places where Keras would add the second one along another axis than it lies on."""
+
+    def follow(self, call):
+        if self._is_misplaced(call.args):
+            call.freeze(call.inputs, "Keras adds one of its terms along another axis")
+        else:
+            super().follow(call)
+
+    def rebuild(self, builder, call, args, kwargs):
+        args, kwargs = cut(builder.kept, call, args, kwargs)
+        return super().rebuild(builder, call, args[::-1] if self._is_misplaced(args) else args, kwargs)
+
+    def _is_misplaced(self, terms):
+        there = [np.shape(term) for term in terms if term is not None]
+        return len(there) == 2 and is_misplaced(*there)
 
 
 class Clipping(Elementwise):
@@ -260,8 +279,8 @@ register_rule(operation("ZerosLike"), Filled(0.0))
 register_rule(operation("OnesLike"), Filled(1.0))
 for _type in (keras.layers.Multiply, operation("Multiply")):
     register_rule(_type, Product())
-for _type in (keras.layers.Add, operation("Add")):
-    register_rule(_type, Sum())
+register_rule(keras.layers.Add, Sum())
+register_rule(operation("Add"), Addition())
 for _type in (keras.layers.Subtract, operation("Subtract")):
     register_rule(_type, Sum(first_stays=True))
 register_rule(keras.layers.Rescaling, Rescaling())
