@@ -71,8 +71,8 @@ class Call:
     def label(self, variable, axis, units, role, produced=False, part=""):
         """Say which units lie along an axis of a variable of the layer (a variable or units of None: nothing to say).
 
-        `role` is "kernel", "bias", "scale", "shift", "slope" or "statistic"; `produced`: the units are born here, and are of
-        the kind of the rule; of another kind if it is a string. `part`: which layer inside holds the variable.
+        `role` is "kernel", "bias", "scale", "shift", "slope" or "statistic"; `produced`: the units are born here, of
+        the rule's kind or of one that it names. `part`: which layer inside holds the variable.
         """
         if variable is None or units is None:
             return

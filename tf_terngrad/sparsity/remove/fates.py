@@ -17,7 +17,7 @@ class Fate:
         new: the variable of the compact model; None if the old one left altogether.
         kept: for each axis of the old variable the positions that stay, increasing: new = factor * old[np.ix_(*kept)].
         folded: whether constants that left the layer's input were added to it, so that its values are new.
-        factor: a number that keeps an average over a narrower axis what it was, such as attention's 1 / √(key dimensions).
+        factor: what keeps a result the same that depends on the width, such as attention's 1 / √(key dimensions).
         reference: weak reference to the old variable; None for a bias that was made to hold folded constants.
     """
 

@@ -39,7 +39,6 @@ class Heads(Rule):
             for name in parts
             if name != "output"
         }
-        heads, sizes = units["query"]
         self._score(call, parts["query"].kernel, made["query"], self._by_head(call, made["key"]), *units["query"])
         values = self._by_head(call, made["value"])
         if "gate" in parts:
@@ -48,7 +47,7 @@ class Heads(Rule):
         call.inside += [Channels.of(along) for pair in (units["query"], units["value"]) for along in pair]
         for name in made:
             keep_columns(call, parts[name].bias, (*inputs[_READS[name]].shape, None))
-        self._show_scores(call, heads)
+        self._show_scores(call, units["query"][0])
 
     def units(self, call):
         """By part, the units along its heads and along the dimensions of a head."""
