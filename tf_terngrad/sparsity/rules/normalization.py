@@ -1,5 +1,7 @@
 """Normalizations: by stored statistics (channels stay apart), by groups, and across channels."""
 
+import typing
+
 import keras
 import numpy as np
 
@@ -89,16 +91,57 @@ class GroupNormalization(Normalizing):
 
 
 class AcrossChannels(Normalizing):
-    """Layer and root-mean-square normalization: statistics run along the layer's axes."""
+    """Statistics that run across channels: one that is zero adds nothing to them, but they are means over the width.
 
-    weights = ("gamma", "beta", "scale")
+    Only over the last axis alone a channel can leave, if what enters is zero.
+    """
 
     def follow(self, call):
         edge = call.inputs[0]
-        axes = call.layer.axis if isinstance(call.layer.axis, (list, tuple)) else [call.layer.axis]
-        for axis in axes:
-            if edge.axes[axis] is not None:
-                call.freeze_axis(edge.axes[axis], "its statistics run across channels")
+        call.output.axes = [channels and channels.unknown() for channels in edge.axes]
+        axes = np.ravel(call.layer.axis) % len(edge.shape)
+        if axes.tolist() != [len(edge.shape) - 1]:
+            for axis in axes:
+                call.freeze_axis(edge.axes[axis], "its statistics run along several axes, or not the last one")
+        elif edge.axes[-1] is not None:
+            call.contract(edge.axes[-1])
+            for name, role in self.weights.items():
+                call.label(getattr(call.layer, name), 0, edge.axes[-1].units, role)
+            call.output.axes[-1] = edge.axes[-1].with_values(self.values(call, edge.axes[-1].values))
+
+    def values(self, call, values):
+        """What each channel emits, given what it holds."""
+        raise NotImplementedError
+
+    def shrinking(self, call, kept):
+        """The width over the width that stays."""
+        channels = call.inputs[0].axes[-1]
+        return 1.0 if channels is None else len(channels) / kept.width(channels)
+
+
+class RMSNormalization(AcrossChannels):
+    """y = scale * x / sqrt(mean(x^2) + epsilon): of d in place of D channels, with scale √(D/d) and epsilon D/d."""
+
+    weights: typing.ClassVar = {"scale": "scale"}
+
+    def values(self, call, values):
+        return np.where(values == 0, 0.0, np.nan)
+
+    def config(self, call, kept):
+        return {**call.layer.get_config(), "epsilon": call.layer.epsilon * self.shrinking(call, kept)}
+
+    def layer(self, builder, call, name=None):
+        builder.scale(call.layer.scale, self.shrinking(call, builder.kept) ** 0.5)
+        return builder.remake(call, name)
+
+
+class LayerNormalization(Normalizing):
+    """Statistics run along the layer's axes, and the width stays."""
+
+    def follow(self, call):
+        edge = call.inputs[0]
+        for axis in np.ravel(call.layer.axis):
+            call.freeze_axis(edge.axes[axis], "its statistics run across channels")
         call.output.axes = [channels and channels.unknown() for channels in edge.axes]
 
 
@@ -156,7 +199,7 @@ def _named_weights(layer):
 register_rule(keras.layers.BatchNormalization, BatchNormalization())
 register_rule(keras.layers.GroupNormalization, GroupNormalization())
 register_rule(keras.layers.Normalization, Normalization())
-for _type in (keras.layers.LayerNormalization, keras.layers.RMSNormalization):
-    register_rule(_type, AcrossChannels())
+register_rule(keras.layers.RMSNormalization, RMSNormalization())
+register_rule(keras.layers.LayerNormalization, LayerNormalization())
 for _type in (keras.layers.UnitNormalization, operation("Normalize")):
     register_rule(_type, UnitNorm())
