@@ -135,14 +135,55 @@ class RMSNormalization(AcrossChannels):
         return builder.remake(call, name)
 
 
-class LayerNormalization(Normalizing):
-    """Statistics run along the layer's axes, and the width stays."""
+class LayerNormalization(AcrossChannels):
+    """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, where d of D channels stay and the others are zero.
+
+    The mean over D is d/D times that over d, and the variance that of d by its side plus mean^2 (D - d)/D. No layer of
+    Keras's computes so; a small model of operations does, with an EinsumDense that holds gamma and beta.
+    """
+
+    weights: typing.ClassVar = {"gamma": "scale", "beta": "shift"}
 
     def follow(self, call):
-        edge = call.inputs[0]
-        for axis in np.ravel(call.layer.axis):
-            call.freeze_axis(edge.axes[axis], "its statistics run across channels")
-        call.output.axes = [channels and channels.unknown() for channels in edge.axes]
+        layer = call.layer
+        if getattr(layer, "rms_scaling", False) or (layer.gamma is None and layer.beta is not None):
+            call.freeze(call.inputs, "no stock layers compute it for a part of its width")
+        super().follow(call)
+
+    def values(self, call, values):
+        layer, graph, known = call.layer, call.graph, np.full(values.shape, np.nan)
+        if layer.gamma is None or graph.tolerance is None:
+            return known
+        beta = np.zeros_like(known) if layer.beta is None else graph.value(layer.beta)
+        return np.where(np.abs(graph.value(layer.gamma)) <= graph.tolerance, beta, known)
+
+    def layer(self, builder, call, name=None):
+        shrinking = self.shrinking(call, builder.kept)
+        if shrinking == 1:
+            return builder.remake(call, name)
+        layer, edge = call.layer, call.inputs[0]
+        open_shape = (*[None] * (len(edge.shape) - 1), builder.kept.width(edge.axes[-1]))
+        tensor = keras.Input(batch_shape=open_shape, dtype=edge.dtype, name="values")
+        x = keras.ops.cast(tensor, "float32")
+        mean = keras.ops.mean(x, -1, keepdims=True) * (1 / shrinking)
+        apart = x - mean
+        spread = keras.ops.mean(keras.ops.square(apart), -1, keepdims=True) * (1 / shrinking)
+        missing = keras.ops.square(mean) * (1 - 1 / shrinking)
+        x = apart * keras.ops.rsqrt(spread + missing + layer.epsilon)
+        if layer.gamma is not None:
+            x = self._scaled(builder, layer, tensor.shape)(x)
+        x = keras.ops.cast(x, layer.compute_dtype)
+        return keras.Model(tensor, x, name=name or layer.name)
+
+    def _scaled(self, builder, layer, shape):
+        """The layer that multiplies by gamma and adds beta."""
+        bias_axes = None if layer.beta is None else "d"
+        policy = layer.dtype_policy
+        holder = keras.layers.EinsumDense("...d,d->...d", shape[-1], bias_axes=bias_axes, name="scale", dtype=policy)
+        holder.build(shape)
+        holder.trainable = layer.trainable
+        builder.follow(layer, holder)
+        return holder
 
 
 class UnitNorm(Normalizing):
