@@ -10,6 +10,7 @@ import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.keras_internals import all_layers, keep_scales_before_matmuls
+from tf_terngrad.sparsity.rules.equation import Equation
 from tf_terngrad.tflite.litert import quiet
 from tf_terngrad.tflite.modes import simpler_modes
 from tf_terngrad.tflite.ports import structures_of
@@ -46,11 +47,31 @@ def trace(model, inputs, outputs):
 
     # Keras's own way to a converter leaves the batch free and names the outputs output_0, output_1.
     signature = {port.name: tf.TensorSpec(port.shape, port.dtype, name=port.name) for port in inputs}
-    with unittest.mock.patch.object(tf.nn, "bias_add", _bias_add):
+    with _patched(tf.nn, "bias_add", _bias_add), _patched(tf, "einsum", _einsum):
         return tf.function(serve, autograph=False).get_concrete_function(**signature)
 
 
+_patched = unittest.mock.patch.object
+_any_einsum = tf.einsum
 _last_axis_bias_add = tf.nn.bias_add
+
+
+def _einsum(equation, *inputs, **options):
+    """A product of single elements is one; of its einsum the converter makes products of matrices that do not fit."""
+    shape = _broadcast(equation, *inputs) if len(inputs) == 2 and "->" in equation else None
+    if shape is None:
+        return _any_einsum(equation, *inputs, **options)
+    return inputs[0] * tf.reshape(inputs[1], shape)
+
+
+def _broadcast(equation, x, factor):
+    """The shape in which a factor multiplies each element of a tensor; None: the equation says something else."""
+    terms = Equation.parse(equation).spelled((x.shape.rank, factor.shape.rank), x.shape.rank)
+    (axes, its_axes), result = terms.operands, terms.result
+    shared = [letter for letter in axes if letter in its_axes]
+    if axes != result or shared != list(its_axes) or not factor.shape.is_fully_defined():
+        return None
+    return [factor.shape[its_axes.index(letter)] if letter in its_axes else 1 for letter in axes]
 
 
 def _bias_add(value, bias, data_format=None, name=None):
