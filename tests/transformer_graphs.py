@@ -85,8 +85,8 @@ class _Grower:
         return layers.MultiHeadAttention(self.pick(2, 3), self.pick(3, 4), value_dim=self.pick(None, 5), **options)
 
     def residual(self, x, name, made, call):
-        made, norm = (
-            self.shared.setdefault(name, (made, self.norm())) if self.shared is not None else (made, self.norm())
-        )
+        norm = self.norm()
+        if self.shared is not None:
+            made, norm = self.shared.setdefault(name, (made, norm))
         drop = self.pick(layers.Dropout(0.2), lambda x: x)
         return x + drop(call(made, norm(x))) if self.before else norm(x + drop(call(made, x)))

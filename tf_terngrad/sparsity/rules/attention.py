@@ -2,12 +2,15 @@
 
 import math
 
+import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import attention_axes, attention_parts, layers, operation
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
-from tf_terngrad.sparsity.rules.base import Frozen, Rule
+from tf_terngrad.sparsity.rules.axes import EACH, Axes
+from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
+from tf_terngrad.sparsity.rules.selection import agree
 from tf_terngrad.sparsity.rules.vectors import keep_columns
 
 
@@ -198,16 +201,81 @@ class Groups(Heads):
         return {**call.layer.get_config(), **heads, "head_dim": call.width(key, 2, kept)}
 
 
-class Scores(Frozen):
-    """The scores and the weighted sum, of a list (query, value, perhaps key)."""
+class Scores(Rule):
+    """`Attention`: out[t] = Σ_s softmax_s(Σ_d query[t, d] · key[s, d]) value[s], of a list (query, value, perhaps key).
+
+    A dimension of queries and keys leaves where its product is zero; one of the values is what comes out.
+    """
+
+    def follow(self, call):
+        query, value, *key = call.args[0]
+        key = key[0] if key else value
+        for edge in call.inputs:
+            for channels in edge.axes[:-1]:
+                call.freeze_axis(channels, "these are the steps that it weighs")
+        scored = agree(call, [query.axes[-1], key.axes[-1]])
+        if scored is not None:
+            zero = self.is_zero(call, query.axes[-1].values, key.axes[-1].values)
+            call.contract(scored.with_values(np.where(zero, 0.0, np.nan)))
+        call.output.axes[-1] = value.axes[-1]
+
+    def is_zero(self, call, queries, keys):
+        """Which dimensions add nothing to the scores, given what they hold."""
+        both = (queries == 0) & (keys == 0)
+        return both if call.layer.score_mode == "concat" else (queries == 0) | (keys == 0)
+
+    def axes(self, layer):
+        return {"scale": Axes(), "concat_score_weight": Axes()}
 
     def multiply_adds(self, layer, output, inputs, *args, **kwargs):
         query, value = inputs[:2]
         return math.prod(query.shape[:-1]) * value.shape[1] * (query.shape[-1] + value.shape[-1])
 
 
-class AttentionOperation(Frozen):
-    """The scores and the weighted sum of tensors (batch, positions, heads, size)."""
+class AdditiveScores(Scores):
+    """`AdditiveAttention`: the scores are Σ_d scale[d] · tanh(query[t, d] + key[s, d])."""
+
+    def follow(self, call):
+        super().follow(call)
+        if call.layer.use_scale and call.inputs[0].axes[-1] is not None:
+            call.label(call.layer.scale, 0, call.inputs[0].axes[-1].units, "scale")
+
+    def is_zero(self, call, queries, keys):
+        unscaled = call.layer.use_scale and call.graph.tolerance is not None
+        unscaled = unscaled and np.abs(call.graph.value(call.layer.scale)) <= call.graph.tolerance
+        return ((queries == 0) & (keys == 0)) | unscaled
+
+    def axes(self, layer):
+        return {"scale": EACH}
+
+
+class AttentionOperation(Rule):
+    """The scores and the weighted sum of tensors (batch, steps, heads, size)."""
+
+    def follow(self, call):
+        query, key, value = (call.argument(i, name) for i, name in enumerate(("query", "key", "value")))
+        for edge in call.inputs:
+            weighed = any(edge is each for each in (query, key, value))
+            for channels in edge.axes[:2] if weighed else edge.axes:
+                call.freeze_axis(channels, "these are the steps that it weighs")
+        if query.shape[2] == key.shape[2]:
+            heads = agree(call, [edge.axes[2] for edge in (query, key, value)])
+            call.output.axes[2] = heads and heads.with_values(value.axes[2].values)
+        else:
+            for edge in (query, key, value):
+                call.freeze_axis(edge.axes[2], "several queries share a head of the keys")
+        sizes = [edge.axes[3] for edge in (query, key)]
+        scored = agree(call, sizes)
+        if scored is not None:
+            zero = (sizes[0].values == 0) | (sizes[1].values == 0)
+            call.contract(scored.with_values(np.where(zero, 0.0, np.nan)))
+        call.output.axes[3] = value.axes[3]
+
+    def rebuild(self, builder, call, args, kwargs):
+        given = dict(zip(("query", "key", "value", "bias", "mask", "scale"), args, strict=False)) | kwargs
+        if given.get("scale") is None:  # by default it is that of the size that it sees
+            given["scale"] = call.inputs[0].shape[3] ** -0.5
+        return super().rebuild(builder, call, (), given)
 
     def multiply_adds(self, layer, output, query, key, value, *args, **kwargs):
         return (math.prod(query.shape) + math.prod(output.shape)) * key.shape[1]
@@ -233,11 +301,10 @@ def _width(edge, kept):
     return edge.shape[-1] if channels is None else kept.width(channels)
 
 
-_REASON = "attention layers keep their widths"
 for _type in layers("MultiHeadAttention"):
     register_rule(_type, Heads())
 for _type in layers("GroupQueryAttention"):
     register_rule(_type, Groups())
-for _type in layers("Attention", "AdditiveAttention"):
-    register_rule(_type, Scores(_REASON))
-register_rule(operation("DotProductAttention"), AttentionOperation(_REASON))
+register_rule(keras.layers.Attention, Scores())
+register_rule(keras.layers.AdditiveAttention, AdditiveScores())
+register_rule(operation("DotProductAttention"), AttentionOperation())

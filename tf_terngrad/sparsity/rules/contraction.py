@@ -42,13 +42,21 @@ class Contraction(Rule):
         return np.where((first == 0) | (second == 0), 0.0, np.nan)
 
     def remaining(self, call, summed):
-        """(output axis, channels) of what is not summed; the axes in front are frozen."""
-        first, second = call.inputs
-        for edge in call.inputs:
-            for channels in edge.axes[:-2]:
-                call.freeze_axis(channels, "a matrix product for each of them")
-        rank = len(call.output.shape)
-        return (rank - 2, first.axes[-2]), (rank - 1, second.axes[-1])
+        """(output axis, channels) of what is not summed; the axes in front are those of both, such as heads."""
+        (first, second), rank = call.inputs, len(call.output.shape)
+        found = [(rank - 2, first.axes[-2]), (rank - 1, second.axes[-1])]
+        for back in range(3, rank + 1):
+            found.append((rank - back, self._in_front(call, back)))
+        return found
+
+    def _in_front(self, call, back):
+        """The channels of an axis along which there is a matrix product for each position."""
+        parts = [edge.axes[-back] for edge in call.inputs if len(edge.shape) >= back]
+        if len(parts) == 2 and call.inputs[0].shape[-back] == call.inputs[1].shape[-back]:
+            return agree(call, parts)
+        for channels in parts:
+            call.freeze_axis(channels, "one matrix product is broadcast over many")
+        return None
 
     def multiply_adds(self, layer, output, x1, x2):
         return math.prod(output.shape) * x1.shape[-1]
