@@ -44,10 +44,8 @@ class Contraction(Rule):
     def remaining(self, call, summed):
         """(output axis, channels) of what is not summed; the axes in front are those of both, such as heads."""
         (first, second), rank = call.inputs, len(call.output.shape)
-        found = [(rank - 2, first.axes[-2]), (rank - 1, second.axes[-1])]
-        for back in range(3, rank + 1):
-            found.append((rank - back, self._in_front(call, back)))
-        return found
+        in_front = [(rank - back, self._in_front(call, back)) for back in range(3, rank + 1)]
+        return [*in_front, (rank - 2, first.axes[-2]), (rank - 1, second.axes[-1])]
 
     def _in_front(self, call, back):
         """The channels of an axis along which there is a matrix product for each position."""
