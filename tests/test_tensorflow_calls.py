@@ -91,6 +91,7 @@ CASES = [
     (tf.matmul, (STEPS, STEPS), {"transpose_b": True}),
     (tf.matmul, (STEPS, STEPS, True), {}),
     (tf.einsum, ("bij,jk->bik", STEPS, KERNEL), {}),
+    (tf.einsum, ("bij, jk -> bik", STEPS, KERNEL), {}),
     (tf.tensordot, (STEPS, KERNEL, 1), {}),
     (tf.tensordot, (STEPS, KERNEL), {"axes": [[2], [0]]}),
     (tf.nn.bias_add, (STEPS, FLAT[0]), {}),

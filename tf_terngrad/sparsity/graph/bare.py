@@ -14,6 +14,7 @@ from keras import tree
 from tf_terngrad.keras_internals import add_call, mask_of, named, nodes, operation, with_kernel
 from tf_terngrad.sparsity.graph.trace import Constant, free_name
 from tf_terngrad.sparsity.rules.bare import BareWeight
+from tf_terngrad.sparsity.rules.equation import Equation
 
 
 @dataclasses.dataclass
@@ -127,17 +128,18 @@ def _tensordot(node, tensor, shape, options):
 
 
 def _einsum(node, tensor, shape, options):
-    equation = node.operation.subscripts.replace(" ", "")
-    if "->" not in equation:
+    """EinsumDense takes few equations with an ellipsis, so each axis gets a letter; the batch is to stand in front."""
+    ranks = (len(tensor.shape), len(shape)), len(node.output_tensors[0].shape)
+    spelled = Equation.parse(node.operation.subscripts).spelled(*ranks)
+    (source, kernel), result = spelled.operands, spelled.result
+    sizes, inner = dict(zip(source, tensor.shape, strict=True)), dict(zip(kernel, shape, strict=True))
+    one_batch = source[:1] == result[:1] and source[:1] not in inner
+    broadcast = any(sizes.get(letter, size) != size for letter, size in inner.items())
+    if not one_batch or broadcast or not {*result} <= {*source, *kernel} or not {*kernel} <= {*source, *result}:
         return None
-    return keras.layers.EinsumDense(equation, _named_sizes(equation, node.output_tensors[0].shape), **options)
-
-
-def _named_sizes(equation, shape):
-    """The sizes of an output that an equation has letters for, as EinsumDense takes them: the others it adds itself."""
-    result = equation.split("->")[1]
-    named = len(result.replace("...", ""))
-    return shape[1:] if "..." not in result else shape[-named:] if result.startswith("...") else shape[1:named]
+    return keras.layers.EinsumDense(
+        f"{source},{kernel}->{result}", [(sizes | inner)[one] for one in result[1:]], **options
+    )
 
 
 def _convolution(node, tensor, shape, options):

@@ -360,7 +360,7 @@ def _matmul(a, b, transpose_a=False, transpose_b=False):
 
 @same_as(tf.einsum)
 def _einsum(equation, *inputs):
-    return ops.einsum(equation, *inputs)
+    return ops.einsum(equation.replace(" ", ""), *inputs)  # Keras takes no spaces
 
 
 @same_as(tf.tensordot)

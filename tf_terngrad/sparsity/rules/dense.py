@@ -105,8 +105,9 @@ class EinsumDense(Rule):
 
     def follow(self, call):
         source, letters, target = _equation(call)
-        if len({*source}) < len(source) or len({*letters}) < len(letters) or len({*target}) < len(target):
-            call.freeze(call.inputs, "a letter stands twice in its equation")
+        reason = self._in_the_way(call)
+        if reason:
+            call.freeze(call.inputs, reason)
             return
         edge, layer = call.inputs[0], call.layer
         axes = {letter: edge.axes[source.index(letter)] for letter in source}
@@ -123,11 +124,24 @@ class EinsumDense(Rule):
             elif letter not in source:
                 call.freeze_axis(axes[letter], "summed over by its equation")
         values = self._read(call, source, letters, target, axes)
+        for letter, size in zip(target, call.output.shape, strict=True):
+            if axes[letter] is not None and len(axes[letter]) != size:  # Keras swaps the axes behind an ellipsis
+                call.freeze_axis(axes[letter], "Keras takes its output for one of another shape")
+                axes[letter] = None
         call.output.axes = [axes[letter] and axes[letter].unknown() for letter in target]
         for letter, emitted in values.items():
             call.output.axes[target.index(letter)] = axes[letter].with_values(emitted)
         self._label_bias(call)
         activate(call, layer.activation)
+
+    def _in_the_way(self, call):
+        """Why its equation cannot be followed; None: it can."""
+        source, letters, target = _equation(call)
+        if len({*source}) < len(source) or len({*letters}) < len(letters) or len({*target}) < len(target):
+            return "a letter stands twice in its equation"
+        if len(target) != len(call.output.shape) or {*target} - {*source, *letters}:  # of which Keras says nothing
+            return "its output_shape has more sizes than its equation has letters: leave out those of the ellipsis"
+        return None
 
     def _read(self, call, source, letters, target, axes):
         """Read every summed axis; by output letter what it emits, for a plain matrix."""
