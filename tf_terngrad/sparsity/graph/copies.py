@@ -32,21 +32,21 @@ class GraphCopy:
 
 
 class TraceCopy:
-    """Copies the calls of a trace, with the weights in place and for batches of any size."""
+    """Copies the calls of a trace, with the weights in place and for any size where one is open."""
 
-    def __init__(self, opening, weights, batch):
+    def __init__(self, opening, weights, sizes):
         self._opening = opening
         self._weights = weights
-        self._batch = batch
+        self._sizes = sizes
 
     def call(self, node, args, kwargs):
         """Note the call of a node in the copy; gives its outputs."""
         kwargs.pop("training", None)  # what the graph is called with reaches every part
-        args, kwargs = self._batch.arguments(node, args, kwargs)
-        new = self._batch.outputs(node)
+        args, kwargs = self._sizes.arguments(node, args, kwargs)
+        new = self._sizes.outputs(node)
         outputs = self._weights.call(node, args, kwargs, new)
         if outputs:
             return outputs
         args, kwargs = self._weights.tensors((args, kwargs))
-        outputs = self._batch.call(node, args, kwargs)
+        outputs = self._sizes.call(node, args, kwargs)
         return outputs or add_call(*self._opening.of(node.operation, args, kwargs), new)

@@ -22,13 +22,14 @@ from tf_terngrad.keras_internals import (
     structures_of,
 )
 from tf_terngrad.sparsity.graph.alike import compared
+from tf_terngrad.sparsity.graph.any_size import AnySize
 from tf_terngrad.sparsity.graph.bare import BareWeights
-from tf_terngrad.sparsity.graph.batch import AnyBatch
 from tf_terngrad.sparsity.graph.composites import check_composite, check_masks, is_composite
 from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
 from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
+from tf_terngrad.sparsity.graph.sizes import INFERENCE, has_open_sizes, let_stand_for, shape_in
 from tf_terngrad.sparsity.graph.sources import Sources
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
@@ -121,17 +122,19 @@ class _Opening:
         `masked`: it is given masks too, apart from those that come with the tensors.
         """
         closed = id(model) in self.closed
-        sizes = _sizes(model, () if closed else given)
         masks = [masked or closed or mask_of(tensor) is not None for tensor in given]
+        given = () if closed else given
+        sizes = _sizes(model, given)
+        signature = sizes, masks, _sizes_together(given)
         if id(model) not in self._graphs:
-            self._graphs[id(model)] = model, (sizes, masks), self._opened(model, sizes, masks)
-        if self._graphs[id(model)][1] != (sizes, masks):
+            self._graphs[id(model)] = model, signature, self._opened(model, sizes, given, masks)
+        if self._graphs[id(model)][1] != signature:
             raise _CalledAnotherWay(model)
         return self._graphs[id(model)][2]
 
     def stand_in(self, layer, args, kwargs, masks=()):
         """The graph of a composite's call; the same for all its calls. `masks`: those that come with its tensors."""
-        signature = tree.map_structure(_signature, (args, kwargs))
+        signature = tree.map_structure(_signature, (args, kwargs)), _sizes_together(tensors_of((args, kwargs)))
         if id(layer) in self.closed:
             raise Closed("is made in several ways, with other shapes or settings")
         if id(layer) not in self._stand_ins:
@@ -186,11 +189,13 @@ class _Opening:
         graph = self.stand_in(layer, args, kwargs, masks)
         return graph, (*args, *(masks[position] for position in graph.masks)), kwargs
 
-    def _opened(self, model, sizes, masks):
+    def _opened(self, model, sizes, given, masks):
         functional = graph_of(model)
         known = [tuple(tensor.shape) for tensor in functional.inputs] != sizes
         copy = GraphCopy(self, known)
         inputs = [input_like(tensor, like(tensor, size)) for tensor, size in zip(functional.inputs, sizes, strict=True)]
+        for tensor, outside in zip(inputs, given, strict=False):
+            let_stand_for(tensor, outside)
         for tensor, masked in zip(inputs, masks, strict=False):
             set_mask(tensor, UNSEEN if masked else None)
         outputs = replay(functional, inputs, Copies(copy.call, zip(functional.inputs, inputs, strict=True)).call)
@@ -201,19 +206,19 @@ class _Opening:
 
     def _traced(self, layer, args, kwargs, masks):
         check_composite(layer, args, kwargs)
-        training, inference = traces(layer, args, kwargs, masks)
-        general, constants = compared(training, inference)
+        (inference, *others), takes_all = traces(layer, args, kwargs, masks)
+        generals, constants = compared(inference, *others)
         before, after = map(tensors_of, (args, kwargs))
         inputs = _inputs(inference.entering, [*before, *masks, *after])
         first, last = len(before), len(before) + len(masks)
         sources = Sources(inputs[:first] + inputs[last:])
-        batch, weights = AnyBatch(general, sources), BareWeights(layer, inference, sources)
+        sizes, weights = AnySize(generals, takes_all, sources), BareWeights(layer, inference, sources)
         copied = {id(tensor): new for tensor, new in zip(inference.entering, inputs, strict=True)}
         graph = inference.graph
         values = [copied[id(tensor)] for tensor in graph.inputs if id(tensor) in copied]
         values += [*weights.values, *constants]
         pairs = [*zip(inference.entering, inputs, strict=True), *zip(graph.inputs, values, strict=True)]
-        outputs = replay(graph, values, Copies(TraceCopy(self, weights, batch).call, pairs).call)
+        outputs = replay(graph, values, Copies(TraceCopy(self, weights, sizes).call, pairs).call)
         outputs = weights.tensors(outputs[: len(tree.flatten(inference.outputs))])
         check_masks(layer, inputs, outputs)
         read = [position for position, mask in enumerate(inputs[first:last]) if is_read(mask)]
@@ -227,6 +232,7 @@ def _inputs(entering, given):
     inputs = [input_like(*pair) for pair in zip(entering, given, strict=True)]
     copied = {id(tensor): new for tensor, new in zip(entering, inputs, strict=True)}
     for tensor, new, outside in zip(entering, inputs, given, strict=True):
+        let_stand_for(new, outside)
         set_mask(new, UNSEEN if mask_of(outside) is UNSEEN else copied.get(id(mask_of(tensor))))
     return inputs
 
@@ -247,6 +253,12 @@ def _signature(value):
         return repr(value)
     mask = mask_of(value)
     return tuple(value.shape), value.dtype, mask is None, mask is UNSEEN
+
+
+def _sizes_together(tensors):
+    """Numbers for the open sizes of several tensors: a call may go by which of them is larger, and how much."""
+    opens = [tensor for tensor in tensors if has_open_sizes(tensor)]
+    return [shape_in(tensor, INFERENCE) for tensor in opens] if len(opens) > 1 else []
 
 
 def _as_given(args, kwargs, inputs):
