@@ -2,7 +2,7 @@
 
 import keras
 
-from tf_terngrad.keras_internals import computes_mask, mask_of
+from tf_terngrad.keras_internals import all_layers, computes_mask, is_graph, mask_of
 from tf_terngrad.sparsity.graph.masks import UNSEEN, regards_masks
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
 from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly
@@ -16,6 +16,11 @@ def is_composite(operation):
     return isinstance(operation, keras.layers.Lambda) or (own and type(rule_for(operation)) is Unknown)
 
 
+def regards_masks_inside(model):
+    """Whether a composite inside of a model makes something of a mask."""
+    return any(is_composite(layer) and regards_masks(layer) for layer in all_layers(model))
+
+
 def check_composite(layer, args, kwargs):
     """Refuse what a trace of a composite's `call` does not show."""
     if type(layer).__call__ is not keras.Layer.__call__:
@@ -24,7 +29,7 @@ def check_composite(layer, args, kwargs):
         raise Closed("has an activity regularizer on its result")
     owner = layer.layer if isinstance(layer, TensorsOnly) else layer
     masks = [mask_of(tensor) for tensor in tensors_of((args, kwargs))]
-    if any(mask is UNSEEN for mask in masks) and regards_masks(owner):
+    if any(mask is UNSEEN for mask in masks) and (regards_masks(owner) or is_graph(owner)):
         raise Closed(
             "may be given a mask, which a model or layer around or before it does not show: call it outside of that one"
         )

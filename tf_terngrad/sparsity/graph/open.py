@@ -5,10 +5,13 @@ traced (`trace.py`) and becomes a graph of its own in the place of the layer, un
 The layers inside are the user's own objects, and so are their variables.
 """
 
+import contextlib
+
 import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import (
+    all_layers,
     calls_forgotten,
     graph_of,
     input_like,
@@ -24,9 +27,9 @@ from tf_terngrad.keras_internals import (
 from tf_terngrad.sparsity.graph.alike import compared
 from tf_terngrad.sparsity.graph.any_size import AnySize
 from tf_terngrad.sparsity.graph.bare import BareWeights
-from tf_terngrad.sparsity.graph.composites import check_composite, check_masks, is_composite
+from tf_terngrad.sparsity.graph.composites import check_composite, check_masks, is_composite, regards_masks_inside
 from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
-from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, travelling, with_masks
+from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, takes_mask, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
 from tf_terngrad.sparsity.graph.sizes import INFERENCE, has_open_sizes, let_stand_for, shape_in
@@ -126,6 +129,8 @@ class _Opening:
         given = () if closed else given
         sizes = _sizes(model, given)
         signature = sizes, masks, _sizes_together(given)
+        if id(model) in self._stand_ins:
+            raise _CalledAnotherWay(model)
         if id(model) not in self._graphs:
             self._graphs[id(model)] = model, signature, self._opened(model, sizes, given, masks)
         if self._graphs[id(model)][1] != signature:
@@ -137,6 +142,8 @@ class _Opening:
         signature = tree.map_structure(_signature, (args, kwargs)), _sizes_together(tensors_of((args, kwargs)))
         if id(layer) in self.closed:
             raise Closed("is made in several ways, with other shapes or settings")
+        if id(layer) in self._graphs:
+            raise _CalledAnotherWay(layer)
         if id(layer) not in self._stand_ins:
             self._stand_ins[id(layer)] = layer, signature, self._traced(layer, args, kwargs, masks)
         if self._stand_ins[id(layer)][1] != signature:
@@ -145,6 +152,10 @@ class _Opening:
 
     def of(self, operation, args, kwargs):
         """A call in the copy: of what stands for an operation where it can be opened, otherwise as it is."""
+        masked = travelling(args, kwargs) or tensors_of(kwargs.get("mask"))
+        if is_graph(operation) and masked and regards_masks_inside(operation):
+            with contextlib.suppress(Closed):
+                return self._composite(operation, args, kwargs)
         if is_graph(operation):
             masked = any(mask is not None for mask in tree.flatten(kwargs.get("mask")))
             given = entering(operation, args, kwargs, keras.KerasTensor)
@@ -171,13 +182,14 @@ class _Opening:
         return self._wrappers[id(wrapper)][1]
 
     def _wrapped(self, wrapper, args, kwargs):
-        sequence, *others = tensors_of((args, kwargs))
-        if others or mask_of(sequence) is not None:  # Keras gives a step's mask to a model, and not to every layer
-            Unknown.why_closed[wrapper.layer] = f"{wrapper.name} is given a mask, or several tensors"
-            return wrapper
-        step = like(sequence, (sequence.shape[0], *sequence.shape[2:]))
+        sequence, *masks = tensors_of((args, kwargs))
+        step = set_mask(like(sequence, (sequence.shape[0], *sequence.shape[2:])), None)
         inner, *_ = self.of(wrapper.layer, (step,), {})
         if inner is wrapper.layer:
+            return wrapper
+        masked = masks or mask_of(sequence) is not None
+        if masked and any(map(takes_mask, [wrapper.layer, *all_layers(inner)])):  # Keras gives a model a step's mask
+            Unknown.why_closed[wrapper.layer] = f"{wrapper.name} is given a mask, which it reads"
             return wrapper
         opened = keras.layers.TimeDistributed(inner, name=wrapper.name, dtype=wrapper.dtype_policy)
         opened.built, opened.trainable = True, wrapper.trainable
@@ -224,7 +236,7 @@ class _Opening:
         read = [position for position, mask in enumerate(inputs[first:last]) if is_read(mask)]
         inputs[first:last] = [inputs[first + position] for position in read]
         given = _as_given(args, kwargs, inputs)
-        return StandIn(layer, given, tree.pack_sequence_as(inference.outputs, outputs), read)
+        return StandIn(layer, given, tree.pack_sequence_as(inference.outputs, outputs), True, read)
 
 
 def _inputs(entering, given):
