@@ -109,10 +109,10 @@ CLOSED = {
     "Looping": (lambda x: Looping()(x), "runs a function inside of Map"),
     "Tied": (lambda x: (lambda pair: Tied(pair[0])(pair[1]))(dense(x)), "reads the value of its variable"),
     "TiedPlainly": (lambda x: (lambda pair: TiedPlainly(pair[0])(pair[1]))(dense(x)), "which is another layer's"),
-    "Lossy": (lambda x: Lossy()(x), "its call"),
+    "Lossy": (lambda x: Lossy()(x), "adds a loss, which no stock layer does: add it in"),
     "Wrapping": (lambda x: Wrapping()(x), "`__call__` of its own"),
     "Sized": (sized, "in several ways"),
-    "Regular": (lambda x: Scaled(activity_regularizer="l2")(x), "activity regularizer"),
+    "Regular": (lambda x: Scaled(activity_regularizer=lambda y: ops.sum(y**4))(x), "activity regularizer"),
 }
 
 

@@ -286,6 +286,21 @@ def test_training_reaches_the_parts():
     assert moved and all(np.abs(weight.numpy()).max() > 0.01 for weight in moved)
 
 
+@pytest.mark.parametrize("regularizer", ["l1", "l2", keras.regularizers.L1L2(0.1, 0.2)])
+def test_an_activity_regularizer_adds_the_same_loss(regularizer):
+    class Regular(OwnDense):
+        def __init__(self):
+            super().__init__(8)
+            self.activity_regularizer = keras.regularizers.get(regularizer)
+
+    model = around((6,), lambda x: Regular()(x))
+    zero_members(model, random_members(1))
+    small, x = check_laws(model), np.random.default_rng(0).normal(size=(5, 6))
+    assert small.count_params() < model.count_params()
+    model(x), small(x)
+    np.testing.assert_allclose(sum(small.losses), sum(model.losses), rtol=1e-5)
+
+
 def test_dropout_inside_is_dropout():
     model = around((5, 6), lambda x: Block(6, rate=0.5)(x))
     zero_members(model, random_members(1))

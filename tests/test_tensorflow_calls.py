@@ -29,6 +29,7 @@ CASES = [
     (tf.reshape, (STEPS, np.array([-1, 4])), {"name": "flat"}),
     (tf.transpose, (STEPS,), {}),
     (tf.transpose, (STEPS,), {"perm": [0, 2, 1]}),
+    (tf.linalg.matrix_transpose, (IMAGE,), {}),
     (tf.expand_dims, (STEPS, -1), {}),
     (tf.expand_dims, (STEPS,), {"axis": 1}),
     (tf.squeeze, (STEPS[:, :1],), {}),

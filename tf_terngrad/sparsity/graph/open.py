@@ -27,7 +27,13 @@ from tf_terngrad.keras_internals import (
 from tf_terngrad.sparsity.graph.alike import compared
 from tf_terngrad.sparsity.graph.any_size import AnySize
 from tf_terngrad.sparsity.graph.bare import BareWeights
-from tf_terngrad.sparsity.graph.composites import check_composite, check_masks, is_composite, regards_masks_inside
+from tf_terngrad.sparsity.graph.composites import (
+    check_composite,
+    check_masks,
+    is_composite,
+    regards_masks_inside,
+    regularized,
+)
 from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
 from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, takes_mask, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
@@ -233,6 +239,7 @@ class _Opening:
         outputs = replay(graph, values, Copies(TraceCopy(self, weights, sizes).call, pairs).call)
         outputs = weights.tensors(outputs[: len(tree.flatten(inference.outputs))])
         check_masks(layer, inputs, outputs)
+        outputs = regularized(layer, outputs)
         read = [position for position, mask in enumerate(inputs[first:last]) if is_read(mask)]
         inputs[first:last] = [inputs[first + position] for position in read]
         given = _as_given(args, kwargs, inputs)

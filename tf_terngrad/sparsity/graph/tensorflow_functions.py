@@ -138,6 +138,11 @@ def _transpose(a, perm=None):
     return ops.transpose(a, _whole(perm))
 
 
+@same_as(tf.linalg.matrix_transpose)
+def _matrix_transpose(a, conjugate=False):
+    return ops.swapaxes(a, -1, -2)  # of real numbers, which are their own conjugates
+
+
 @same_as(tf.expand_dims)
 def _expand_dims(input, axis):
     return ops.expand_dims(input, _whole(axis))

@@ -283,7 +283,7 @@ class Tracing(FollowsTensorFlow):
 
 
 def _adds_loss(loss):
-    raise Closed("adds a loss, which a graph has no place for")
+    raise Closed("adds a loss, which no stock layer does: add it in the model's compute_loss, or in a layer of its own")
 
 
 @contextlib.contextmanager
