@@ -81,13 +81,23 @@ class Wrapping(layers.Layer):
 
 def sized(x):
     a = layers.Dense(4, name="narrow")(x)
-    shared = Scaled()
+    shared = Gained()
     return layers.Concatenate()([shared(x), shared(a, factor=3.0)])
 
 
 class Scaled(layers.Layer):
     def call(self, x, factor=2.0):
         return x * factor
+
+
+class Gained(Scaled):
+    """It has a weight, which is one in all its calls."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(), initializer="ones", name="gain")
+
+    def call(self, x, factor=2.0):
+        return x * self.gain * factor
 
 
 def dense(x):

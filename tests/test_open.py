@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from composite_graphs import around
 from keras import layers, ops
-from laws import check_laws, random_members, zero_members
+from laws import check_laws, check_widths, random_members, randomize, zero_members
 
 import tf_terngrad as tt
 
@@ -261,6 +261,52 @@ class TokenLess(layers.Layer):
 
     def call(self, x, training=None):
         return self.block(self.positions(x), training=training)
+
+
+class Rotated(layers.Layer):
+    """Steps that are rotated by their position, as language models do it: it has no weights, and takes any heads."""
+
+    def __init__(self, interleaved):
+        super().__init__()
+        self.interleaved = interleaved
+
+    def call(self, x):
+        steps, width = x.shape[1], x.shape[3]
+        angles = ops.outer(ops.arange(steps, dtype="float32"), 10.0 ** -ops.arange(width // 2, dtype="float32"))
+        if self.interleaved:
+            angles = ops.repeat(angles, 2, axis=-1)
+            turned = ops.reshape(ops.stack([-x[..., 1::2], x[..., ::2]], axis=-1), ops.shape(x))
+        else:
+            angles = ops.concatenate([angles, angles], axis=-1)
+            first, second = ops.split(x, 2, axis=-1)
+            turned = ops.concatenate([-second, first], axis=-1)
+        return x * ops.cos(angles)[:, None] + turned * ops.sin(angles)[:, None]
+
+
+class Attention(layers.Layer):
+    """Four heads that ask, two that answer."""
+
+    def __init__(self, interleaved):
+        super().__init__()
+        self.query = layers.EinsumDense("btd,dhk->bthk", (None, 4, 6), bias_axes="hk")
+        self.key, self.value = (layers.EinsumDense("btd,dhk->bthk", (None, 2, 6)) for _ in range(2))
+        self.out, self.rotated = layers.EinsumDense("bthk,hkd->btd", (None, 8)), Rotated(interleaved)
+
+    def call(self, x):
+        query, key = self.rotated(self.query(x)), ops.repeat(self.rotated(self.key(x)), 2, axis=2)
+        scores = ops.softmax(ops.einsum("bthk,bshk->bhts", query, key))
+        return self.out(ops.einsum("bhts,bshk->bthk", scores, ops.repeat(self.value(x), 2, axis=2)))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotated_heads_leave_in_pairs(interleaved):
+    inputs = keras.Input((5, 8))
+    x = inputs + Attention(interleaved)(inputs)
+    x = x + layers.Dense(8, name="last")(layers.Dense(12, "gelu", name="first")(x))
+    model = randomize(keras.Model(inputs, layers.Dense(3, name="reader")(x)))
+    sizes = [found.size for found in tt.structures(model) if found.kind != "branch"]
+    assert sorted(sizes) == [2, 3, 6, 12]  # groups of heads, pairs that rotate, values, units
+    check_widths(tt.compact(model), random_members(0, fraction=0.5))
 
 
 def test_a_constant_lookup_stays_a_table_of_positions():

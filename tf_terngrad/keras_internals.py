@@ -313,6 +313,11 @@ def like(tensor, shape=None):
     return same
 
 
+def set_shape(tensor, shape) -> None:
+    """Tell a symbolic tensor sizes that Keras did not work out."""
+    tensor._shape = tuple(shape)
+
+
 def input_like(tensor, given=None):
     """A new input with the name of an input's; of the shape and dtype of another tensor, if there is one."""
     layer, given = history(tensor).operation, tensor if given is None else given

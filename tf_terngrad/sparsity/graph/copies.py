@@ -3,6 +3,7 @@
 from keras import tree
 
 from tf_terngrad.keras_internals import add_call, like
+from tf_terngrad.sparsity.graph.sizes import output_shapes
 from tf_terngrad.sparsity.graph.stand_in import StandIn
 
 
@@ -28,7 +29,7 @@ class GraphCopy:
     def _shapes(self, operation, args, kwargs):
         if isinstance(operation, StandIn):
             return [tensor.shape for tensor in operation.outputs]
-        return [spec.shape for spec in tree.flatten(operation.compute_output_spec(*args, **kwargs))]
+        return output_shapes(operation, args, kwargs)
 
 
 class TraceCopy:

@@ -135,7 +135,7 @@ class _Opening:
         given = () if closed else given
         sizes = _sizes(model, given)
         signature = sizes, masks, _sizes_together(given)
-        if id(model) in self._stand_ins:
+        if any(self._stand_ins.get(id(model), ())[1:]):
             raise _CalledAnotherWay(model)
         if id(model) not in self._graphs:
             self._graphs[id(model)] = model, signature, self._opened(model, sizes, given, masks)
@@ -144,17 +144,24 @@ class _Opening:
         return self._graphs[id(model)][2]
 
     def stand_in(self, layer, args, kwargs, masks=()):
-        """The graph of a composite's call; the same for all its calls. `masks`: those that come with its tensors."""
+        """The graph of a composite's call; the same for all its calls. `masks`: those that come with its tensors.
+
+        A layer without variables has a graph for each way in which it is called.
+        """
         signature = tree.map_structure(_signature, (args, kwargs)), _sizes_together(tensors_of((args, kwargs)))
         if id(layer) in self.closed:
             raise Closed("is made in several ways, with other shapes or settings")
         if id(layer) in self._graphs:
             raise _CalledAnotherWay(layer)
-        if id(layer) not in self._stand_ins:
-            self._stand_ins[id(layer)] = layer, signature, self._traced(layer, args, kwargs, masks)
-        if self._stand_ins[id(layer)][1] != signature:
+        _, known = self._stand_ins.setdefault(id(layer), (layer, []))
+        for same, graph in known:
+            if same == signature:
+                return graph
+        if known and layer.variables:
             raise _CalledAnotherWay(layer)
-        return self._stand_ins[id(layer)][2]
+        name = f"{layer.name}_way_{len(known) + 1}" if known else layer.name
+        known.append((signature, self._traced(layer, args, kwargs, masks, name)))
+        return known[-1][1]
 
     def of(self, operation, args, kwargs):
         """A call in the copy: of what stands for an operation where it can be opened, otherwise as it is."""
@@ -222,7 +229,7 @@ class _Opening:
         shapes = structures_of(functional)
         return StandIn(model, tree.pack_sequence_as(shapes[0], inputs), tree.pack_sequence_as(shapes[1], outputs))
 
-    def _traced(self, layer, args, kwargs, masks):
+    def _traced(self, layer, args, kwargs, masks, name):
         check_composite(layer, args, kwargs)
         (inference, *others), takes_all = traces(layer, args, kwargs, masks)
         generals, constants = compared(inference, *others)
@@ -243,7 +250,7 @@ class _Opening:
         read = [position for position, mask in enumerate(inputs[first:last]) if is_read(mask)]
         inputs[first:last] = [inputs[first + position] for position in read]
         given = _as_given(args, kwargs, inputs)
-        return StandIn(layer, given, tree.pack_sequence_as(inference.outputs, outputs), True, read)
+        return StandIn(layer, given, tree.pack_sequence_as(inference.outputs, outputs), True, read, name)
 
 
 def _inputs(entering, given):

@@ -9,7 +9,9 @@ import itertools
 import keras
 from keras import tree
 
-from tf_terngrad.keras_internals import history, node_of
+from tf_terngrad.keras_internals import history, node_of, set_shape
+from tf_terngrad.sparsity.graph.symbolic import tensors_of
+from tf_terngrad.sparsity.rules.equation import Equation
 
 INFERENCE, TRAINING, ODD, APART = range(4)
 """The traces of a call: as at inference and as in training, where networks can halve the sizes several times; and two
@@ -37,6 +39,29 @@ def let_stand_for(tensor, outside) -> None:
     """Let an input of a graph have the sizes of the tensor outside that the graph is called on."""
     if len(tensor.shape) == len(outside.shape):
         vars(tensor)["outside"] = outside
+
+
+def output_shapes(operation, args, kwargs) -> list:
+    """The shapes of what an operation gives for symbolic tensors; ValueError or another: Keras cannot say."""
+    specs = tree.flatten(operation.compute_output_spec(*args, **kwargs))
+    return [_told(operation, args, spec.shape) for spec in specs]
+
+
+def tell_sizes(operation, args, outputs) -> None:
+    """Tell the outputs of a call the sizes that Keras did not work out."""
+    for tensor in tensors_of(outputs):
+        set_shape(tensor, _told(operation, args, tensor.shape))
+
+
+def _told(operation, args, shape):
+    """A shape; EinsumDense takes its open sizes from its configuration, though its equation says what they are."""
+    if not isinstance(operation, keras.layers.EinsumDense) or None not in shape[1:]:
+        return shape
+    ranks = [len(args[0].shape), len(operation.kernel.shape)]
+    equation = Equation.parse(operation.equation).spelled(ranks, len(shape))
+    sizes = dict(zip(equation.operands[0], args[0].shape, strict=True))
+    pairs = itertools.zip_longest(shape, equation.result)
+    return tuple(sizes.get(letter) if size is None else size for size, letter in pairs)
 
 
 def has_open_sizes(tensor) -> bool:
@@ -79,7 +104,6 @@ def _worked_out(tensor, trace):
 
     args, kwargs = node.arguments.convert(sized)
     try:
-        specs = tree.flatten(node.operation.compute_output_spec(*args, **kwargs))
+        return output_shapes(node.operation, args, kwargs)[history(tensor).tensor_index]
     except Exception:  # of a stranger's layer, or for an image that cannot be halved so often
         return tensor.shape
-    return specs[history(tensor).tensor_index].shape

@@ -14,8 +14,8 @@ class StandIn(Functional):
         masks: which of the masks that travel with a call's tensors are inputs, behind its positional arguments.
     """
 
-    def __init__(self, original, inputs, outputs, traced=False, masks=()):
-        super().__init__(inputs, outputs, name=original.name)
+    def __init__(self, original, inputs, outputs, traced=False, masks=(), name=None):
+        super().__init__(inputs, outputs, name=name or original.name)
         vars(self)["traced"], vars(self)["masks"] = traced, masks
         vars(self)["original"] = original  # Keras would take what is set for a layer of this graph
 

@@ -23,7 +23,7 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
-from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes
+from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, tell_sizes
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
 
@@ -255,6 +255,7 @@ class Tracing(FollowsTensorFlow):
         if not tensors_of((args, kwargs)):
             args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
         outputs = self._outputs(call, layer, args, kwargs)
+        tell_sizes(layer, args, outputs)
         if kwargs.get("training") is not None:  # Keras notes a default as if it had been given
             self.told[id(node_of(_tensors(outputs)[0]))] = kwargs["training"]
         return outputs

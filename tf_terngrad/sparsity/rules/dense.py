@@ -129,6 +129,8 @@ class EinsumDense(Rule):
                 call.freeze_axis(axes[letter], "Keras takes its output for one of another shape")
                 axes[letter] = None
         call.output.axes = [axes[letter] and axes[letter].unknown() for letter in target]
+        for letter in {*letters} & {*target} - {*source} - {*values}:
+            values[letter] = self._zeros(call, letters.index(letter), target.index(letter) - len(target))
         for letter, emitted in values.items():
             call.output.axes[target.index(letter)] = axes[letter].with_values(emitted)
         self._label_bias(call)
@@ -164,6 +166,18 @@ class EinsumDense(Rule):
             if plain:
                 values[plain] = emitted
         return values
+
+    def _zeros(self, call, axis, back):
+        """Zero for each position of an axis of the kernel, `back` in the output, whose weights are all zero."""
+        graph, layer = call.graph, call.layer
+        if graph.tolerance is None:
+            return np.full(layer.kernel.shape[axis], np.nan)
+        weights = [np.moveaxis(graph.value(layer.kernel), axis, 0)]
+        if layer.bias is not None:
+            bias = graph.value(layer.bias)
+            weights.append(np.moveaxis(bias, back, 0) if bias.ndim >= -back else bias[None])
+        small = [(np.abs(each) <= graph.tolerance).reshape(len(each), -1).all(1) for each in weights]
+        return np.where(np.logical_and(*small) if len(small) > 1 else small[0], 0.0, np.nan)
 
     def _plain_letter(self, call):
         """The output's letter, where the kernel is a plain matrix and the bias, if any, lies along its columns."""
