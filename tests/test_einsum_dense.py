@@ -88,11 +88,31 @@ class Equation(layers.Layer):
     ],
 )
 def test_equations_of_weights_of_ones_own_are_followed(equation, shape):
+    check_followed(Equation(equation, shape))
+
+
+def check_followed(layer):
+    """Assert that a layer between others lets what is in front of it leave."""
     inputs = keras.Input((4, 6))
-    x = Equation(equation, shape)(layers.Dense(6, "relu", name="front")(inputs))
+    x = layer(layers.Dense(6, "relu", name="front")(inputs))
     model = randomize(keras.Model(inputs, layers.Dense(3, name="reader")(x)))
     assert "front" in {found.name for found in tt.structures(model)}
     check_widths(model, random_members(0))
+
+
+class ByAxes(Equation):
+    """The same by the axes that are summed."""
+
+    def call(self, x):
+        return ops.tensordot(x, self.kernel, self.equation)
+
+
+@pytest.mark.parametrize(
+    ("axes", "shape"),
+    [(1, (6, 5)), (2, (4, 6, 5)), ([[1, 2], [0, 1]], (4, 6, 5)), ([[2, 1], [0, 2]], (6, 5, 4)), ([[-1], [1]], (5, 6))],
+)
+def test_sums_over_axes_that_are_named_are_followed(axes, shape):
+    check_followed(ByAxes(axes, shape))
 
 
 @pytest.mark.parametrize(

@@ -204,6 +204,29 @@ class Anew(layers.Layer):
         return layers.multiply([layers.add([self.same(x), self.dense(x)]), self.gate(x)], name="product")
 
 
+class Crossing(layers.Layer):
+    """Its weights stand in lists and in a dict."""
+
+    def build(self, shape):
+        self.kernels = [self.add_weight(shape=(6, 6), name=f"kernel_{i}") for i in range(2)]
+        self.scales = {"inner": self.add_weight(shape=(6,), name="scale"), "pair": (self.add_weight(shape=()), 2.0)}
+
+    def call(self, x):
+        for kernel in self.kernels:
+            x = x + self.scales["inner"] * ops.tensordot(x, kernel, axes=[[1], [0]])
+        return x * self.scales["pair"][0] * self.scales["pair"][1]
+
+
+class Keyed(layers.Layer):
+    """Keys that are no tuples."""
+
+    def build(self, shape):
+        self.shift = self.add_weight(shape=shape[1:], name="shift")
+
+    def call(self, x):
+        return ops.relu(x + self.shift[None])[...]
+
+
 def twins(x):
     a, b = Twins()([x, layers.Dense(6, "relu", name="other")(x)], factor=2.0)
     return layers.Concatenate()([a, b])
@@ -224,6 +247,8 @@ STYLES = {
     "OfPairs": ((6,), lambda x: OfPairs()(x)),
     "Anew": ((6,), lambda x: Anew()(x)),
     "Twins": ((6,), twins),
+    "Crossing": ((6,), lambda x: Crossing()(x)),
+    "Keyed": ((4, 6), lambda x: Keyed()(x)),
     "Nested": ((5, 6), lambda x: Nested()(x)),
     "Inner": ((6,), lambda x: Inner()(x)),
     "Activated": ((6, 6, 6), lambda x: Activated(8, 3)(x)),

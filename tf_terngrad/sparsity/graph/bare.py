@@ -6,6 +6,7 @@ smaller model.
 """
 
 import dataclasses
+import string
 
 import keras
 import numpy as np
@@ -123,14 +124,28 @@ def _dense(node, tensor, shape, options):
 
 def _tensordot(node, tensor, shape, options):
     axes = node.operation.axes
-    last_with_first = axes == 1 or np.ravel(axes).tolist() in ([-1, 0], [len(tensor.shape) - 1, 0])
-    return _dense(node, tensor, shape, options) if last_with_first else None
+    if isinstance(axes, int):
+        axes = range(-axes, 0), range(axes)
+    ours, theirs = (
+        [axis % rank for axis in np.ravel(one)] for one, rank in zip(axes, map(len, (tensor.shape, shape)), strict=True)
+    )
+    if ours == [len(tensor.shape) - 1] and theirs == [0] and len(shape) == 2:
+        return _dense(node, tensor, shape, options)
+    letters = iter(string.ascii_letters)
+    source = [next(letters) for _ in tensor.shape]
+    kernel = [source[ours[theirs.index(axis)]] if axis in theirs else next(letters) for axis in range(len(shape))]
+    result = [letter for letter in (*source, *kernel) if (letter in source) != (letter in kernel)]
+    return _by_equation(Equation(("".join(source), "".join(kernel)), "".join(result)), node, tensor, shape, options)
 
 
 def _einsum(node, tensor, shape, options):
+    return _by_equation(Equation.parse(node.operation.subscripts), node, tensor, shape, options)
+
+
+def _by_equation(equation, node, tensor, shape, options):
     """EinsumDense takes few equations with an ellipsis, so each axis gets a letter; the batch is to stand in front."""
     ranks = (len(tensor.shape), len(shape)), len(node.output_tensors[0].shape)
-    spelled = Equation.parse(node.operation.subscripts).spelled(*ranks)
+    spelled = equation.spelled(*ranks)
     (source, kernel), result = spelled.operands, spelled.result
     sizes, inner = dict(zip(source, tensor.shape, strict=True)), dict(zip(kernel, shape, strict=True))
     one_batch = source[:1] == result[:1] and source[:1] not in inner

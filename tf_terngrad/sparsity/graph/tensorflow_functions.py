@@ -230,6 +230,12 @@ def _space_to_depth(input, block_size, data_format="NHWC"):
     return ops.space_to_depth(input, block_size, **_last(data_format))
 
 
+@same_as(tf.image.extract_patches)
+def _extract_patches(images, sizes, strides, rates, padding):
+    options = {"strides": _space(strides), "dilation_rate": _space(rates), "padding": padding.lower()}
+    return ops.image.extract_patches(images, tuple(_space(sizes)), data_format="channels_last", **options)
+
+
 @same_as(tf.image.resize)
 def _resize(images, size, method="bilinear", preserve_aspect_ratio=False, antialias=False):
     if preserve_aspect_ratio or images.dtype != "float32":
@@ -370,7 +376,8 @@ def _einsum(equation, *inputs):
 
 @same_as(tf.tensordot)
 def _tensordot(a, b, axes):
-    return ops.tensordot(a, b, _whole(axes))
+    axes = _whole(axes)
+    return ops.tensordot(a, b, axes if isinstance(axes, int) else [np.ravel(one).tolist() for one in axes])
 
 
 @same_as(tf.nn.bias_add)

@@ -11,6 +11,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import (
     Functional,
+    any_keys,
     calls_through,
     history,
     is_read,
@@ -23,6 +24,7 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
+from tf_terngrad.sparsity.graph.own_weights import StandIns
 from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, tell_sizes
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
@@ -100,7 +102,7 @@ def traced(layer, args, kwargs, number, scope, masks=()):
     entering = Entering(names_of(layer, (args, kwargs), masks), number)
     args, masks, kwargs = (tree.map_structure(entering.enter, given) for given in (args, list(masks), kwargs))
     entering.hang_masks()
-    with scope, calls_through(scope.call):
+    with scope, calls_through(scope.call), any_keys():
         outputs = tree.map_structure(scope.symbolic, _attempted(scope, instead, layer, args, kwargs))
     _check_outputs(outputs)
     outputs = tree.map_structure(lambda output: read_once(output, entering.inputs), outputs)
@@ -295,23 +297,12 @@ def _symbolic_weights(layer, stand_ins):
     """
     state = vars(layer)
     before = dict(state)
-    for name, variable in before.items():
-        if isinstance(variable, keras.Variable):
-            stand_ins.setdefault(id(variable), (variable, _stand_in(layer, variable, name)))
-            state[name] = stand_ins[id(variable)][1]
-    state["add_loss"] = _adds_loss
+    state |= {**StandIns(layer, stand_ins).attributes(), "add_loss": _adds_loss}
     try:
         yield
     finally:
         state.clear()
         state.update(before)
-
-
-def _stand_in(layer, variable, name):
-    """A symbolic tensor like what a layer computes with where it reads its variable."""
-    cast = layer.autocast and keras.backend.is_float_dtype(variable.dtype)
-    dtype = layer.compute_dtype if cast else variable.dtype
-    return keras.Input(batch_shape=variable.shape, dtype=dtype, name=f"{layer.name}_{name}")
 
 
 def _check_inputs(inputs):
