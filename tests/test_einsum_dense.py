@@ -125,3 +125,31 @@ def test_equations_that_no_dense_layer_takes_compute_what_they_did(equation, sha
     small = tt.compact(model)
     x = np.random.default_rng(0).normal(size=(2, 4, 6))
     np.testing.assert_allclose(*outputs_of(model, x), *outputs_of(small, x), rtol=1e-5)
+
+
+class Residual(layers.Layer):
+    """A sum with what Keras takes for a tensor of another shape."""
+
+    def __init__(self):
+        super().__init__()
+        self.einsum = layers.EinsumDense("...x,xy->...y", 6)
+
+    def call(self, x):
+        return x + self.einsum(x)
+
+
+@pytest.mark.parametrize("shape", [(4, 5, 6), (None, 5, 6)])
+def test_a_layer_in_which_keras_swaps_axes_stays_closed(shape):
+    inputs = keras.Input(shape)
+    model = randomize(keras.Model(inputs, layers.Dense(3, name="reader")(Residual()(layers.Dense(6)(inputs)))))
+    assert "no rule knows this layer (Residual)" in str(tt.structures(model))
+    x = np.random.default_rng(0).normal(size=(2, 4, 5, 6))
+    np.testing.assert_array_equal(*outputs_of(model, x), *outputs_of(tt.compact(model), x))
+
+
+def test_axes_of_open_size_are_not_swapped():
+    inputs = keras.Input((None, None, 6))
+    x = Residual()(layers.Dense(6, name="front")(inputs))
+    model = randomize(keras.Model(inputs, layers.Dense(3, name="reader")(x)))
+    assert [entry.name for entry in tt.structures(model).frozen] == ["reader"]
+    check_widths(model, random_members(0))

@@ -1,10 +1,12 @@
 """The calls of a graph or of a trace, noted in a copy: of the same operations, or of what stands for them."""
 
+import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import add_call, like
 from tf_terngrad.sparsity.graph.sizes import output_shapes
 from tf_terngrad.sparsity.graph.stand_in import StandIn
+from tf_terngrad.sparsity.graph.trace import Closed
 
 
 class GraphCopy:
@@ -50,4 +52,12 @@ class TraceCopy:
             return outputs
         args, kwargs = self._weights.tensors((args, kwargs))
         outputs = self._sizes.call(node, args, kwargs)
+        self._check_shape(node.operation, args, kwargs, new)
         return outputs or add_call(*self._opening.of(node.operation, args, kwargs), new)
+
+    def _check_shape(self, operation, args, kwargs, outputs):
+        """Refuse what Keras takes for a tensor of another shape: it would not take the calls behind it."""
+        if isinstance(operation, keras.layers.EinsumDense):
+            said = operation.compute_output_spec(*args, **kwargs).shape
+            if any(size not in (None, true) for size, true in zip(said, outputs[0].shape, strict=True)):
+                raise Closed(f"calls {operation.name}, whose output Keras takes for one of another shape")

@@ -42,26 +42,30 @@ def let_stand_for(tensor, outside) -> None:
 
 
 def output_shapes(operation, args, kwargs) -> list:
-    """The shapes of what an operation gives for symbolic tensors; ValueError or another: Keras cannot say."""
+    """The shapes of what an operation gives for symbolic tensors.
+
+    Raises:
+        Exception: whatever Keras or a stranger's layer raises where it cannot say.
+    """
     specs = tree.flatten(operation.compute_output_spec(*args, **kwargs))
-    return [_told(operation, args, spec.shape) for spec in specs]
+    return [_true_shape(operation, tensors_of((args, kwargs)), spec.shape) for spec in specs]
 
 
-def tell_sizes(operation, args, outputs) -> None:
+def tell_sizes(operation, args, kwargs, outputs) -> None:
     """Tell the outputs of a call the sizes that Keras did not work out."""
     for tensor in tensors_of(outputs):
-        set_shape(tensor, _told(operation, args, tensor.shape))
+        set_shape(tensor, _true_shape(operation, tensors_of((args, kwargs)), tensor.shape))
 
 
-def _told(operation, args, shape):
-    """A shape; EinsumDense takes its open sizes from its configuration, though its equation says what they are."""
-    if not isinstance(operation, keras.layers.EinsumDense) or None not in shape[1:]:
+def _true_shape(operation, tensors, shape):
+    """A shape by EinsumDense's equation: Keras leaves sizes open, and swaps those that an ellipsis stands for."""
+    if not isinstance(operation, keras.layers.EinsumDense):
         return shape
-    ranks = [len(args[0].shape), len(operation.kernel.shape)]
-    equation = Equation.parse(operation.equation).spelled(ranks, len(shape))
-    sizes = dict(zip(equation.operands[0], args[0].shape, strict=True))
-    pairs = itertools.zip_longest(shape, equation.result)
-    return tuple(sizes.get(letter) if size is None else size for size, letter in pairs)
+    known = tensors[0].shape, operation.kernel.shape
+    equation = Equation.parse(operation.equation).spelled(map(len, known), len(shape))
+    sizes = dict(zip("".join(equation.operands), (*known[0], *known[1]), strict=True))
+    right = len(equation.result) == len(shape) and {*equation.result} <= {*sizes}
+    return tuple(sizes[letter] for letter in equation.result) if right else shape
 
 
 def has_open_sizes(tensor) -> bool:

@@ -257,7 +257,7 @@ class Tracing(FollowsTensorFlow):
         if not tensors_of((args, kwargs)):
             args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
         outputs = self._outputs(call, layer, args, kwargs)
-        tell_sizes(layer, args, outputs)
+        tell_sizes(layer, args, kwargs, outputs)
         if kwargs.get("training") is not None:  # Keras notes a default as if it had been given
             self.told[id(node_of(_tensors(outputs)[0]))] = kwargs["training"]
         return outputs
