@@ -217,6 +217,13 @@ class Crossing(layers.Layer):
         return x * self.scales["pair"][0] * self.scales["pair"][1]
 
 
+class Beside(layers.Layer):
+    """The mean beside each step, by the sizes."""
+
+    def call(self, x):
+        return ops.concatenate([x, ops.broadcast_to(ops.mean(x, 1, keepdims=True), ops.shape(x))], -1)
+
+
 class Keyed(layers.Layer):
     """Keys that are no tuples."""
 
@@ -248,6 +255,7 @@ STYLES = {
     "Anew": ((6,), lambda x: Anew()(x)),
     "Twins": ((6,), twins),
     "Crossing": ((6,), lambda x: Crossing()(x)),
+    "Beside": ((4, 6), lambda x: Beside()(x)),
     "Keyed": ((4, 6), lambda x: Keyed()(x)),
     "Nested": ((5, 6), lambda x: Nested()(x)),
     "Inner": ((6,), lambda x: Inner()(x)),

@@ -77,9 +77,19 @@ class AnySize:
     def broadcast(self, node, settings, tensor):
         """A tensor as often as there are examples: to which zeros of that shape are added."""
         first, *rest = settings["shape"]
+        entering = self._general[id(node)].entering[0]
+        if entering[:1] == (BATCH,) and len(entering) == len(settings["shape"]):
+            return self._spread(node, tensor, entering, settings["shape"])
         if first != BATCH or any(map(_is_open, rest)):
             return None
         return self._repeated(operation("BroadcastTo")((1, *rest))(tensor) if self._smaller(tensor, rest) else tensor)
+
+    def _spread(self, node, tensor, old, new):
+        """Each example with axes of size one as often as a shape says."""
+        times = [1 if before == after else after for before, after in zip(old, new, strict=True)]
+        if any(map(_is_open, times)):
+            return None
+        return add_call(named(operation("Tile")(times), node.operation.name), (tensor,), {}, self.outputs(node))[0]
 
     def tile(self, node, settings, tensor):
         """The same of a row."""
@@ -114,9 +124,7 @@ def _is_open(value):
 def _what(values):
     """What an open size among values is."""
     found = {value for value in tree.flatten(values) if isinstance(value, Open)}
-    return (
-        "the size of the batch" if found == {BATCH} else "a size that is open, such as those of Input((None, None, 3))"
-    )
+    return "the size of the batch" if found == {BATCH} else "a size that is open (give keras.Input a number for it)"
 
 
 def _known(shape):
