@@ -158,6 +158,11 @@ class TiledToken(ClassToken):
         return ops.concatenate([x, token], axis=1) + ops.ones((batch, length + 1, 1))
 
 
+class RepeatedToken(ClassToken):
+    def call(self, x):
+        return ops.concatenate([ops.repeat(self.token, ops.shape(x)[0], axis=0), x], axis=1)
+
+
 class Pair(layers.Layer):
     """It gives None where it has nothing to give, as attention without scores."""
 
@@ -250,6 +255,7 @@ STYLES = {
     "OnePlus": ((6,), lambda x: OnePlus()(x)),
     "ClassToken": ((5, 6), lambda x: ClassToken(5)(x)),
     "TiledToken": ((5, 6), lambda x: TiledToken(5)(x)),
+    "RepeatedToken": ((5, 6), lambda x: RepeatedToken(5)(x)),
     "HalfMasked": ((5, 6), lambda x: HalfMasked()(x)),
     "OfPairs": ((6,), lambda x: OfPairs()(x)),
     "Anew": ((6,), lambda x: Anew()(x)),

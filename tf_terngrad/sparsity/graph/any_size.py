@@ -97,6 +97,11 @@ class AnySize:
         once = first == BATCH and all(count == 1 for count in rest) and len(rest) + 1 == len(tensor.shape)
         return self._repeated(tensor) if once and tensor.shape[0] == 1 else None
 
+    def repeat(self, node, settings, tensor):
+        """The same of a row."""
+        once = settings["repeats"] == BATCH and settings["axis"] == 0 and tensor.shape[0] == 1
+        return self._repeated(tensor) if once else None
+
     def slice(self, node, settings, tensor, *starts):
         """All examples, and so many of each; Keras before 3.14 takes no "all" as a size."""
         first, *rest = settings["shape"]
@@ -151,6 +156,7 @@ _MAKE = {
     operation("Reshape"): AnySize.reshape,
     operation("BroadcastTo"): AnySize.broadcast,
     operation("Tile"): AnySize.tile,
+    operation("Repeat"): AnySize.repeat,
     operation("Slice"): AnySize.slice,
     operation("Resize"): AnySize.resize,
 }
