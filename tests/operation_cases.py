@@ -316,6 +316,16 @@ def einsum_with_an_array(x):
     return ops.einsum("bsd,de->bse", x, np.ones((WIDTH, 3), "float32"))
 
 
+@case(STEPS)
+def sum_over_neighbours(x):
+    return ops.matmul(np.arange(15, dtype="float32").reshape(3, 5) / 15, x)
+
+
+@case(STEPS, 0)
+def product_with_a_constant_matrix(x):
+    return ops.matmul(x, np.ones((WIDTH, 3), "float32"))
+
+
 # Arrays
 
 

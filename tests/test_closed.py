@@ -81,13 +81,23 @@ class Wrapping(layers.Layer):
 
 def sized(x):
     a = layers.Dense(4, name="narrow")(x)
-    shared = Scaled()
+    shared = Gained()
     return layers.Concatenate()([shared(x), shared(a, factor=3.0)])
 
 
 class Scaled(layers.Layer):
     def call(self, x, factor=2.0):
         return x * factor
+
+
+class Gained(Scaled):
+    """It has a weight, which is one in all its calls."""
+
+    def build(self, shape):
+        self.gain = self.add_weight(shape=(), initializer="ones", name="gain")
+
+    def call(self, x, factor=2.0):
+        return x * self.gain * factor
 
 
 def dense(x):
@@ -109,10 +119,10 @@ CLOSED = {
     "Looping": (lambda x: Looping()(x), "runs a function inside of Map"),
     "Tied": (lambda x: (lambda pair: Tied(pair[0])(pair[1]))(dense(x)), "reads the value of its variable"),
     "TiedPlainly": (lambda x: (lambda pair: TiedPlainly(pair[0])(pair[1]))(dense(x)), "which is another layer's"),
-    "Lossy": (lambda x: Lossy()(x), "its call"),
+    "Lossy": (lambda x: Lossy()(x), "adds a loss, which no stock layer does: add it in"),
     "Wrapping": (lambda x: Wrapping()(x), "`__call__` of its own"),
     "Sized": (sized, "in several ways"),
-    "Regular": (lambda x: Scaled(activity_regularizer="l2")(x), "activity regularizer"),
+    "Regular": (lambda x: Scaled(activity_regularizer=lambda y: ops.sum(y**4))(x), "activity regularizer"),
 }
 
 

@@ -160,6 +160,21 @@ def test_masks_travel_with_tensors():
     assert internals.mask_of(layers.Embedding(5, 2)(x)) is None
 
 
+@pytest.mark.parametrize("key, shape", [(None, (1, 5, 3)), (slice(1, 3), (2, 3)), (Ellipsis, (5, 3)), (2, (3,))])
+def test_a_symbolic_tensor_takes_a_key_alone(key, shape):
+    tensor, get = keras.KerasTensor((5, 3)), keras.KerasTensor.__getitem__
+    with internals.any_keys():
+        assert tensor[key].shape == np.ones((5, 3))[key].shape == shape
+    assert keras.KerasTensor.__getitem__ is get
+
+
+def test_a_symbolic_tensor_can_be_told_its_sizes():
+    tensor = layers.EinsumDense("abc,cd->abd", (None, 5))(keras.Input((3, 4)))
+    assert tensor.shape == (None, None, 5)
+    internals.set_shape(tensor, (None, 3, 5))
+    assert tensor.shape == (None, 3, 5)
+
+
 def test_layers_in_wrappers_are_found_too():
     inner = layers.LSTM(2)
     model = keras.Sequential([keras.Input((3, 4)), layers.Bidirectional(inner, name="both")])

@@ -242,15 +242,42 @@ def test_a_subclassed_model_keeps_its_masks():
     np.testing.assert_allclose(outputs_of(tt.compact(model), ids)[0], outputs_of(model, ids)[0], atol=1e-5)
 
 
+def nested(*inside):
+    """A nested model, as a model with inputs and as a sequence."""
+    inputs = x = keras.Input((6, 6))
+    for layer in inside:
+        x = layer(x)
+    return keras.Model(inputs, x)
+
+
+class Around(layers.Layer):
+    """It says nothing of masks, and calls a model."""
+
+    def __init__(self, inner):
+        super().__init__()
+        self.inner = inner
+
+    def call(self, x):
+        return self.inner(x)
+
+
+@pytest.mark.parametrize("make", [nested, lambda *inside: keras.Sequential(inside), lambda *i: Around(nested(*i))])
+@pytest.mark.parametrize("inside", [lambda: [Feed()], lambda: [layers.Dense(6), Zeroing()]])
+def test_the_mask_that_a_nested_model_is_given_reaches_its_layers(make, inside):
+    """Keras hangs masks on the tensors inside of a nested model, though its graph was made without."""
+    model = reading(lambda ids: layers.Dense(6)(make(*inside())(words(ids))))
+    assert [entry.name for entry in tt.structures(model).frozen] == ["reader"]
+    check_widths(model, random_members(2))
+
+
 # What stays closed
 
 
-def test_what_a_nested_model_does_not_show_stays_closed_and_says_so():
-    """Keras hangs masks on the tensors inside of a nested model; its graph was made without."""
-    for inside in ([Feed()], [layers.Dense(6), Zeroing()]):
-        model = reading(lambda ids, inside=inside: keras.Sequential(inside)(words(ids)))
-        assert any("does not show" in reason for entry in tt.structures(model).frozen for reason in entry.reasons)
-        check_laws(model)
+def test_a_model_that_is_given_a_mask_in_one_call_only_stays_closed_inside():
+    inner = nested(Zeroing())
+    model = reading(lambda ids: inner(words(ids)) + inner(layers.Embedding(5, 6)(ids)))
+    assert any("does not show" in reason for entry in tt.structures(model).frozen for reason in entry.reasons)
+    check_laws(model)
 
 
 def test_a_nested_model_that_makes_its_own_mask_is_opened():

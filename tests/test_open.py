@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from composite_graphs import around
 from keras import layers, ops
-from laws import check_laws, random_members, zero_members
+from laws import check_laws, check_widths, random_members, randomize, zero_members
 
 import tf_terngrad as tt
 
@@ -158,6 +158,11 @@ class TiledToken(ClassToken):
         return ops.concatenate([x, token], axis=1) + ops.ones((batch, length + 1, 1))
 
 
+class RepeatedToken(ClassToken):
+    def call(self, x):
+        return ops.concatenate([ops.repeat(self.token, ops.shape(x)[0], axis=0), x], axis=1)
+
+
 class Pair(layers.Layer):
     """It gives None where it has nothing to give, as attention without scores."""
 
@@ -204,6 +209,36 @@ class Anew(layers.Layer):
         return layers.multiply([layers.add([self.same(x), self.dense(x)]), self.gate(x)], name="product")
 
 
+class Crossing(layers.Layer):
+    """Its weights stand in lists and in a dict."""
+
+    def build(self, shape):
+        self.kernels = [self.add_weight(shape=(6, 6), name=f"kernel_{i}") for i in range(2)]
+        self.scales = {"inner": self.add_weight(shape=(6,), name="scale"), "pair": (self.add_weight(shape=()), 2.0)}
+
+    def call(self, x):
+        for kernel in self.kernels:
+            x = x + self.scales["inner"] * ops.tensordot(x, kernel, axes=[[1], [0]])
+        return x * self.scales["pair"][0] * self.scales["pair"][1]
+
+
+class Beside(layers.Layer):
+    """The mean beside each step, by the sizes."""
+
+    def call(self, x):
+        return ops.concatenate([x, ops.broadcast_to(ops.mean(x, 1, keepdims=True), ops.shape(x))], -1)
+
+
+class Keyed(layers.Layer):
+    """Keys that are no tuples."""
+
+    def build(self, shape):
+        self.shift = self.add_weight(shape=shape[1:], name="shift")
+
+    def call(self, x):
+        return ops.relu(x + self.shift[None])[...]
+
+
 def twins(x):
     a, b = Twins()([x, layers.Dense(6, "relu", name="other")(x)], factor=2.0)
     return layers.Concatenate()([a, b])
@@ -220,10 +255,14 @@ STYLES = {
     "OnePlus": ((6,), lambda x: OnePlus()(x)),
     "ClassToken": ((5, 6), lambda x: ClassToken(5)(x)),
     "TiledToken": ((5, 6), lambda x: TiledToken(5)(x)),
+    "RepeatedToken": ((5, 6), lambda x: RepeatedToken(5)(x)),
     "HalfMasked": ((5, 6), lambda x: HalfMasked()(x)),
     "OfPairs": ((6,), lambda x: OfPairs()(x)),
     "Anew": ((6,), lambda x: Anew()(x)),
     "Twins": ((6,), twins),
+    "Crossing": ((6,), lambda x: Crossing()(x)),
+    "Beside": ((4, 6), lambda x: Beside()(x)),
+    "Keyed": ((4, 6), lambda x: Keyed()(x)),
     "Nested": ((5, 6), lambda x: Nested()(x)),
     "Inner": ((6,), lambda x: Inner()(x)),
     "Activated": ((6, 6, 6), lambda x: Activated(8, 3)(x)),
@@ -263,6 +302,52 @@ class TokenLess(layers.Layer):
         return self.block(self.positions(x), training=training)
 
 
+class Rotated(layers.Layer):
+    """Steps that are rotated by their position, as language models do it: it has no weights, and takes any heads."""
+
+    def __init__(self, interleaved):
+        super().__init__()
+        self.interleaved = interleaved
+
+    def call(self, x):
+        steps, width = x.shape[1], x.shape[3]
+        angles = ops.outer(ops.arange(steps, dtype="float32"), 10.0 ** -ops.arange(width // 2, dtype="float32"))
+        if self.interleaved:
+            angles = ops.repeat(angles, 2, axis=-1)
+            turned = ops.reshape(ops.stack([-x[..., 1::2], x[..., ::2]], axis=-1), ops.shape(x))
+        else:
+            angles = ops.concatenate([angles, angles], axis=-1)
+            first, second = ops.split(x, 2, axis=-1)
+            turned = ops.concatenate([-second, first], axis=-1)
+        return x * ops.cos(angles)[:, None] + turned * ops.sin(angles)[:, None]
+
+
+class Attention(layers.Layer):
+    """Four heads that ask, two that answer."""
+
+    def __init__(self, interleaved):
+        super().__init__()
+        self.query = layers.EinsumDense("btd,dhk->bthk", (None, 4, 6), bias_axes="hk")
+        self.key, self.value = (layers.EinsumDense("btd,dhk->bthk", (None, 2, 6)) for _ in range(2))
+        self.out, self.rotated = layers.EinsumDense("bthk,hkd->btd", (None, 8)), Rotated(interleaved)
+
+    def call(self, x):
+        query, key = self.rotated(self.query(x)), ops.repeat(self.rotated(self.key(x)), 2, axis=2)
+        scores = ops.softmax(ops.einsum("bthk,bshk->bhts", query, key))
+        return self.out(ops.einsum("bhts,bshk->bthk", scores, ops.repeat(self.value(x), 2, axis=2)))
+
+
+@pytest.mark.parametrize("interleaved", [False, True])
+def test_rotated_heads_leave_in_pairs(interleaved):
+    inputs = keras.Input((5, 8))
+    x = inputs + Attention(interleaved)(inputs)
+    x = x + layers.Dense(8, name="last")(layers.Dense(12, "gelu", name="first")(x))
+    model = randomize(keras.Model(inputs, layers.Dense(3, name="reader")(x)))
+    sizes = [found.size for found in tt.structures(model) if found.kind != "branch"]
+    assert sorted(sizes) == [2, 3, 6, 12]  # groups of heads, pairs that rotate, values, units
+    check_widths(tt.compact(model), random_members(0, fraction=0.5))
+
+
 def test_a_constant_lookup_stays_a_table_of_positions():
     ids = keras.Input((7,), dtype="int32")
     model = keras.Model(ids, layers.Dense(3)(layers.Flatten()(TokenAndPosition(7, 20, 6)(ids))))
@@ -284,6 +369,21 @@ def test_training_reaches_the_parts():
     np.testing.assert_allclose(small(x, training=True), model(x, training=True), rtol=1e-4, atol=1e-4)
     moved = [weight for weight in small.weights if "moving_mean" in weight.name]
     assert moved and all(np.abs(weight.numpy()).max() > 0.01 for weight in moved)
+
+
+@pytest.mark.parametrize("regularizer", ["l1", "l2", keras.regularizers.L1L2(0.1, 0.2)])
+def test_an_activity_regularizer_adds_the_same_loss(regularizer):
+    class Regular(OwnDense):
+        def __init__(self):
+            super().__init__(8)
+            self.activity_regularizer = keras.regularizers.get(regularizer)
+
+    model = around((6,), lambda x: Regular()(x))
+    zero_members(model, random_members(1))
+    small, x = check_laws(model), np.random.default_rng(0).normal(size=(5, 6))
+    assert small.count_params() < model.count_params()
+    model(x), small(x)
+    np.testing.assert_allclose(sum(small.losses), sum(model.losses), rtol=1e-5)
 
 
 def test_dropout_inside_is_dropout():

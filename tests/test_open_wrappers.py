@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import layers, ops
-from laws import around, check_laws, check_widths, random_members, zero_members
+from laws import around, check_laws, check_widths, random_members, randomize, zero_members
 
 import tf_terngrad as tt
 
@@ -90,9 +90,44 @@ def test_a_wrapper_that_is_called_twice_stays_one():
     assert sum(isinstance(layer, layers.TimeDistributed) for layer in small.layers) == 1
 
 
-def test_a_mask_keeps_what_is_at_each_step_closed():
+class Masked(Feed):
+    """It reads the mask of its steps, one after the other."""
+
+    def call(self, x, mask=None):
+        return super().call(x if mask is None else x * ops.cast(mask, x.dtype)[..., None])
+
+
+class Stepping(Feed):
+    """A layer inside reads a mask, if it is given one: TimeDistributed gives none to a layer that takes none."""
+
+    def __init__(self):
+        super().__init__()
+        self.steps = layers.Attention()
+
+    def build(self, shape):
+        super().build(shape)
+        self.steps.build([(*shape[:1], 2, *shape[1:])] * 2)
+
+    def call(self, x):
+        steps = ops.stack([x, super().call(x)], 1)
+        return self.steps([steps, steps])[:, 0]
+
+
+def in_time(layer):
+    """A model with a layer at each step of a masked sequence."""
     ids = keras.Input((5,), dtype="int32")
-    x = layers.TimeDistributed(Feed(name="feed"))(layers.Embedding(5, 6, mask_zero=True)(ids))
-    model = keras.Model(ids, layers.Dense(3)(layers.LSTM(4)(x)))
-    assert "is given a mask" in str(tt.structures(model))
+    x = layers.TimeDistributed(layer)(layers.Embedding(5, 6, mask_zero=True)(ids))
+    return randomize(keras.Model(ids, layers.Dense(3, name="reader")(layers.LSTM(4)(x))))
+
+
+def test_a_mask_that_nothing_at_a_step_reads_keeps_nothing_closed():
+    model = in_time(Feed(name="feed"))
+    assert [entry.name for entry in tt.structures(model).frozen] == ["reader"]
+    check_widths(model, random_members(1))
+
+
+@pytest.mark.parametrize("kind", [Masked, Stepping])
+def test_a_mask_that_is_read_keeps_what_is_at_each_step_closed(kind):
+    model = in_time(kind())
+    assert "is given a mask, which it reads" in str(tt.structures(model))
     check_laws(model)

@@ -304,6 +304,17 @@ def calls_through(through):
         keras.Layer.__call__ = call
 
 
+@contextlib.contextmanager
+def any_keys():
+    """Let symbolic tensors take None, a slice or an ellipsis alone as a key meanwhile, as tensors do."""
+    get = keras.KerasTensor.__getitem__
+    keras.KerasTensor.__getitem__ = lambda tensor, key: get(tensor, key if isinstance(key, (tuple, list)) else (key,))
+    try:
+        yield
+    finally:
+        keras.KerasTensor.__getitem__ = get
+
+
 def like(tensor, shape=None):
     """A symbolic tensor that no operation has made yet, of the same kind and shape, or another one, and mask."""
     options = {name: getattr(tensor, name) for name in ("sparse", "ragged") if hasattr(tensor, name)}
@@ -311,6 +322,11 @@ def like(tensor, shape=None):
     if mask_of(tensor) is not None:
         same._keras_mask = mask_of(tensor)
     return same
+
+
+def set_shape(tensor, shape) -> None:
+    """Tell a symbolic tensor sizes that Keras did not work out."""
+    tensor._shape = tuple(shape)
 
 
 def input_like(tensor, given=None):

@@ -1,41 +1,72 @@
-"""Two traces of one call, compared: what is the same in both, what follows the size of the batch, and nothing else."""
+"""Two traces of one call, compared: what is the same in both, what follows sizes that are open, and nothing else."""
 
 import dataclasses
 
 import keras
+import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import nodes
+from tf_terngrad.sparsity.graph.sizes import INFERENCE, SIZES, TRAINING
 from tf_terngrad.sparsity.graph.symbolic import is_array
-from tf_terngrad.sparsity.graph.trace import BATCHES, Closed, Constant, settings
+from tf_terngrad.sparsity.graph.trace import Closed, Constant, settings
 
-BATCH = object()
-"""Stands for a number that is the size of the batch."""
+_ELSE = "computes something else in training, for other sizes, or each time"
 
-_ELSE = "computes something else in training, or each time"
+
+@dataclasses.dataclass(frozen=True)
+class Open:
+    """A number that follows sizes that are open: what it is at inference, and what it is in training."""
+
+    inference: int
+    training: int
+
+
+BATCH = Open(SIZES[INFERENCE][0], SIZES[TRAINING][0])
+"""The size of the batch."""
 
 
 @dataclasses.dataclass
 class General:
-    """A call for batches of any size.
+    """A call for any size where one is open; such a number is an `Open`.
 
     Attributes:
         given: the flat arguments, with a `Constant` where an array has a row for each example.
-        settings: what the operation was made with, with `BATCH` for the batch's size.
-        shapes: of its outputs, with None for the batch's size.
+        settings: what the operation was made with.
+        entering: the shapes of its tensors.
+        shapes: the shapes of its outputs.
     """
 
     given: list
     settings: dict
+    entering: list
     shapes: list
 
 
-def compared(training, inference):
-    """What holds in both traces: by id of each call of the second the `General` one, and the constants.
+def compared(inference, *others):
+    """What holds in all traces of a call.
+
+    Returns:
+        By id of each call of the first trace the `General` one, from each of the others; and the constants.
 
     Raises:
-        Closed: where the two differ in something else.
+        Closed: where they differ in more than numbers that follow open sizes.
     """
+    (general, constants), *again = [_compared(inference, other) for other in others]
+    for odd, odd_constants in again:
+        same = all(_opens(odd[key]) == _opens(each) for key, each in general.items())
+        if not same or [each.batched for each in odd_constants] != [each.batched for each in constants]:
+            raise Closed(_ELSE)
+    return [general, *(odd for odd, _ in again)], constants
+
+
+def _opens(general):
+    """Which of the numbers of a call follow an open size."""
+    return [isinstance(value, Open) for value in tree.flatten((general.given, general.settings, general.shapes))]
+
+
+def _compared(inference, training):
+    """By id of each call of the first trace the `General` one, and the constants."""
     ours, theirs = (nodes(trace.graph) for trace in (inference, training))
     if len(ours) != len(theirs) or len(inference.constants) != len(training.constants):
         raise Closed(_ELSE)
@@ -83,9 +114,9 @@ def _general(node, other, numbers):
     if len(flat[0]) != len(flat[1]) or sizes[0].keys() != sizes[1].keys():
         raise Closed(_ELSE)
     given = [_argument(*pair, numbers) for pair in zip(*flat, strict=True)]
-    outputs = [tree.flatten(each.output_tensors) for each in (node, other)]
-    shapes = [_shape(one, another) for one, another in zip(*outputs, strict=True)]
-    return General(given, {name: _setting(sizes[0][name], sizes[1][name]) for name in sizes[0]}, shapes)
+    entering = _shapes(*(each.arguments.keras_tensors for each in (node, other)))
+    shapes = _shapes(*(tree.flatten(each.output_tensors) for each in (node, other)))
+    return General(given, {name: _setting(sizes[0][name], sizes[1][name]) for name in sizes[0]}, entering, shapes)
 
 
 def _same_operation(one, other):
@@ -125,9 +156,9 @@ def _constant(ours, theirs):
         if ours.tobytes() != theirs.tobytes():
             raise Closed(_ELSE)
         return Constant(ours)
-    follows = ours.ndim and (len(ours), len(theirs)) == BATCHES and ours.shape[1:] == theirs.shape[1:]
+    follows = ours.ndim and Open(len(ours), len(theirs)) == BATCH and ours.shape[1:] == theirs.shape[1:]
     if not follows or not (ours == ours[:1]).all() or not (theirs == ours[:1]).all():
-        raise Closed("makes an array of the size of its input")
+        raise Closed("makes an array of a size that is open (give keras.Input a number for it)")
     return Constant(ours[:1], batched=True)
 
 
@@ -136,15 +167,12 @@ def _setting(ours, theirs):
         return tuple(_setting(*pair) for pair in zip(ours, theirs, strict=True))
     if repr(ours) == repr(theirs):
         return ours
-    if type(ours) is type(theirs) is int:
-        return BATCH if (ours, theirs) == BATCHES else Multiple
+    if isinstance(ours, slice) and isinstance(theirs, slice):
+        return _setting(*((each.start, each.stop, each.step) for each in (ours, theirs)))
+    if all(isinstance(number, (int, np.integer)) and not isinstance(number, bool) for number in (ours, theirs)):
+        return Open(int(ours), int(theirs))
     raise Closed(_ELSE)
 
 
-class Multiple:
-    """Stands for a number that is not the batch's size, and follows it."""
-
-
-def _shape(ours, theirs):
-    pairs = zip(ours.shape, theirs.shape, strict=True)
-    return tuple(one if one == other else None for one, other in pairs)
+def _shapes(ours, theirs):
+    return [_setting(tuple(one.shape), tuple(other.shape)) for one, other in zip(ours, theirs, strict=True)]

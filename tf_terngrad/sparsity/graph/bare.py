@@ -6,6 +6,7 @@ smaller model.
 """
 
 import dataclasses
+import string
 
 import keras
 import numpy as np
@@ -14,6 +15,7 @@ from keras import tree
 from tf_terngrad.keras_internals import add_call, mask_of, named, nodes, operation, with_kernel
 from tf_terngrad.sparsity.graph.trace import Constant, free_name
 from tf_terngrad.sparsity.rules.bare import BareWeight
+from tf_terngrad.sparsity.rules.equation import Equation
 
 
 @dataclasses.dataclass
@@ -122,22 +124,37 @@ def _dense(node, tensor, shape, options):
 
 def _tensordot(node, tensor, shape, options):
     axes = node.operation.axes
-    last_with_first = axes == 1 or np.ravel(axes).tolist() in ([-1, 0], [len(tensor.shape) - 1, 0])
-    return _dense(node, tensor, shape, options) if last_with_first else None
+    if isinstance(axes, int):
+        axes = range(-axes, 0), range(axes)
+    ours, theirs = (
+        [axis % rank for axis in np.ravel(one)] for one, rank in zip(axes, map(len, (tensor.shape, shape)), strict=True)
+    )
+    if ours == [len(tensor.shape) - 1] and theirs == [0] and len(shape) == 2:
+        return _dense(node, tensor, shape, options)
+    letters = iter(string.ascii_letters)
+    source = [next(letters) for _ in tensor.shape]
+    kernel = [source[ours[theirs.index(axis)]] if axis in theirs else next(letters) for axis in range(len(shape))]
+    result = [letter for letter in (*source, *kernel) if (letter in source) != (letter in kernel)]
+    return _by_equation(Equation(("".join(source), "".join(kernel)), "".join(result)), node, tensor, shape, options)
 
 
 def _einsum(node, tensor, shape, options):
-    equation = node.operation.subscripts.replace(" ", "")
-    if "->" not in equation:
+    return _by_equation(Equation.parse(node.operation.subscripts), node, tensor, shape, options)
+
+
+def _by_equation(equation, node, tensor, shape, options):
+    """EinsumDense takes few equations with an ellipsis, so each axis gets a letter; the batch is to stand in front."""
+    ranks = (len(tensor.shape), len(shape)), len(node.output_tensors[0].shape)
+    spelled = equation.spelled(*ranks)
+    (source, kernel), result = spelled.operands, spelled.result
+    sizes, inner = dict(zip(source, tensor.shape, strict=True)), dict(zip(kernel, shape, strict=True))
+    one_batch = source[:1] == result[:1] and source[:1] not in inner
+    broadcast = any(sizes.get(letter, size) != size for letter, size in inner.items())
+    if not one_batch or broadcast or not {*result} <= {*source, *kernel} or not {*kernel} <= {*source, *result}:
         return None
-    return keras.layers.EinsumDense(equation, _named_sizes(equation, node.output_tensors[0].shape), **options)
-
-
-def _named_sizes(equation, shape):
-    """The sizes of an output that an equation has letters for, as EinsumDense takes them: the others it adds itself."""
-    result = equation.split("->")[1]
-    named = len(result.replace("...", ""))
-    return shape[1:] if "..." not in result else shape[-named:] if result.startswith("...") else shape[1:named]
+    return keras.layers.EinsumDense(
+        f"{source},{kernel}->{result}", [(sizes | inner)[one] for one in result[1:]], **options
+    )
 
 
 def _convolution(node, tensor, shape, options):

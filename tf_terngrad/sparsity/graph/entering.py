@@ -4,24 +4,31 @@ import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import is_read, mask_of, node_of, set_mask
+from tf_terngrad.sparsity.graph.sizes import SIZES, shape_in
 
 
 class Entering:
     """Makes the inputs of a trace: one for each tensor that the call is given, with the same masks among them.
 
+    Args:
+        names: of the inputs.
+        trace: which trace it is: each has other numbers for open sizes.
+
     Attributes:
         inputs: what was made so far.
     """
 
-    def __init__(self, names, batch):
-        self._names, self._batch = names, batch
+    def __init__(self, names, trace):
+        self._names, self._trace = names, trace
         self._given, self.inputs = [], []
 
     def enter(self, value):
         """An input like a tensor; what is no tensor as it is."""
         if not isinstance(value, keras.KerasTensor):
             return value
-        shape = [self._batch if not axis and size is None else size for axis, size in enumerate(value.shape)]
+        shape = list(shape_in(value, self._trace))
+        if value.shape[:1] == (None,):  # whatever it is made of, it is the batch of this call
+            shape[0] = SIZES[self._trace][0]
         self._given.append(value)
         self.inputs.append(keras.Input(batch_shape=shape, dtype=value.dtype, name=self._names[len(self.inputs)]))
         return self.inputs[-1]

@@ -11,7 +11,7 @@ import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import add_call, all_layers, history, is_graph, mask_of, node_of, operation, set_mask
-from tf_terngrad.sparsity.graph.stand_in import StandIn
+from tf_terngrad.sparsity.graph.stand_in import is_traced
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
 from tf_terngrad.sparsity.rules.masks import HandOn
 
@@ -45,7 +45,7 @@ class Copies:
         if not isinstance(new, keras.KerasTensor):
             return new
         mask, made = self._mask(tensor), history(new).operation
-        if isinstance(made, StandIn) and not is_graph(made.original):
+        if is_traced(made):
             return _handed_on(new, mask, _left_with(new))
         return set_mask(new, UNSEEN if mask is None and _hides(node.operation, given) else mask)
 
@@ -111,7 +111,12 @@ def _makes_mask(layer):
 
 def regards_masks(layer) -> bool:
     """Whether a layer makes something of a mask: its call takes one, or the layer hands one on."""
-    return layer.supports_masking or any(name.endswith("mask") for name in _parameters(layer))
+    return layer.supports_masking or takes_mask(layer)
+
+
+def takes_mask(layer) -> bool:
+    """Whether a layer's call takes a mask; that of a graph's is for the layers inside."""
+    return not is_graph(layer) and any(name.endswith("mask") for name in _parameters(layer))
 
 
 def travelling(args, kwargs) -> list:

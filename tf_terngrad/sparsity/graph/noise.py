@@ -9,8 +9,9 @@ import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import computes_mask, nodes
+from tf_terngrad.sparsity.graph.sizes import INFERENCE
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
-from tf_terngrad.sparsity.graph.trace import BATCHES, Closed, Tracing, traced
+from tf_terngrad.sparsity.graph.trace import Closed, Tracing, traced
 from tf_terngrad.sparsity.rules.elementwise import Passing
 from tf_terngrad.sparsity.rules.registry import rule_for
 
@@ -44,10 +45,10 @@ def _wider(more, args, kwargs):
 
 
 def _passes(layer, args, kwargs):
-    at_inference = traced(layer, args, kwargs, BATCHES[0], Tracing(training=False)).graph
+    at_inference = traced(layer, args, kwargs, INFERENCE, Tracing(training=False)).graph
     if len(at_inference.outputs) > 1 or not all(_passes_on(node.operation) for node in nodes(at_inference)):
         return False
-    draws = [traced(layer, args, kwargs, BATCHES[0], _Drawing(training=True)) for _ in range(_DRAWS)]
+    draws = [traced(layer, args, kwargs, INFERENCE, _Drawing(training=True)) for _ in range(_DRAWS)]
     shapes = {tuple(tensor.shape) for each in draws for tensor in (each.graph.inputs[0], *each.graph.outputs)}
     operations = [node.operation for each in draws for node in nodes(each.graph)]
     arrays = list(map(_arrays, draws))

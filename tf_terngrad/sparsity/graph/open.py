@@ -5,10 +5,13 @@ traced (`trace.py`) and becomes a graph of its own in the place of the layer, un
 The layers inside are the user's own objects, and so are their variables.
 """
 
+import contextlib
+
 import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import (
+    all_layers,
     calls_forgotten,
     graph_of,
     input_like,
@@ -22,13 +25,20 @@ from tf_terngrad.keras_internals import (
     structures_of,
 )
 from tf_terngrad.sparsity.graph.alike import compared
+from tf_terngrad.sparsity.graph.any_size import AnySize
 from tf_terngrad.sparsity.graph.bare import BareWeights
-from tf_terngrad.sparsity.graph.batch import AnyBatch
-from tf_terngrad.sparsity.graph.composites import check_composite, check_masks, is_composite
+from tf_terngrad.sparsity.graph.composites import (
+    check_composite,
+    check_masks,
+    is_composite,
+    regards_masks_inside,
+    regularized,
+)
 from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
-from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, travelling, with_masks
+from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, takes_mask, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
+from tf_terngrad.sparsity.graph.sizes import INFERENCE, has_open_sizes, let_stand_for, shape_in
 from tf_terngrad.sparsity.graph.sources import Sources
 from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
@@ -121,27 +131,44 @@ class _Opening:
         `masked`: it is given masks too, apart from those that come with the tensors.
         """
         closed = id(model) in self.closed
-        sizes = _sizes(model, () if closed else given)
         masks = [masked or closed or mask_of(tensor) is not None for tensor in given]
+        given = () if closed else given
+        sizes = _sizes(model, given)
+        signature = sizes, masks, _sizes_together(given)
+        if any(self._stand_ins.get(id(model), ())[1:]):
+            raise _CalledAnotherWay(model)
         if id(model) not in self._graphs:
-            self._graphs[id(model)] = model, (sizes, masks), self._opened(model, sizes, masks)
-        if self._graphs[id(model)][1] != (sizes, masks):
+            self._graphs[id(model)] = model, signature, self._opened(model, sizes, given, masks)
+        if self._graphs[id(model)][1] != signature:
             raise _CalledAnotherWay(model)
         return self._graphs[id(model)][2]
 
     def stand_in(self, layer, args, kwargs, masks=()):
-        """The graph of a composite's call; the same for all its calls. `masks`: those that come with its tensors."""
-        signature = tree.map_structure(_signature, (args, kwargs))
+        """The graph of a composite's call; the same for all its calls. `masks`: those that come with its tensors.
+
+        A layer without variables has a graph for each way in which it is called.
+        """
+        signature = tree.map_structure(_signature, (args, kwargs)), _sizes_together(tensors_of((args, kwargs)))
         if id(layer) in self.closed:
             raise Closed("is made in several ways, with other shapes or settings")
-        if id(layer) not in self._stand_ins:
-            self._stand_ins[id(layer)] = layer, signature, self._traced(layer, args, kwargs, masks)
-        if self._stand_ins[id(layer)][1] != signature:
+        if id(layer) in self._graphs:
             raise _CalledAnotherWay(layer)
-        return self._stand_ins[id(layer)][2]
+        _, known = self._stand_ins.setdefault(id(layer), (layer, []))
+        for same, graph in known:
+            if same == signature:
+                return graph
+        if known and layer.variables:
+            raise _CalledAnotherWay(layer)
+        name = f"{layer.name}_way_{len(known) + 1}" if known else layer.name
+        known.append((signature, self._traced(layer, args, kwargs, masks, name)))
+        return known[-1][1]
 
     def of(self, operation, args, kwargs):
         """A call in the copy: of what stands for an operation where it can be opened, otherwise as it is."""
+        masked = travelling(args, kwargs) or tensors_of(kwargs.get("mask"))
+        if is_graph(operation) and masked and regards_masks_inside(operation):
+            with contextlib.suppress(Closed):
+                return self._composite(operation, args, kwargs)
         if is_graph(operation):
             masked = any(mask is not None for mask in tree.flatten(kwargs.get("mask")))
             given = entering(operation, args, kwargs, keras.KerasTensor)
@@ -168,13 +195,14 @@ class _Opening:
         return self._wrappers[id(wrapper)][1]
 
     def _wrapped(self, wrapper, args, kwargs):
-        sequence, *others = tensors_of((args, kwargs))
-        if others or mask_of(sequence) is not None:  # Keras gives a step's mask to a model, and not to every layer
-            Unknown.why_closed[wrapper.layer] = f"{wrapper.name} is given a mask, or several tensors"
-            return wrapper
-        step = like(sequence, (sequence.shape[0], *sequence.shape[2:]))
+        sequence, *masks = tensors_of((args, kwargs))
+        step = set_mask(like(sequence, (sequence.shape[0], *sequence.shape[2:])), None)
         inner, *_ = self.of(wrapper.layer, (step,), {})
         if inner is wrapper.layer:
+            return wrapper
+        masked = masks or mask_of(sequence) is not None
+        if masked and any(map(takes_mask, [wrapper.layer, *all_layers(inner)])):  # Keras gives a model a step's mask
+            Unknown.why_closed[wrapper.layer] = f"{wrapper.name} is given a mask, which it reads"
             return wrapper
         opened = keras.layers.TimeDistributed(inner, name=wrapper.name, dtype=wrapper.dtype_policy)
         opened.built, opened.trainable = True, wrapper.trainable
@@ -186,11 +214,13 @@ class _Opening:
         graph = self.stand_in(layer, args, kwargs, masks)
         return graph, (*args, *(masks[position] for position in graph.masks)), kwargs
 
-    def _opened(self, model, sizes, masks):
+    def _opened(self, model, sizes, given, masks):
         functional = graph_of(model)
         known = [tuple(tensor.shape) for tensor in functional.inputs] != sizes
         copy = GraphCopy(self, known)
         inputs = [input_like(tensor, like(tensor, size)) for tensor, size in zip(functional.inputs, sizes, strict=True)]
+        for tensor, outside in zip(inputs, given, strict=False):
+            let_stand_for(tensor, outside)
         for tensor, masked in zip(inputs, masks, strict=False):
             set_mask(tensor, UNSEEN if masked else None)
         outputs = replay(functional, inputs, Copies(copy.call, zip(functional.inputs, inputs, strict=True)).call)
@@ -199,27 +229,28 @@ class _Opening:
         shapes = structures_of(functional)
         return StandIn(model, tree.pack_sequence_as(shapes[0], inputs), tree.pack_sequence_as(shapes[1], outputs))
 
-    def _traced(self, layer, args, kwargs, masks):
+    def _traced(self, layer, args, kwargs, masks, name):
         check_composite(layer, args, kwargs)
-        training, inference = traces(layer, args, kwargs, masks)
-        general, constants = compared(training, inference)
+        (inference, *others), takes_all = traces(layer, args, kwargs, masks)
+        generals, constants = compared(inference, *others)
         before, after = map(tensors_of, (args, kwargs))
         inputs = _inputs(inference.entering, [*before, *masks, *after])
         first, last = len(before), len(before) + len(masks)
         sources = Sources(inputs[:first] + inputs[last:])
-        batch, weights = AnyBatch(general, sources), BareWeights(layer, inference, sources)
+        sizes, weights = AnySize(generals, takes_all, sources), BareWeights(layer, inference, sources)
         copied = {id(tensor): new for tensor, new in zip(inference.entering, inputs, strict=True)}
         graph = inference.graph
         values = [copied[id(tensor)] for tensor in graph.inputs if id(tensor) in copied]
         values += [*weights.values, *constants]
         pairs = [*zip(inference.entering, inputs, strict=True), *zip(graph.inputs, values, strict=True)]
-        outputs = replay(graph, values, Copies(TraceCopy(self, weights, batch).call, pairs).call)
+        outputs = replay(graph, values, Copies(TraceCopy(self, weights, sizes).call, pairs).call)
         outputs = weights.tensors(outputs[: len(tree.flatten(inference.outputs))])
         check_masks(layer, inputs, outputs)
+        outputs = regularized(layer, outputs)
         read = [position for position, mask in enumerate(inputs[first:last]) if is_read(mask)]
         inputs[first:last] = [inputs[first + position] for position in read]
         given = _as_given(args, kwargs, inputs)
-        return StandIn(layer, given, tree.pack_sequence_as(inference.outputs, outputs), read)
+        return StandIn(layer, given, tree.pack_sequence_as(inference.outputs, outputs), True, read, name)
 
 
 def _inputs(entering, given):
@@ -227,6 +258,7 @@ def _inputs(entering, given):
     inputs = [input_like(*pair) for pair in zip(entering, given, strict=True)]
     copied = {id(tensor): new for tensor, new in zip(entering, inputs, strict=True)}
     for tensor, new, outside in zip(entering, inputs, given, strict=True):
+        let_stand_for(new, outside)
         set_mask(new, UNSEEN if mask_of(outside) is UNSEEN else copied.get(id(mask_of(tensor))))
     return inputs
 
@@ -247,6 +279,12 @@ def _signature(value):
         return repr(value)
     mask = mask_of(value)
     return tuple(value.shape), value.dtype, mask is None, mask is UNSEEN
+
+
+def _sizes_together(tensors):
+    """Numbers for the open sizes of several tensors: a call may go by which of them is larger, and how much."""
+    opens = [tensor for tensor in tensors if has_open_sizes(tensor)]
+    return [shape_in(tensor, INFERENCE) for tensor in opens] if len(opens) > 1 else []
 
 
 def _as_given(args, kwargs, inputs):

@@ -2,7 +2,7 @@
 
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional, is_graph
+from tf_terngrad.keras_internals import Functional
 
 
 class StandIn(Functional):
@@ -10,12 +10,13 @@ class StandIn(Functional):
 
     Attributes:
         original: the user's model or layer; nothing of it is copied.
-        masks: which of the masks that travel with a composite's tensors are inputs, behind its positional arguments.
+        traced: whether the graph is that of a call, and takes all that the call takes; otherwise it is a model's.
+        masks: which of the masks that travel with a call's tensors are inputs, behind its positional arguments.
     """
 
-    def __init__(self, original, inputs, outputs, masks=()):
-        super().__init__(inputs, outputs, name=original.name)
-        vars(self)["masks"] = masks
+    def __init__(self, original, inputs, outputs, traced=False, masks=(), name=None):
+        super().__init__(inputs, outputs, name=name or original.name)
+        vars(self)["traced"], vars(self)["masks"] = traced, masks
         vars(self)["original"] = original  # Keras would take what is set for a layer of this graph
 
 
@@ -24,8 +25,12 @@ def original(layer):
     return layer.original if isinstance(layer, StandIn) else layer
 
 
+def is_traced(layer):
+    """Whether a layer is the graph of a call."""
+    return isinstance(layer, StandIn) and layer.traced
+
+
 def entering(layer, args, kwargs, kind):
-    """The values of a kind that enter a graph used as a layer: of a model's, without masks; all of a composite's."""
-    model = is_graph(original(layer))
-    given = (args or tuple(kwargs.values()))[0] if model else (args, kwargs)
+    """The values of a kind that enter a graph used as a layer: of a model's, without masks; all of a call's."""
+    given = (args, kwargs) if is_traced(layer) else (args or tuple(kwargs.values()))[0]
     return [value for value in tree.flatten(given) if isinstance(value, kind)]

@@ -138,6 +138,11 @@ def _transpose(a, perm=None):
     return ops.transpose(a, _whole(perm))
 
 
+@same_as(tf.linalg.matrix_transpose)
+def _matrix_transpose(a, conjugate=False):
+    return ops.swapaxes(a, -1, -2)  # of real numbers, which are their own conjugates
+
+
 @same_as(tf.expand_dims)
 def _expand_dims(input, axis):
     return ops.expand_dims(input, _whole(axis))
@@ -223,6 +228,12 @@ def _depth_to_space(input, block_size, data_format="NHWC"):
 @same_as(tf.nn.space_to_depth)
 def _space_to_depth(input, block_size, data_format="NHWC"):
     return ops.space_to_depth(input, block_size, **_last(data_format))
+
+
+@same_as(tf.image.extract_patches)
+def _extract_patches(images, sizes, strides, rates, padding):
+    options = {"strides": _space(strides), "dilation_rate": _space(rates), "padding": padding.lower()}
+    return ops.image.extract_patches(images, tuple(_space(sizes)), data_format="channels_last", **options)
 
 
 @same_as(tf.image.resize)
@@ -360,12 +371,13 @@ def _matmul(a, b, transpose_a=False, transpose_b=False):
 
 @same_as(tf.einsum)
 def _einsum(equation, *inputs):
-    return ops.einsum(equation, *inputs)
+    return ops.einsum(equation.replace(" ", ""), *inputs)  # Keras takes no spaces
 
 
 @same_as(tf.tensordot)
 def _tensordot(a, b, axes):
-    return ops.tensordot(a, b, _whole(axes))
+    axes = _whole(axes)
+    return ops.tensordot(a, b, axes if isinstance(axes, int) else [np.ravel(one).tolist() for one in axes])
 
 
 @same_as(tf.nn.bias_add)

@@ -11,6 +11,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import (
     Functional,
+    any_keys,
     calls_through,
     history,
     is_read,
@@ -23,11 +24,10 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
+from tf_terngrad.sparsity.graph.own_weights import StandIns
+from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, tell_sizes
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
-
-BATCHES = 11, 7
-"""The sizes of the batch in the two traces of a call whose batch has no size: as at inference, and as in training."""
 
 
 class Closed(Exception):
@@ -66,35 +66,44 @@ class Trace:
 
 
 def traces(layer, args, kwargs, masks=()):
-    """Two traces of a call of a layer on symbolic tensors like those in `args` and `kwargs`: in training, at inference.
+    """The traces of a call of a layer on symbolic tensors like those in `args` and `kwargs`: at inference, in training.
 
     `masks`: those that travel with the tensors.
 
-    The layer's own variables stand in the graphs as inputs. Where the size of the batch is open, each trace has
-    another one. What differs between them otherwise is not a graph.
+    The layer's own variables stand in the graphs as inputs. Where sizes are open, the batch's among them, each trace
+    has others. What differs between them otherwise is not a graph.
+
+    Returns:
+        The traces at inference, in training, and with odd sizes if others than the batch's are open; and whether the
+        layer takes all of these.
 
     Raises:
         Closed: if the call cannot be traced, or its graph would not be all that it computes.
     """
     parts = _Parts()
-    return tuple(
-        traced(layer, args, kwargs, batch, Tracing(training, parts), masks)
-        for batch, training in zip(BATCHES[::-1], (True, False), strict=True)
-    )
+    training = traced(layer, args, kwargs, TRAINING, Tracing(True, parts), masks)
+    made = [traced(layer, args, kwargs, INFERENCE, Tracing(False, parts), masks), training]
+    opens = len([tensor for tensor in tensors_of((args, kwargs)) if has_open_sizes(tensor)])
+    more = (ODD, APART)[:opens]
+    for number in more:
+        with contextlib.suppress(Closed):
+            made.append(traced(layer, args, kwargs, number, Tracing(True, parts), masks))
+    return made, len(made) == 2 + len(more)
 
 
-def traced(layer, args, kwargs, batch, scope, masks=()):
-    """One trace of a call, with a batch of this size where it has none; `scope`: a new `Tracing`.
+def traced(layer, args, kwargs, number, scope, masks=()):
+    """One trace of a call, with the open sizes of the trace of that number; `scope`: a new `Tracing`.
 
     Raises:
         Closed: as `traces`.
     """
     kwargs = {name: value for name, value in kwargs.items() if name != "training"}
-    entering = Entering(names_of(layer, (args, kwargs), masks), batch)
+    instead = " with numbers for its open sizes" if any(map(has_open_sizes, tensors_of((args, kwargs)))) else ""
+    entering = Entering(names_of(layer, (args, kwargs), masks), number)
     args, masks, kwargs = (tree.map_structure(entering.enter, given) for given in (args, list(masks), kwargs))
     entering.hang_masks()
-    with scope, calls_through(scope.call):
-        outputs = tree.map_structure(scope.symbolic, _attempted(scope, layer, args, kwargs))
+    with scope, calls_through(scope.call), any_keys():
+        outputs = tree.map_structure(scope.symbolic, _attempted(scope, instead, layer, args, kwargs))
     _check_outputs(outputs)
     outputs = tree.map_structure(lambda output: read_once(output, entering.inputs), outputs)
     more = [*scope.weights.values(), *scope.constants]
@@ -120,7 +129,7 @@ def _as_computed(layer, tensor):
     return keras.ops.cast(tensor, layer.compute_dtype) if cast else tensor
 
 
-def _attempted(scope, *arguments):
+def _attempted(scope, instead, *arguments):
     try:
         return scope.inside(*arguments)
     except Closed:
@@ -128,7 +137,7 @@ def _attempted(scope, *arguments):
     except Exception as error:  # a stranger's code may raise anything where it meets a tensor without values
         if scope.refused:
             raise Closed(f"uses `{scope.refused}`, for which no operation of Keras is known here") from error
-        raise Closed(f"cannot be traced: {_first_sentence(error)}") from error
+        raise Closed(f"cannot be traced{instead}: {_first_sentence(error)}") from error
 
 
 def _graph(inputs, outputs):
@@ -248,6 +257,7 @@ class Tracing(FollowsTensorFlow):
         if not tensors_of((args, kwargs)):
             args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
         outputs = self._outputs(call, layer, args, kwargs)
+        tell_sizes(layer, args, kwargs, outputs)
         if kwargs.get("training") is not None:  # Keras notes a default as if it had been given
             self.told[id(node_of(_tensors(outputs)[0]))] = kwargs["training"]
         return outputs
@@ -276,7 +286,7 @@ class Tracing(FollowsTensorFlow):
 
 
 def _adds_loss(loss):
-    raise Closed("adds a loss, which a graph has no place for")
+    raise Closed("adds a loss, which no stock layer does: add it in the model's compute_loss, or in a layer of its own")
 
 
 @contextlib.contextmanager
@@ -287,23 +297,12 @@ def _symbolic_weights(layer, stand_ins):
     """
     state = vars(layer)
     before = dict(state)
-    for name, variable in before.items():
-        if isinstance(variable, keras.Variable):
-            stand_ins.setdefault(id(variable), (variable, _stand_in(layer, variable, name)))
-            state[name] = stand_ins[id(variable)][1]
-    state["add_loss"] = _adds_loss
+    state |= {**StandIns(layer, stand_ins).attributes(), "add_loss": _adds_loss}
     try:
         yield
     finally:
         state.clear()
         state.update(before)
-
-
-def _stand_in(layer, variable, name):
-    """A symbolic tensor like what a layer computes with where it reads its variable."""
-    cast = layer.autocast and keras.backend.is_float_dtype(variable.dtype)
-    dtype = layer.compute_dtype if cast else variable.dtype
-    return keras.Input(batch_shape=variable.shape, dtype=dtype, name=f"{layer.name}_{name}")
 
 
 def _check_inputs(inputs):

@@ -6,9 +6,9 @@ The parts of a composition are followed at sites of their own, the same in all i
 import keras
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional, computes_mask, is_graph
+from tf_terngrad.keras_internals import Functional, computes_mask
 from tf_terngrad.sparsity.graph.channels import Edge
-from tf_terngrad.sparsity.graph.stand_in import StandIn, entering
+from tf_terngrad.sparsity.graph.stand_in import StandIn, entering, is_traced
 from tf_terngrad.sparsity.rules.base import Frozen, Part, Rule
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
@@ -50,7 +50,7 @@ class Composite(NestedModel):
         return smaller
 
     def rebuild(self, builder, call, args, kwargs):
-        if not is_graph(call.layer.original):
+        if is_traced(call.layer):
             tensors = entering(call.layer, args, kwargs, keras.KerasTensor)
             args = (tensors if len(tensors) > 1 else tensors[0],)
             kwargs = {name: value for name, value in kwargs.items() if name == "training"}
@@ -61,7 +61,7 @@ def _hands_on_its_mask(graph):
     """Whether a composite gives one tensor with the mask of the one that it is given, as Keras does it."""
     layer = graph.original
     same = layer.supports_masking and not computes_mask(layer)
-    return same and not is_graph(layer) and len(graph.outputs) == len(graph.inputs) - len(graph.masks) == 1
+    return same and graph.traced and len(graph.outputs) == len(graph.inputs) - len(graph.masks) == 1
 
 
 class TimeDistributed(Rule):

@@ -20,7 +20,7 @@ class Contraction(Rule):
 
     def follow(self, call):
         if len(call.inputs) < 2 or min(len(edge.shape) for edge in call.inputs) < 2:
-            call.freeze(call.inputs, "multiplied with a constant array, or with a vector")
+            self._with_constant(call)
             return
         summed = [axis % len(edge.shape) for axis, edge in zip(self.summed(call.layer), call.inputs, strict=True)]
         a, b = (edge.axes[axis] for edge, axis in zip(call.inputs, summed, strict=True))
@@ -32,6 +32,16 @@ class Contraction(Rule):
             call.freeze_axis(b, "summed with a tensor that cannot shrink")
         for axis, channels in self.remaining(call, summed):
             call.output.axes[axis] = channels and channels.unknown()
+
+    def _with_constant(self, call):
+        """Of a product with a constant matrix on the left, as with a graph's neighbours, the last axis goes through."""
+        edge = call.inputs[0]
+        on_the_left = len(call.inputs) == 1 and isinstance(call.layer, operation("Matmul")) and edge is call.args[-1]
+        through = edge.axes[-1] if on_the_left and len(edge.shape) == len(call.output.shape) > 1 else None
+        for channels in edge.axes if through is None else edge.axes[:-1]:
+            call.freeze_axis(channels, "multiplied with a constant array, or with a vector")
+        call.freeze(call.inputs[1:], "multiplied with a constant array, or with a vector")
+        call.output.axes[-1] = through and through.with_values(np.where(through.values == 0, 0.0, np.nan))
 
     def summed(self, layer):
         """The axis of each input that is summed."""

@@ -106,8 +106,9 @@ class EinsumDense(Rule):
 
     def follow(self, call):
         source, letters, target = _equation(call)
-        if len({*source}) < len(source) or len({*letters}) < len(letters) or len({*target}) < len(target):
-            call.freeze(call.inputs, "a letter stands twice in its equation")
+        reason = self._in_the_way(call)
+        if reason:
+            call.freeze(call.inputs, reason)
             return
         edge, layer = call.inputs[0], call.layer
         axes = {letter: edge.axes[source.index(letter)] for letter in source}
@@ -124,11 +125,26 @@ class EinsumDense(Rule):
             elif letter not in source:
                 call.freeze_axis(axes[letter], "summed over by its equation")
         values = self._read(call, source, letters, target, axes)
+        for letter, size in zip(target, call.output.shape, strict=True):
+            if axes[letter] is not None and len(axes[letter]) != size:  # Keras swaps the axes behind an ellipsis
+                call.freeze_axis(axes[letter], "Keras takes its output for one of another shape")
+                axes[letter] = None
         call.output.axes = [axes[letter] and axes[letter].unknown() for letter in target]
+        for letter in {*letters} & {*target} - {*source} - {*values}:
+            values[letter] = self._zeros(call, letters.index(letter), target.index(letter) - len(target))
         for letter, emitted in values.items():
             call.output.axes[target.index(letter)] = axes[letter].with_values(emitted)
         self._label_bias(call)
         activate(call, layer.activation)
+
+    def _in_the_way(self, call):
+        """Why its equation cannot be followed; None: it can."""
+        source, letters, target = _equation(call)
+        if len({*source}) < len(source) or len({*letters}) < len(letters) or len({*target}) < len(target):
+            return "a letter stands twice in its equation"
+        if len(target) != len(call.output.shape) or {*target} - {*source, *letters}:  # of which Keras says nothing
+            return "its output_shape has more sizes than its equation has letters: leave out those of the ellipsis"
+        return None
 
     def _read(self, call, source, letters, target, axes):
         """Read every summed axis; by output letter what it emits, for a plain matrix."""
@@ -151,6 +167,18 @@ class EinsumDense(Rule):
             if plain:
                 values[plain] = emitted
         return values
+
+    def _zeros(self, call, axis, back):
+        """Zero for each position of an axis of the kernel, `back` in the output, whose weights are all zero."""
+        graph, layer = call.graph, call.layer
+        if graph.tolerance is None:
+            return np.full(layer.kernel.shape[axis], np.nan)
+        weights = [np.moveaxis(graph.value(layer.kernel), axis, 0)]
+        if layer.bias is not None:
+            bias = graph.value(layer.bias)
+            weights.append(np.moveaxis(bias, back, 0) if bias.ndim >= -back else bias[None])
+        small = [(np.abs(each) <= graph.tolerance).reshape(len(each), -1).all(1) for each in weights]
+        return np.where(np.logical_and(*small) if len(small) > 1 else small[0], 0.0, np.nan)
 
     def _plain_letter(self, call):
         """The output's letter, where the kernel is a plain matrix and the bias, if any, lies along its columns."""

@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+import string
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,17 +28,18 @@ class Equation:
         return Equation(*_map(self, lambda term: term.replace("...", "")))
 
     def spelled(self, ranks, result_rank=0):
-        """The equation with Greek letters for each ellipsis, the same from the right in every term.
+        """The equation with letters of their own for each ellipsis, the same from the right in every term.
 
         Args:
             ranks: how many axes each operand has.
             result_rank: how many axes the result has.
 
         >>> Equation.parse("...x,xy->...y").spelled((3, 2), 3)
-        Equation(operands=('βαx', 'xy'), result='βαy')
+        Equation(operands=('bax', 'xy'), result='bay')
         """
-        operands = map(_spell, self.operands, ranks)
-        return Equation(tuple(operands), _spell(self.result, result_rank))
+        free = [letter for letter in string.ascii_letters if letter not in "".join((*self.operands, self.result))]
+        terms = [_spell(term, rank, free) for term, rank in zip(self.operands, ranks, strict=True)]
+        return Equation(tuple(terms), _spell(self.result, result_rank, free))
 
     def size(self, *shapes):
         """The product of the sizes of all letters: the multiply-adds.
@@ -56,6 +58,6 @@ def _map(equation, function):
     return tuple(map(function, equation.operands)), function(equation.result)
 
 
-def _spell(term, rank):
-    hidden = [chr(0x3B1 + i) for i in range(rank - len(term.replace("...", "")))]  # 0x3B1: alpha
-    return term.replace("...", "".join(reversed(hidden)))
+def _spell(term, rank, free):
+    hidden = max(rank - len(term.replace("...", "")), 0)
+    return term.replace("...", "".join(reversed(free[:hidden])))

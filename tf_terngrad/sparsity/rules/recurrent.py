@@ -23,8 +23,9 @@ class Recurrent(Rule):
 
     def why_frozen(self, layer):
         unknown = unknown_cell(layer.cell)
-        said = "give it a cell of Keras's, or register a tt.rules.Cell"
-        return None if unknown is None else f"no rule knows its cell ({type(unknown).__name__}): {said}"
+        name = type(unknown).__name__
+        said = f"write a tt.rules.Cell with step() and cell_config(), and tt.register_rule({name}, ...)"
+        return None if unknown is None else f"no rule knows its cell ({name}): use one of Keras's, or {said}"
 
     def follow(self, call):
         layer = call.layer
