@@ -107,7 +107,9 @@ def test_what_is_zero_leaves_and_nothing_else(name):
     check_random_zeros(model, seed=1)
 
 
-@pytest.mark.parametrize("name", [name for name in BY_HAND if name != "one projection"])
+@pytest.mark.parametrize("name", BY_HAND)
 def test_dimensions_are_those_of_all_heads(name):
     sizes = [each.size for each in tt.structures(model_of(BY_HAND[name]())) if each.kind == "unit"]
-    assert sorted(sizes) == [SIZE, SIZE, WIDTH, WIDTH]  # of queries and keys, of values, what enters and what leaves
+    together = name in ("one projection", "dot_product_attention", "with a scale")
+    expected = [SIZE] if together else [SIZE, SIZE]  # of queries and keys, and of values
+    assert sorted(sizes) == [*expected, WIDTH, WIDTH]  # and what enters and what leaves

@@ -264,12 +264,14 @@ class AttentionOperation(Rule):
         else:
             for edge in (query, key, value):
                 call.freeze_axis(edge.axes[2], "several queries share a head of the keys")
-        sizes = [edge.axes[3] for edge in (query, key)]
-        scored = agree(call, sizes)
-        if scored is not None:
+        sizes = [edge.axes[3] for edge in (query, key, value)]
+        if query.shape[3] != value.shape[3]:
+            for channels in sizes:
+                call.freeze_axis(channels, "Keras takes its output to be as wide as its queries")
+        elif agree(call, sizes) is not None and None not in sizes:  # so dimensions of all three leave together
             zero = (sizes[0].values == 0) | (sizes[1].values == 0)
-            call.contract(scored.with_values(np.where(zero, 0.0, np.nan)))
-        call.output.axes[3] = value.axes[3]
+            call.contract(sizes[0].with_values(np.where(zero, 0.0, np.nan)))
+            call.output.axes[3] = sizes[2]
 
     def rebuild(self, builder, call, args, kwargs):
         given = dict(zip(("query", "key", "value", "bias", "mask", "scale"), args, strict=False)) | kwargs
