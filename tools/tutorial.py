@@ -42,6 +42,8 @@ def load_data():
 
 keras.datasets.cifar10.load_data = load_data
 """
+# How pictures are drawn is no part of the story.
+FOLDED = "<details>\n<summary>How this picture is drawn</summary>\n\n{}\n\n</details>"
 
 
 def main(_):
@@ -106,7 +108,7 @@ def run(notebook: dict, folder: Path) -> dict:
             print(f"{time.strftime('%X')} {cell.id}", flush=True)
 
     return nbclient.NotebookClient(
-        nbformat.from_dict(notebook),
+        nbformat.reads(json.dumps(notebook), as_version=4),
         timeout=None,
         resources={"metadata": {"path": str(folder)}},
         record_timing=False,
@@ -124,7 +126,7 @@ def tidy(notebook: dict, cells: list) -> dict:
         if cell["cell_type"] == "code":
             number += 1
             cell["execution_count"] = number
-            cell["outputs"] = [kept for output in ran["outputs"] if (kept := _tidy_output(output, number))]
+            cell["outputs"] = _one_text([kept for output in ran["outputs"] if (kept := _tidy_output(output, number))])
     return result
 
 
@@ -139,6 +141,17 @@ def _tidy_output(output, number):
         data = {"text/plain": _lines(data["text/plain"])}
     kept = {"output_type": output["output_type"], "data": data, "metadata": {}}
     return kept | ({"execution_count": number} if output["output_type"] == "execute_result" else {})
+
+
+def _one_text(outputs):
+    """What is printed comes in pieces, as time passes; here as one."""
+    joined = []
+    for output in outputs:
+        if joined and output["output_type"] == joined[-1]["output_type"] == "stream":
+            joined[-1]["text"] = _lines([*joined[-1]["text"], *output["text"]])
+        else:
+            joined.append(output)
+    return joined
 
 
 def _lines(text):
@@ -157,7 +170,8 @@ def page(notebook: dict) -> tuple[str, dict[str, bytes]]:
         if cell["cell_type"] == "markdown":
             parts.append(source)
             continue
-        parts.append(f"```python\n{source}\n```")
+        code = f"```python\n{source}\n```"
+        parts.append(FOLDED.format(code) if "drawing" in cell["metadata"].get("tags", ()) else code)
         for output in cell["outputs"]:
             content = output.get("data", {}).get("image/png")
             if content is None:
