@@ -47,7 +47,7 @@ fi
 # A new .venv, made above, remembers none of them.
 for extra in "$@"; do
   unchanged "extra-$extra" installed && continue
-  pip_install --editable ".[$extra]"
+  pip_install --no-warn-conflicts --editable ".[$extra]"
   remember "extra-$extra" installed
 done
 
