@@ -60,6 +60,7 @@ def sparse(optimizer, epochs=6, **options):
     """A model whose units died in training, all that are dead, and what sparsify put on it."""
     model = network()
     sparsity = tt.sparsify(model, strength=STRENGTH, kinds=["unit"], **options)
+    optimizer.build(model.trainable_variables)  # Keras's ScheduleFreeAdamW starts from zeros if `fit` builds it
     model.compile(optimizer, "mse")
     train(model, epochs)
     assert 2 < count(dead(model)) < 28
@@ -74,6 +75,8 @@ OPTIMIZERS = {
     "accumulation": lambda: momentum(0.1, gradient_accumulation_steps=2),
     "loss scale": lambda: optimizers.LossScaleOptimizer(momentum()),
 }
+if hasattr(optimizers, "ScheduleFreeAdamW"):
+    OPTIMIZERS["ScheduleFree"] = lambda: optimizers.ScheduleFreeAdamW(0.1)
 
 
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)

@@ -18,7 +18,7 @@ from tf_terngrad.sparsity.compact import compact
 from tf_terngrad.sparsity.hold import hold
 from tf_terngrad.sparsity.learn import regularizers
 from tf_terngrad.sparsity.learn import wrappers as layers
-from tf_terngrad.sparsity.learn.metrics import Metric, register_metric
+from tf_terngrad.sparsity.learn.metrics import Iterate, Metric, register_metric
 from tf_terngrad.sparsity.remove.fates import fates
 from tf_terngrad.sparsity.report import compare
 from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
@@ -33,6 +33,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Compression",
+    "Iterate",
     "Metric",
     "Rule",
     "Schedule",

@@ -28,12 +28,33 @@ class Metric:
         reach: how far an update takes a weight towards zero at most, scalar or like `rate`. For optimizers that
             divide by the gradient's size it is their step, for where there was no gradient the rate is huge. None: no
             bound.
+        iterate: the `Iterate` of an optimizer whose gradients move another variable than the model's; None: they move
+            the model's.
 
     Source: Yun et al., Adaptive proximal gradient methods for structured neural networks, 2021.
     """
 
     rate: object
     reach: object = None
+    iterate: object = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Iterate:
+    """The variable that an optimizer's gradients move, where the model's own is an average of such.
+
+    Use it when you write the `tt.Metric` of an optimizer that averages by itself: the proximal step is made where the
+    gradients' is, and a group that becomes zero there is zero in the model and in the average, too.
+
+    Args:
+        variable: the optimizer's variable, of the shape of the model's.
+        share: how far the model's variable moves when this one moves by 1.
+
+    Source: Defazio et al., The road less scheduled, 2024, for the averages.
+    """
+
+    variable: object
+    share: object
 
 
 _METRICS = {}
@@ -161,6 +182,14 @@ def _adam(optimizer, slot, rate=None, beta_2=None):
     return Metric(rate * scale / size, rate * ops.square(scale))
 
 
+def _schedule_free(optimizer, slot):
+    """Adam without a velocity, at the iterate; the model's weights are between it and the mean of all iterates."""
+    warm_up = ops.minimum(_count(optimizer) / optimizer.warmup_steps, 1.0) if optimizer.warmup_steps else 1.0
+    adam = _adam(optimizer, slot, _rate(optimizer) * warm_up)
+    share = 1 - optimizer.beta_1 + optimizer.beta_1 / _count(optimizer)
+    return dataclasses.replace(adam, iterate=Iterate(slot.find("momentum"), share))
+
+
 def _nadam(optimizer, slot):
     size = ops.sqrt(_corrected(slot("velocity"), optimizer.beta_2, optimizer)) + optimizer.epsilon
     return _normalized(_rate(optimizer), size)
@@ -248,6 +277,7 @@ for _name, _metric in {
     "Adafactor": _adafactor,
     "Lion": _lion,
     "Muon": _muon,
+    "ScheduleFreeAdamW": _schedule_free,
 }.items():
     if hasattr(keras.optimizers, _name):
         register_metric(getattr(keras.optimizers, _name), _metric)

@@ -1,5 +1,7 @@
 """The proximal step of all groups of a model, in the metric of the optimizer that has just moved them."""
 
+import contextlib
+
 from keras import ops
 
 from tf_terngrad.sparsity.learn import metrics
@@ -42,6 +44,26 @@ class ProximalStep:
             for v in self._groups.variables
             if before and found[id(v)].reach is not None
         }
-        norms = ops.where(held, 0.0, self._groups.norms_after(pulls))
-        self._groups.shrink(norms, pulls, least, moves)
+        with self._iterates(found, moves):
+            norms = ops.where(held, 0.0, self._groups.norms_after(pulls))
+            self._groups.shrink(norms, pulls, least, moves)
+        self._groups.silence(norms == 0, {id(v): v for v, _ in self._averaged(found, moves)})
         return norms
+
+    @contextlib.contextmanager
+    def _iterates(self, found, moves):
+        """Meanwhile the variables that are averages have the values of what they average."""
+        averaged = self._averaged(found, moves)
+        values = [(variable.value, iterate.variable.value) for variable, iterate in averaged]
+        for variable, iterate in averaged:
+            variable.assign(iterate.variable)
+        yield
+        for (variable, iterate), (average, moved) in zip(averaged, values, strict=True):
+            iterate.variable.assign(variable)
+            share = ops.cast(iterate.share, variable.dtype)
+            variable.assign(average + share * (variable.value - moved))
+
+    def _averaged(self, found, moves):
+        """The variables that an update moves and that are averages, each with its `Iterate`."""
+        pairs = [(variable, found[id(variable)].iterate) for variable in self._groups.variables]
+        return [(v, iterate) for v, iterate in pairs if iterate is not None and (moves is None or moves(v))]
