@@ -52,6 +52,8 @@ EXTRAS = {
         "wheel",
         f"tf_keras{TENSORFLOW}",  # Horovod's own Keras 2 optimizer, and tools/compare_quantization.py
     ],
+    # What runs docs/tutorial.ipynb.
+    "tutorial": ["nbclient>=0.10", "nbformat>=5.10", "ipykernel>=6.29"],
     # What tools/benchmark_compact.py measures beside this package; `make` does without.
     "peers": ["torch>=2.9", "torchvision>=0.24", "torch-pruning>=1.6"],
 }

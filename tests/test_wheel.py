@@ -103,7 +103,7 @@ def test_wheel_asks_for_one_tensorflow_and_extras_only_add_to_it(wheel):
     with zipfile.ZipFile(wheel) as file:
         metadata = file.read("tf_terngrad-0.1.0.dist-info/METADATA").decode()
     extras = {line.split(": ")[1] for line in metadata.splitlines() if line.startswith("Provides-Extra: ")}
-    assert {"gpu", "horovod", "demo", "test", "peers"} == extras
+    assert {"gpu", "horovod", "demo", "test", "tutorial", "peers"} == extras
 
 
 def test_every_requirement_has_a_release_that_make_installs_within_its_range(wheel):

@@ -3,6 +3,7 @@
 # native codec. Starts at once when nothing changed since the last run.
 # PYTHON: the interpreter to use (default: the first suitable one on the PATH). GPU=1: with NVIDIA's libraries.
 # HOROVOD=0: without Horovod, for a machine without a C++ compiler; all but distributed training works.
+# Further extras of setup.py are arguments: `tools/setup.sh tutorial` adds that one to what is there.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -42,6 +43,13 @@ if ! unchanged stamp "$wanted" || ! .venv/bin/python -c '' 2>/dev/null; then
   pip_install --no-deps tensorflow-model-optimization
   remember stamp "$wanted"
 fi
+
+# A new .venv, made above, remembers none of them.
+for extra in "$@"; do
+  unchanged "extra-$extra" installed && continue
+  pip_install --no-warn-conflicts --editable ".[$extra]"
+  remember "extra-$extra" installed
+done
 
 # After TensorFlow, whose headers it needs; without a compiler it says so, and the TensorFlow codec serves.
 wanted=$(cat setup.py tf_terngrad/ternary/cc/* | cksum)
