@@ -2,7 +2,7 @@
 
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional, is_graph
+from tf_terngrad.keras_internals import Functional, is_graph, note_trainable
 
 
 class StandIn(Functional):
@@ -15,6 +15,7 @@ class StandIn(Functional):
 
     def __init__(self, original, inputs, outputs, masks=()):
         super().__init__(inputs, outputs, name=original.name)
+        note_trainable(self, original.trainable)
         vars(self)["masks"] = masks
         vars(self)["original"] = original  # Keras would take what is set for a layer of this graph
 
