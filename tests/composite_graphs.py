@@ -16,8 +16,8 @@ SLOPE = 0.5
 class Residual(layers.Layer):
     """A residual block that uses `training` and takes a setting."""
 
-    def __init__(self, units, width):
-        super().__init__()
+    def __init__(self, units, width, **options):
+        super().__init__(**options)
         self.expand, self.project = layers.Dense(units, activation="gelu"), layers.Dense(width)
         self.norm, self.drop = layers.LayerNormalization(), layers.Dropout(0.3)
 
@@ -29,8 +29,8 @@ class Residual(layers.Layer):
 class Normed(layers.Layer):
     """Layers in a list, one of them a batch normalization."""
 
-    def __init__(self, units):
-        super().__init__()
+    def __init__(self, units, **options):
+        super().__init__(**options)
         self.steps = [layers.Dense(units), layers.BatchNormalization(), layers.ReLU()]
 
     def call(self, x, training=None):
@@ -42,8 +42,8 @@ class Normed(layers.Layer):
 class Twice(layers.Layer):
     """A block in a block, used twice."""
 
-    def __init__(self, units, width):
-        super().__init__()
+    def __init__(self, units, width, **options):
+        super().__init__(**options)
         self.block = Residual(units, width)
 
     def call(self, x, training=None):
@@ -53,8 +53,8 @@ class Twice(layers.Layer):
 class Net(keras.Model):
     """A whole subclassed model as a part."""
 
-    def __init__(self, units, width):
-        super().__init__()
+    def __init__(self, units, width, **options):
+        super().__init__(**options)
         self.body, self.head = Normed(units), layers.Dense(width)
 
     def call(self, x, training=None):
@@ -85,8 +85,8 @@ class Positions(layers.Layer):
 class Product(layers.Layer):
     """A dense layer by its own weights."""
 
-    def __init__(self, units):
-        super().__init__()
+    def __init__(self, units, **options):
+        super().__init__(**options)
         self.units = units
 
     def build(self, shape):
@@ -105,8 +105,8 @@ class Equation(Product):
 class Tied(layers.Layer):
     """It goes back through the kernel of another layer."""
 
-    def __init__(self, other):
-        super().__init__()
+    def __init__(self, other, **options):
+        super().__init__(**options)
         self.other = other
 
     def call(self, x):

@@ -7,6 +7,7 @@ from keras import layers, ops
 
 from tf_terngrad.keras_internals import all_layers, graph_of, structures_of
 from tf_terngrad.sparsity.compact import compact
+from tf_terngrad.sparsity.remove.fates import fates
 from tf_terngrad.sparsity.structures import structures
 
 TOLERANCE = {"float32": 1e-4, "float16": 2e-2, "bfloat16": 1e-1}
@@ -131,13 +132,18 @@ def check_random_members(model, seed):
 
 def check_random_zeros(model, seed):
     """Zero slices of weights wherever they lie, and some members, and assert the laws."""
+    random_zeros(model, seed)
+    check_laws(model, must_vary=False)
+
+
+def random_zeros(model, seed):
+    """Zero slices of weights wherever they lie, and some members."""
     rng = np.random.default_rng(seed)
     for weight in model.weights:
         if rng.random() < 0.5 and len(weight.shape) > 1:
             axis = int(rng.integers(-2, 0))
             zero(weight, axis, rng.random(weight.shape[axis]) < 0.5)
     zero_members(model, random_members(seed, fraction=0.2))
-    check_laws(model, must_vary=False)
 
 
 def random_members(seed, fraction=1 / 3):
@@ -164,6 +170,33 @@ def check_widths(model, chosen):
     small = check_laws(model)
     assert sorted(shapes(small)) == sorted(expected_shapes(model, found, dead))
     return small
+
+
+def kept_values(fate):
+    """What stays of the old variable, in the shape of the new one."""
+    old = fate.old.numpy()
+    array = old[np.ix_(*fate.kept)] if old.shape else old
+    assert array.shape == tuple(fate.new.shape) or fate.new.name == "embeddings"
+    return array.reshape(fate.new.shape)
+
+
+def check_fates(model, small):
+    """Every variable has one fate; old values at the kept positions are the new values, but for folded biases."""
+    found = {id(fate.old): fate for fate in fates(small) if fate.old is not None}
+    assert set(found) >= {id(weight) for weight in model.weights}
+    for weight in model.weights:
+        fate = found[id(weight)]
+        assert len(fate.kept) == len(weight.shape)
+        if fate.new is None:
+            assert all(len(positions) == 0 for positions in fate.kept)
+            continue
+        assert fate.new.trainable == weight.trainable
+        expected = kept_values(fate)
+        if not fate.folded:
+            np.testing.assert_array_equal(expected, fate.new.numpy())
+    new = {id(fate.new) for fate in fates(small) if fate.new is not None}
+    assert new >= {id(weight) for weight in small.weights}
+    assert all(fate.folded for fate in fates(small) if fate.old is None)
 
 
 def around(layer, shape):

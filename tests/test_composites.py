@@ -5,7 +5,7 @@ import random
 import hypothesis
 import hypothesis.strategies as st
 import pytest
-from composite_graphs import grow
+from composite_graphs import Residual, around, grow
 from laws import check_random_members, check_random_zeros
 
 import tf_terngrad as tt
@@ -40,3 +40,10 @@ def test_any_zeros_leave_the_outputs_alone(choices, seed):
 def test_composites_have_the_structures_of_their_parts(seed):
     model, functional = (grow(random.Random(seed), opened=opened) for opened in (False, True))
     assert members(model) == members(functional)
+
+
+def test_names_of_structures_are_the_same_each_time():
+    model = around((6,), Residual(8, 6, name="block"))
+    names = [found.name for found in tt.structures(model)]
+    assert names == [found.name for found in tt.structures(model)] == ["input_layer", "block/dense", "block/add branch"]
+    assert tt.sparsify(model, 1e-3, include=["block/add branch"]).groups == 1

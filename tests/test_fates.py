@@ -5,35 +5,16 @@ import weakref
 
 import hard_graphs
 import keras
-import numpy as np
 import pytest
 import recurrent_graphs
+from composite_graphs import Affine, Positions
 from keras import layers
-from laws import random_members, sequential, zero, zero_members
+from laws import check_fates, random_members, randomize, sequential, zero, zero_members
 from laws import structure as named
 
 import tf_terngrad as tt
 
 MODELS = {**hard_graphs.MODELS, **recurrent_graphs.MODELS}
-
-
-def check_fates(model, small):
-    """Every variable has one fate; old values at the kept positions are the new values, but for folded biases."""
-    found = {id(fate.old): fate for fate in tt.fates(small) if fate.old is not None}
-    assert set(found) >= {id(weight) for weight in model.weights}
-    for weight in model.weights:
-        fate = found[id(weight)]
-        assert len(fate.kept) == len(weight.shape)
-        if fate.new is None:
-            assert all(len(positions) == 0 for positions in fate.kept)
-            continue
-        expected = weight.numpy()[np.ix_(*fate.kept)] if weight.shape else weight.numpy()
-        assert expected.shape == tuple(fate.new.shape)
-        if not fate.folded:
-            np.testing.assert_array_equal(expected, fate.new.numpy())
-    new = {id(fate.new) for fate in tt.fates(small) if fate.new is not None}
-    assert new >= {id(weight) for weight in small.weights}
-    assert all(fate.folded for fate in tt.fates(small) if fate.old is None)
 
 
 @pytest.mark.filterwarnings("ignore:Layer .* was passed an input with a mask")
@@ -58,6 +39,21 @@ def test_a_branch_that_leaves_is_told_and_passes_are_composed():
     assert left == {"first/kernel", "first/bias", "last/kernel", "last/bias"}
     (stem,) = (fate for fate in tt.fates(small) if fate.old is model.get_layer("stem").kernel)
     assert stem.kept[1].tolist() == [0, 2, 3, 4, 5]
+
+
+def test_weights_that_an_embedding_keeps_are_told_over_two_passes():
+    inputs = keras.Input((5, 4))
+    x = Positions(name="places")(Affine(name="affine")(layers.Dense(6, name="stem")(inputs)))
+    branch = layers.Dense(6, name="last")(layers.LayerNormalization()(x))  # it ties the channels until it has left
+    model = randomize(keras.Model(inputs, layers.Dense(2)(layers.Add(name="sum")([x, branch]))))
+    named(model, "sum branch").zero([0])
+    stem, affine, places = map(model.get_layer, ("stem", "affine", "places"))
+    for weight in (stem.kernel, stem.bias, affine.shift, places.table):
+        zero(weight, -1, [1])
+    small = tt.compact(model)
+    check_fates(model, small)
+    (fate,) = (fate for fate in tt.fates(small) if fate.old is places.table)
+    assert [len(kept) for kept in fate.kept] == [1, 5, 5] and fate.new.shape == (5, 5)
 
 
 def test_folded_biases_are_named_and_new_ones_have_no_old_variable():

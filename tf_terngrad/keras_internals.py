@@ -249,11 +249,8 @@ def finish_layer(layer, new, copy) -> None:
     bookkeeping = set(vars(new)) - set(_TAKEN_OVER)
     new._tracker.unlock()  # Keras locks a layer without a `build` when it is made
     for kind, (_, held) in layer._tracker.config.items():
-        for each in held:
-            if kind.endswith("variables"):
-                new._track_variable(copy(each))
-            else:
-                new._tracker.add_to_store(kind, copy(each))
+        for each in held:  # a frozen variable among those that train once the layer is thawed
+            new._tracker.add_to_store(kind, copy(each))
     for name, value in list(vars(layer).items()):
         if name not in bookkeeping:
             setattr(new, name, copy(value))
@@ -288,9 +285,27 @@ def add_call(operation, args, kwargs, outputs):
     return outputs
 
 
+def note_trainable(layer, trainable) -> None:
+    """Say whether a layer trains, and leave the layers and the variables inside of it as they are."""
+    layer._trainable = trainable
+
+
 def with_kernel(layer, variable) -> None:
     """Let a dense layer that was not built hold a variable that is there already as its kernel."""
-    layer._kernel, layer.bias, layer.built = variable, None, True
+    layer.bias, layer.built = None, True
+    _hold(layer, "_kernel", variable)
+
+
+def with_bias(layer, variable) -> None:
+    """Let such a layer hold a variable as its bias too."""
+    layer.use_bias = True
+    _hold(layer, "bias", variable)
+
+
+def _hold(layer, name, variable):
+    """Keras lists frozen variables last, unless the layer had them before they were frozen: as one that it made."""
+    layer._tracker.add_to_store("trainable_variables", variable)
+    setattr(layer, name, variable)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import add_call, mask_of, named, nodes, operation, with_kernel
+from tf_terngrad.keras_internals import add_call, mask_of, named, nodes, operation, with_bias, with_kernel
 from tf_terngrad.sparsity.graph.trace import Constant, free_name
 from tf_terngrad.sparsity.rules.bare import BareWeight
 from tf_terngrad.sparsity.rules.equation import Equation
@@ -39,7 +39,7 @@ class BareWeights:
     """
 
     def __init__(self, layer, seen, sources):
-        self._policy = layer.dtype_policy
+        self._policy, self._trainable = layer.dtype_policy, layer.trainable
         self._sources = sources
         self._tensors = {}
         self._biasless = {}  # by id of the tensor that it gives, a stock layer that can take a bias
@@ -93,7 +93,8 @@ class BareWeights:
         # Keras's layers hand masks on, operations do not.
         if weight.shape != tuple(weight.variable.shape) or mask_of(tensor) is not None:
             return None
-        layer = make(node, tensor, weight.shape, {"name": self._name(weight.variable), "dtype": self._policy})
+        options = {"name": self._name(weight.variable), "dtype": self._policy, "trainable": self._trainable}
+        layer = make(node, tensor, weight.shape, options)
         if layer is None:
             return None
         with_kernel(layer, weight.variable)
@@ -108,7 +109,7 @@ class BareWeights:
         if not vector or id(tensor) not in self._biasless:
             return None
         _, layer = self._biasless.pop(id(tensor))
-        layer.use_bias, layer.bias = True, weight.variable
+        with_bias(layer, weight.variable)
         return [tensor]
 
 

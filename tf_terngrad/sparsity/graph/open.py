@@ -20,6 +20,7 @@ from tf_terngrad.keras_internals import (
     like,
     mask_of,
     nodes,
+    note_trainable,
     operation,
     set_mask,
     structures_of,
@@ -205,7 +206,8 @@ class _Opening:
             Unknown.why_closed[wrapper.layer] = f"{wrapper.name} is given a mask, which it reads"
             return wrapper
         opened = keras.layers.TimeDistributed(inner, name=wrapper.name, dtype=wrapper.dtype_policy)
-        opened.built, opened.trainable = True, wrapper.trainable
+        opened.built = True
+        note_trainable(opened, wrapper.trainable)
         return opened
 
     def _composite(self, layer, args, kwargs):

@@ -2,7 +2,7 @@
 
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional
+from tf_terngrad.keras_internals import Functional, is_graph, note_trainable
 
 
 class StandIn(Functional):
@@ -16,6 +16,7 @@ class StandIn(Functional):
 
     def __init__(self, original, inputs, outputs, traced=False, masks=(), name=None):
         super().__init__(inputs, outputs, name=name or original.name)
+        note_trainable(self, original.trainable)
         vars(self)["traced"], vars(self)["masks"] = traced, masks
         vars(self)["original"] = original  # Keras would take what is set for a layer of this graph
 

@@ -4,6 +4,7 @@ import contextlib
 import dataclasses
 import inspect
 import itertools
+import re
 
 import keras
 import numpy as np
@@ -113,6 +114,7 @@ def traced(layer, args, kwargs, number, scope, masks=()):
     inputs += [tensor for _, tensor in more]
     _check_inputs(inputs)
     graph = _graph(inputs, [*tree.flatten(outputs), *hidden])
+    _number_anew(graph)
     for node in nodes(graph):
         _check_node(node)
     weights, constants = ([what for what, _ in pairs] for pairs in (scope.weights.values(), scope.constants))
@@ -145,6 +147,16 @@ def _graph(inputs, outputs):
         return Functional(inputs, outputs)
     except ValueError as error:  # a name that stands twice, or outputs that do not depend on inputs
         raise Closed(f"is no graph: {_first_sentence(error)}") from error
+
+
+def _number_anew(graph):
+    """Number the operations of a graph from its own start, for Keras numbers them on from trace to trace."""
+    layers = [each for each in graph.operations if isinstance(each, keras.layers.Layer)]
+    taken = {layer.name for layer in layers}
+    for each in graph.operations:
+        if each not in layers:
+            each.name = free_name(re.sub(r"_\d+$", "", each.name), taken)
+            taken.add(each.name)
 
 
 def _first_sentence(error):

@@ -15,7 +15,9 @@ class Fate:
 
     Attributes:
         new: the variable of the compact model; None if the old one left altogether.
-        kept: for each axis of the old variable the positions that stay, increasing: new = factor * old[np.ix_(*kept)].
+        kept: for each axis of the old variable the positions that stay, increasing:
+            new = factor * old[np.ix_(*kept)].reshape(new.shape). The shape differs in other ways only where a layer of the
+            user's used the variable by itself: then an `Embedding` keeps it, with the last axis as its width.
         folded: whether constants that left the layer's input were added to it, so that its values are new.
         factor: what keeps a result the same that depends on the width, such as attention's 1 / √(key dimensions).
         reference: weak reference to the old variable; None for a bias that was made to hold folded constants.
@@ -34,9 +36,14 @@ class Fate:
 
     def then(self, later):
         """The fate over two compactions in a row; `later` is what became of `new`."""
-        kept = tuple(first[second] for first, second in zip(self.kept, later.kept, strict=True))
+        if later.new is None:
+            kept = [first[:0] for first in self.kept]
+        elif len(later.kept) == len(self.kept):
+            kept = [first[second] for first, second in zip(self.kept, later.kept, strict=True)]
+        else:  # an Embedding that keeps a variable with other axes: its rows all stay
+            kept = [*self.kept[:-1], *(first[later.kept[-1]] for first in self.kept[-1:])]
         both = {"folded": self.folded or later.folded, "factor": self.factor * later.factor}
-        return dataclasses.replace(later, kept=kept, reference=self.reference, **both)
+        return dataclasses.replace(later, kept=tuple(kept), reference=self.reference, **both)
 
 
 def fates(small) -> tuple:

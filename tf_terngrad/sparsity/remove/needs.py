@@ -29,10 +29,10 @@ def is_registered(kind) -> bool:
 
 def _asked_for(layer):
     """What is not registered of a layer: its class, and its settings."""
-    if is_users(layer) and not is_registered(type(layer)):
-        yield type(layer).__name__
-    elif is_users(layer) and not _is_made_again(layer):
+    if is_users(layer) and not _is_made_again(layer):
         yield f"{type(layer).__name__}, which its configuration does not make"
+    elif is_users(layer) and not is_registered(type(layer)):
+        yield type(layer).__name__
     for number, name, value in own_settings(layer):
         known = is_registered(value if hasattr(value, "__name__") else type(value)) or _is_kerass(value)
         if number == 0 and not known:

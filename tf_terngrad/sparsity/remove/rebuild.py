@@ -17,6 +17,7 @@ from tf_terngrad.keras_internals import (
     mask_of,
     node_of,
     nodes,
+    note_trainable,
     read_once,
     structures_of,
     without_calls,
@@ -202,8 +203,7 @@ class Builder:
         else:
             ports = map(tree.pack_sequence_as, structures, (inputs, outputs))
             smaller = self._classes.model(model, *ports, name or model.name, left)
-        if not model.trainable:
-            smaller.trainable = False
+        note_trainable(smaller, model.trainable)
         return smaller
 
     def _own_variable(self, value):
@@ -276,6 +276,7 @@ class Builder:
                 f"compaction, but {array.shape} stays. The rule of {type(layer).__name__} contradicts itself."
             )
         target.assign(array)
+        target.trainable = source.trainable  # it may be frozen by itself
         self.fates.append(fate(source, target, kept, factor=factor))
 
 
