@@ -78,7 +78,10 @@ class Edge:
 
 @dataclasses.dataclass
 class Weight:
-    """A variable of the model and the units along its axes; `produced`: the axes where units are born."""
+    """A variable of the model and the units along its axes.
+
+    `produced`: the axes where units are born; `holders`: by id of each layer that says something of it, of which axes.
+    """
 
     variable: keras.Variable
     path: str
@@ -86,6 +89,7 @@ class Weight:
     role: str
     axes: dict = dataclasses.field(default_factory=dict)
     produced: set = dataclasses.field(default_factory=set)
+    holders: dict = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass
