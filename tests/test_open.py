@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from composite_graphs import around
 from keras import layers, ops
-from laws import check_laws, check_widths, random_members, randomize, zero_members
+from laws import check_laws, check_widths, random_members, randomize, zero, zero_members
 
 import tf_terngrad as tt
 
@@ -443,3 +443,20 @@ def test_mixed_precision_computes_the_same():
         check_laws(model)
     finally:
         keras.mixed_precision.set_dtype_policy("float32")
+
+
+class Demodulated(layers.Layer):
+    """A convolution over the norm of its kernel, which is read twice."""
+
+    def build(self, shape):
+        self.kernel = self.add_weight(shape=(3, 3, shape[-1], 8), name="kernel")
+
+    def call(self, x):
+        return ops.conv(x, self.kernel) * ops.rsqrt(ops.sum(ops.square(self.kernel[None]), axis=(1, 2, 3)) + 0.1)
+
+
+def test_an_axis_that_one_reader_of_a_weight_keeps_stays():
+    layer = Demodulated()
+    model = around((6, 6, 6), layer)
+    zero(layer.kernel, 0, [1])  # a row of the window: for the sum alone it could leave
+    check_laws(model)

@@ -81,6 +81,7 @@ class Call:
         if axis in weight.axes:
             self.graph.units.tie(weight.axes[axis], units)
         weight.axes[axis] = units
+        weight.holders.setdefault(id(self.layer), set()).add(axis)
         if produced:
             weight.produced[axis] = produced if isinstance(produced, str) else self.rule.kind
 

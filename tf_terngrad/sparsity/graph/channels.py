@@ -78,9 +78,12 @@ class Edge:
 
 @dataclasses.dataclass
 class Weight:
-    """A variable of the model and the units along its axes; `produced`: the kinds of what is born there, by axis.
+    """A variable of the model and the units along its axes.
 
-    `part`: the layer inside of the one at `path` that holds it, if that one has several.
+    Attributes:
+        part: the layer inside of the one at `path` that holds it, if that one has several.
+        produced: the kinds of the units that are born here, by axis.
+        holders: by id of each layer that says something of it, of which axes.
     """
 
     variable: keras.Variable
@@ -89,6 +92,7 @@ class Weight:
     part: str = ""
     axes: dict = dataclasses.field(default_factory=dict)
     produced: dict = dataclasses.field(default_factory=dict)
+    holders: dict = dataclasses.field(default_factory=dict)
 
     @property
     def holder(self):

@@ -61,6 +61,7 @@ class Graph:
             for channels in edge.followed:
                 self.freeze(channels.units, "the model's output")
         self._hold_weights()
+        self._hold_axes()
         freeze_what_knows_its_width(self)
 
     @property
@@ -181,6 +182,17 @@ class Graph:
             for key in self.weights.keys() & variables_read(*read).keys() if read else ():
                 for units in self.weights[key].axes.values():
                     self.freeze(units, f"{call.path}: it shares this weight")
+
+    def _hold_axes(self):
+        """An axis of a weight that several layers hold stays, if it is fixed for one of them."""
+        for call in self.calls:
+            for variable in getattr(call.layer, "weights", ()):
+                if id(variable) in self.weights:
+                    self.weights[id(variable)].holders.setdefault(id(call.layer), set())
+        for weight in self.weights.values():
+            for axis, units in weight.axes.items():
+                if any(axis not in known for known in weight.holders.values()):
+                    self.freeze(units, f"{weight.path}: another layer keeps this axis of the weight")
 
 
 def _symbols(arguments):

@@ -2,7 +2,7 @@
 
 from keras import tree
 
-from tf_terngrad.keras_internals import Functional, is_graph, note_trainable
+from tf_terngrad.keras_internals import Functional, note_trainable
 
 
 class StandIn(Functional):
