@@ -229,9 +229,31 @@ def variances(x):
     return ops.concatenate([ops.var(x, axis=(1, 2)), ops.std(x, axis=(1, 2)), ops.mean(x, axis=(1, 2))], axis=-1)
 
 
-@case(STEPS, 0)
+@case(STEPS)
 def variance_of_channels(x):
     return x / (1 + ops.var(x, axis=-1, keepdims=True))
+
+
+@case(STEPS)
+def mean_of_channels(x):
+    return x / (1 + ops.mean(ops.square(x), axis=-1, keepdims=True))
+
+
+@case(STEPS)
+def moments_of_channels(x):
+    mean, variance = ops.moments(x, axes=[-1], keepdims=True)
+    return x * ops.rsqrt(1 + mean * mean + variance)
+
+
+@case(STEPS, 0)
+def deviation_of_channels(x):
+    return x / (1 + ops.std(x, axis=-1, keepdims=True))
+
+
+@case(STEPS)
+def attention(x):
+    x = ops.expand_dims(x, 2)
+    return ops.dot_product_attention(x, x, x)[:, :, 0]
 
 
 @case(STEPS)

@@ -9,6 +9,7 @@ from tf_terngrad.keras_internals import operation, statistics_axes
 from tf_terngrad.sparsity.rules.along import own_axes
 from tf_terngrad.sparsity.rules.axes import EACH, Axes
 from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.reduction import variance_of_all
 from tf_terngrad.sparsity.rules.registry import register_rule
 
 
@@ -138,8 +139,8 @@ class RMSNormalization(AcrossChannels):
 class LayerNormalization(AcrossChannels):
     """y = gamma * (x - mean) / sqrt(variance + epsilon) + beta, where d of D channels stay and the others are zero.
 
-    The mean over D is d/D times that over d, and the variance that of d by its side plus mean^2 (D - d)/D. No layer of
-    Keras's computes so; a small model of operations does, with an EinsumDense that holds gamma and beta.
+    The mean over D is d/D times that over d, the variance see `variance_of_all`. No layer of Keras's computes so; a
+    small model of operations does, with an EinsumDense that holds gamma and beta.
     """
 
     weights: typing.ClassVar = {"gamma": "scale", "beta": "shift"}
@@ -164,12 +165,9 @@ class LayerNormalization(AcrossChannels):
         layer, edge = call.layer, call.inputs[0]
         open_shape = (*[None] * (len(edge.shape) - 1), builder.kept.width(edge.axes[-1]))
         tensor = keras.Input(batch_shape=open_shape, dtype=edge.dtype, name="values")
-        x = keras.ops.cast(tensor, "float32")
-        mean = keras.ops.mean(x, -1, keepdims=True) * (1 / shrinking)
-        apart = x - mean
-        spread = keras.ops.mean(keras.ops.square(apart), -1, keepdims=True) * (1 / shrinking)
-        missing = keras.ops.square(mean) * (1 - 1 / shrinking)
-        x = apart * keras.ops.rsqrt(spread + missing + layer.epsilon)
+        x, share = keras.ops.cast(tensor, "float32"), 1 / shrinking
+        mean, variance = (reduce(x, axis=-1, keepdims=True) for reduce in (keras.ops.mean, keras.ops.var))
+        x = (x - mean * share) * keras.ops.rsqrt(variance_of_all(share, variance, mean) + layer.epsilon)
         if layer.gamma is not None:
             x = self._scaled(builder, layer, tensor.shape)(x)
         x = keras.ops.cast(x, layer.compute_dtype)

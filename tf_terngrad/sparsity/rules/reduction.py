@@ -1,5 +1,8 @@
 """Operations that reduce some axes: means, sums, extremes, variances, norms."""
 
+import math
+
+import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import operation, operations
@@ -72,7 +75,44 @@ class Reduction(Rule):
             call.freeze_axis(channels, f"{type(call.layer).__name__} runs across channels")
 
 
-class Moments(Reduction):
+class Mean(Reduction):
+    """A mean: zeros add nothing to its sum; where some of D channels leave and d stay, it is d/D times theirs."""
+
+    def __init__(self, constant=same):
+        super().__init__(constant, contracts=True)
+
+    def rebuild(self, builder, call, args, kwargs):
+        found, share = super().rebuild(builder, call, args, kwargs), self._share(builder.kept, call)
+        return found if share == 1 else self.of_all(call, share, found, args[0])
+
+    def of_all(self, call, share, mean, tensor):
+        """What is found of all channels, given that of those that stay, and which share of all they are."""
+        return mean * share
+
+    def _share(self, kept, call):
+        edge = call.inputs[0]
+        reduced = [edge.axes[axis] for axis in self.axes_of(call.layer, len(edge.shape))]
+        return math.prod(kept.width(channels) / len(channels) for channels in reduced if channels is not None)
+
+
+def variance_of_all(share, variance, mean):
+    """The variance of numbers of which a share s has variance v and mean m, and the others are zero: s v + s(1-s) m^2.
+
+    >>> float(variance_of_all(share=0.5, variance=1.0, mean=4.0))  # of 3, 5, 0 and 0
+    4.5
+    """
+    return share * variance + share * (1 - share) * keras.ops.square(mean)
+
+
+class Variance(Mean):
+    """A variance: that of d of D channels, and what their mean is apart from zero."""
+
+    def of_all(self, call, share, variance, tensor):
+        mean = keras.ops.mean(tensor, axis=call.layer.axis, keepdims=call.layer.keepdims)
+        return variance_of_all(share, variance, mean)
+
+
+class Moments(Mean):
     """The mean and the variance, an output each."""
 
     def axes_of(self, layer, rank):
@@ -80,6 +120,10 @@ class Moments(Reduction):
 
     def constants(self, layer):
         return same, nothing
+
+    def of_all(self, call, share, moments, tensor):
+        mean, variance = moments
+        return mean * share, variance_of_all(share, variance, mean)
 
 
 class Norm(Reduction):
@@ -101,8 +145,10 @@ class Average(Reduction):
 
 
 _RULES = {
-    Reduction(): ("Mean", "Max", "Min", "Amax", "Amin", "Median", "Nanmean", "Nanmax", "Nanmin", "Nanmedian"),
-    Reduction(nothing): ("Var", "Std", "Ptp", "Nanvar", "Nanstd"),
+    Mean(): ("Mean",),
+    Reduction(): ("Max", "Min", "Amax", "Amin", "Median", "Nanmean", "Nanmax", "Nanmin", "Nanmedian"),
+    Variance(nothing): ("Var",),
+    Reduction(nothing): ("Std", "Ptp", "Nanvar", "Nanstd"),
     Reduction(zero_only): ("Prod", "Nanprod"),
     Reduction(zero_only, contracts=True): ("Sum", "Nansum", "CountNonzero"),
     Reduction(unknown): ("Argmax", "Argmin", "Nanargmax", "Nanargmin", "All", "Any", "Logsumexp"),
