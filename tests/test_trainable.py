@@ -6,7 +6,7 @@ import pytest
 import tensorflow as tf
 from composite_graphs import Affine, Equation, Normed, Positions, Product
 from keras import layers
-from laws import check_fates, random_members, randomize, zero_members
+from laws import check_fates, random_members, randomize, zero, zero_members
 
 import tf_terngrad as tt
 
@@ -47,6 +47,19 @@ def test_variables_that_are_frozen_by_themselves(name):
         getattr(layer, name).trainable = False
         small = shrunk(model)
         assert len(small.trainable_weights) == len(model.trainable_weights) == 5
+
+
+@pytest.mark.parametrize("use_bias", [True, False])
+def test_a_frozen_bias_that_takes_constants_stays_frozen(use_bias):
+    last = layers.Dense(3, use_bias=use_bias, name="last")
+    model = randomize(keras.Sequential([keras.Input((4,)), layers.Dense(6, name="hidden"), last]))
+    for weight in last.weights:
+        weight.trainable = False
+    zero(model.get_layer("hidden").kernel, 1, [1])  # emits its bias
+    small = tt.compact(model)
+    check_fates(model, small)
+    assert [weight.path for weight in small.trainable_weights] == ["hidden/kernel", "hidden/bias"]
+    assert small.get_layer("last").bias is not None
 
 
 @pytest.mark.parametrize("nested", [True, False])

@@ -259,6 +259,7 @@ class Builder:
         bias += 0.0 if before is None else self._graph.value(before).reshape(bias.shape)
         bias[0] += added
         after.assign(bias[:, stay].reshape(after.shape))
+        after.trainable = any(weight.trainable for weight in (layer.weights if before is None else [before]))
         whole = map(np.arange, after.shape[:-1])
         self.fates.append(fate(before, after, [*whole, np.flatnonzero(stay)], folded=True))
 
