@@ -99,3 +99,13 @@ def test_a_constant_in_front_of_an_einsum_gives_it_a_bias():
     small = check_laws(model)
     assert small.layers[0].units == 4
     assert small.layers[1].bias_axes == "d"
+
+
+def test_a_channel_that_is_kept_for_emptiness_emits_what_it_did():
+    """All is constant, but another constant in each call of the shared layer: what it reads has no bias to go to."""
+    inputs, shared = keras.Input((4,)), layers.Dense(5, "relu", name="shared")
+    first = layers.Dense(4, kernel_initializer="zeros", name="first")(inputs)
+    x = shared(layers.Dense(4, name="between")(shared(first)))
+    x = layers.Dense(3, name="reader")(x) + layers.Dense(3, name="beside")(inputs)
+    with pytest.warns(UserWarning, match="every channel is dead"):
+        check_laws(randomize(keras.Model(inputs, x)))

@@ -134,15 +134,15 @@ def _needed_and_live(graph, wanted, spare):
     """The units that reach the output, and the places that it depends on, those of spare units among them."""
     sites = frozenset(graph.sites)
     while True:
-        needed = _needed(graph, wanted, sites)
+        needed = _needed(graph, wanted, spare, sites)
         left = _live_sites(graph, Kept(graph, needed | spare))
         if left == sites:
             return needed, sites
         sites = left
 
 
-def _needed(graph, wanted, sites):
-    """The units that reach the output."""
+def _needed(graph, wanted, spare, sites):
+    """The units that reach the output, and what spare ones need to emit what their readers hear."""
     needed = wanted.copy()
     find = graph.units.find
     readings = [
@@ -150,21 +150,29 @@ def _needed(graph, wanted, sites):
         for reading in reversed(graph.readings.values())
         if reading.sites & sites
     ]
+    heard = np.zeros(len(spare), bool)
     changed = True
     while changed:
         changed = False
         for units, columns, reading in readings:
-            known = np.logical_and.reduce([needed[each] for each in units])
+            known = _all(needed, units)
             if known.all():
                 continue
-            rows = ~known & ~reading.constant
+            staying, silent = needed | spare, spare & ~heard
+            speaks = _all(staying, units) & np.logical_or.reduce([silent[each] for each in units])
+            rows = ~known & (~reading.constant | speaks)
             if reading.kernel is not None and rows.any():
-                alive = np.logical_and.reduce([needed[c] for c in columns]) if columns else np.ones(1, bool)
+                alive = _all(needed | heard, columns) if columns else np.ones(1, bool)
                 rows[rows] = reading.nonzero[np.ix_(rows, alive)].any(1)
             if rows.any():
                 for each in units:
-                    needed[each[rows]] = changed = True
+                    needed[each[rows & ~reading.constant]] = heard[each[rows & reading.constant]] = changed = True
     return needed
+
+
+def _all(marked, several):
+    """Where all of several units are marked, for each of their positions."""
+    return np.logical_and.reduce([marked[units] for units in several])
 
 
 def _live_sites(graph, kept):
