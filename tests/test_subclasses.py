@@ -219,14 +219,14 @@ def test_a_cell_with_a_call_of_its_own_is_unknown():
 
 
 def test_a_subclass_of_a_frozen_layer_is_frozen_for_the_same_reason():
-    class Scores(layers.Attention):
+    class Steps(layers.Masking):
         pass
 
     inputs = keras.Input((5, 6))
-    layer = Scores()
-    model = keras.Model(inputs, layers.Dense(2)(layer([inputs, inputs])))
-    assert "attention layers keep their widths (Scores)" in str(tt.structures(model))
-    expected = layer_costs(keras.Model(inputs, layers.Attention()([inputs, inputs])))[-1].multiply_adds
+    layer = Steps()
+    model = keras.Model(inputs, layers.Dense(2)(layer(layers.Dense(6)(inputs))))
+    assert "any feature may mask a step (Steps)" in str(tt.structures(model))
+    expected = layer_costs(keras.Model(inputs, layers.Masking()(inputs)))[-1].multiply_adds
     assert next(cost for cost in layer_costs(model) if cost.layer is layer).multiply_adds == expected
 
 

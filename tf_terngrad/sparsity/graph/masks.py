@@ -138,13 +138,5 @@ def with_masks(layer, args, kwargs) -> dict:
     return {**kwargs, **{name: mask for name, mask in masks.items() if tensors_of(mask)}}
 
 
-def without_masks(args, kwargs) -> dict:
-    """The keyword arguments of a call of a graph, without masks that come with its tensors anyway."""
-    given = tree.flatten(kwargs.get("mask"))
-    own = list(map(mask_of, tensors_of(args)))
-    same = len(given) == len(own) and all(one is other for one, other in zip(given, own, strict=True))
-    return {name: value for name, value in kwargs.items() if name != "mask" or not same}
-
-
 def _parameters(layer):
     return inspect.signature(layer.call).parameters

@@ -36,7 +36,7 @@ from tf_terngrad.sparsity.graph.composites import (
     regularized,
 )
 from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
-from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, takes_mask, travelling, with_masks, without_masks
+from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, takes_mask, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
 from tf_terngrad.sparsity.graph.sizes import INFERENCE, has_open_sizes, let_stand_for, shape_in
@@ -211,7 +211,7 @@ class _Opening:
         return opened
 
     def _composite(self, layer, args, kwargs):
-        kwargs = without_masks(args, kwargs) if is_graph(layer) else with_masks(layer, args, kwargs)
+        kwargs = with_masks(layer, args, kwargs)
         masks = travelling(args, kwargs)
         graph = self.stand_in(layer, args, kwargs, masks)
         return graph, (*args, *(masks[position] for position in graph.masks)), kwargs

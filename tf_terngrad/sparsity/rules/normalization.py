@@ -149,6 +149,10 @@ class LayerNormalization(AcrossChannels):
         layer = call.layer
         if getattr(layer, "rms_scaling", False) or (layer.gamma is None and layer.beta is not None):
             call.freeze(call.inputs, "no stock layers compute it for a part of its width")
+        if call.inputs[0].masked:  # operations hand no masks on
+            call.freeze_axis(
+                call.inputs[0].axes[-1], "a mask travels with it; RMSNormalization takes fewer channels then"
+            )
         super().follow(call)
 
     def values(self, call, values):
