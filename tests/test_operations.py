@@ -100,6 +100,25 @@ def test_what_is_broadcast_to_a_shape():
     check_widths(broadcast(), random_members(0))
 
 
+class Places(layers.Layer):
+    """A table of positions, for each example, as keras.io and keras_hub write it."""
+
+    def build(self, shape):
+        self.table = self.add_weight(shape=shape[1:], initializer="random_normal", name="table")
+
+    def call(self, x):
+        return x + ops.broadcast_to(self.table, ops.shape(x))
+
+
+def test_a_table_that_is_broadcast_to_a_batch_leaves_with_what_it_is_added_to():
+    inputs = keras.Input((5, 3))
+    x = Places()(layers.Dense(WIDTH, name="first")(inputs))
+    model = randomize(keras.Model(inputs, layers.Dense(2)(x)))
+    (together,) = [found for found in tt.structures(model) if found.size == WIDTH]
+    assert any(piece.variable.name == "table" for piece in together.slices)
+    check_widths(model, random_members(0))
+
+
 def test_a_layer_of_copies_is_as_wide_in_all_its_calls():
     inputs, repeat, turn = keras.Input((5, 3)), layers.RepeatVector(WIDTH), layers.Permute((2, 1))
     first, second = (layers.Dense(WIDTH, name=name)(inputs) for name in ("first", "second"))

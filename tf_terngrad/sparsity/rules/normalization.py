@@ -100,9 +100,8 @@ class AcrossChannels(Normalizing):
     def follow(self, call):
         edge = call.inputs[0]
         call.output.axes = [channels and channels.unknown() for channels in edge.axes]
-        axes = np.ravel(call.layer.axis) % len(edge.shape)
-        if axes.tolist() != [len(edge.shape) - 1]:
-            for axis in axes:
+        if not self.is_last(call):
+            for axis in np.ravel(call.layer.axis):
                 call.freeze_axis(edge.axes[axis], "its statistics run along several axes, or not the last one")
         elif edge.axes[-1] is not None:
             call.contract(edge.axes[-1])
@@ -114,16 +113,25 @@ class AcrossChannels(Normalizing):
         """What each channel emits, given what it holds."""
         raise NotImplementedError
 
+    def is_last(self, call):
+        """Whether its statistics run along the last axis alone."""
+        return np.ravel(call.layer.axis).tolist() in ([-1], [len(call.inputs[0].shape) - 1])
+
     def shrinking(self, call, kept):
-        """The width over the width that stays."""
+        """The width that its statistics run along over the width that stays."""
         channels = call.inputs[0].axes[-1]
-        return 1.0 if channels is None else len(channels) / kept.width(channels)
+        return len(channels) / kept.width(channels) if self.is_last(call) and channels is not None else 1.0
 
 
 class RMSNormalization(AcrossChannels):
     """y = scale * x / sqrt(mean(x^2) + epsilon): of d in place of D channels, with scale √(D/d) and epsilon D/d."""
 
     weights: typing.ClassVar = {"scale": "scale"}
+
+    def follow(self, call):
+        if not self.is_last(call):
+            call.freeze(call.inputs, "Keras multiplies by its scale along the last axis, whatever its axis is")
+        super().follow(call)
 
     def values(self, call, values):
         return np.where(values == 0, 0.0, np.nan)
@@ -174,14 +182,17 @@ class LayerNormalization(AcrossChannels):
         x = (x - mean * share) * keras.ops.rsqrt(variance_of_all(share, variance, mean) + layer.epsilon)
         if layer.gamma is not None:
             x = self._scaled(builder, layer, tensor.shape)(x)
+        if len(tensor.shape) > 3:  # zeros of a known size, for the layer above does not tell its own
+            x = x + keras.ops.zeros_like(mean)
         x = keras.ops.cast(x, layer.compute_dtype)
         return keras.Model(tensor, x, name=name or layer.name)
 
     def _scaled(self, builder, layer, shape):
         """The layer that multiplies by gamma and adds beta."""
-        bias_axes = None if layer.beta is None else "d"
-        policy = layer.dtype_policy
-        holder = keras.layers.EinsumDense("...d,d->...d", shape[-1], bias_axes=bias_axes, name="scale", dtype=policy)
+        others = "..." if len(shape) < 4 else "abcefgh"[: len(shape) - 1]  # Keras reverses the sizes of "..."
+        sizes = shape[-1:] if len(shape) < 4 else shape[1:]
+        options = {"bias_axes": None if layer.beta is None else "d", "dtype": layer.dtype_policy}
+        holder = keras.layers.EinsumDense(f"{others}d,d->{others}d", sizes, name="scale", **options)
         holder.build(shape)
         holder.trainable = layer.trainable
         builder.follow(layer, holder)

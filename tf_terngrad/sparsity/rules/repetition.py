@@ -87,19 +87,17 @@ class Repeat(Rule):
 
 
 class Broadcast(Rule):
-    """Axes of size one, and axes that are not there, as often as a shape says."""
+    """Axes of size one, and axes that are not there in front, as often as a shape says."""
 
     def follow(self, call):
         edge, rank = call.inputs[0], len(call.output.shape)
-        if rank > len(edge.shape):
-            call.freeze(call.inputs, "it repeats the batch")
-            return
-        for axis in range(1, rank):
-            channels, size = edge.axes[axis], call.output.shape[axis]
+        front = rank - len(edge.shape)
+        for axis in range(max(front, 1), rank):
+            channels, size = edge.axes[axis - front], call.output.shape[axis]
             if channels is not None and len(channels) == size:
                 call.output.axes[axis] = channels
-            elif edge.shape[axis] == 1 < (size or 0):
-                call.output.axes[axis] = repeated_one(call, axis, size)
+            elif edge.shape[axis - front] == 1 < (size or 0):
+                call.output.axes[axis] = repeated_one(call, axis - front, size)
 
     def config(self, call, kept):
         pairs = zip(call.layer.shape, call.output.axes, strict=True)

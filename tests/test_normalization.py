@@ -1,0 +1,48 @@
+"""Normalizations over one axis, over another, over several, of tensors of any rank."""
+
+import keras
+import pytest
+from keras import layers
+from laws import check_random_zeros, check_widths, random_members, randomize
+
+import tf_terngrad as tt
+
+Layer, RMS = layers.LayerNormalization, layers.RMSNormalization
+WIDTH = 8
+CASES = {
+    "a vector": ((), lambda: Layer(epsilon=0.3)),
+    "steps": ((5,), lambda: Layer()),
+    "an image": ((4, 5), lambda: Layer()),
+    "an image, no shift": ((4, 5), lambda: Layer(center=False)),
+    "an image, neither scale nor shift": ((4, 5), lambda: Layer(center=False, scale=False)),
+    "a video": ((2, 4, 5), lambda: Layer(axis=[4])),
+    "a video, by its root mean square": ((2, 4, 5), lambda: RMS(axis=4)),
+    "rows and columns": ((4, 5), lambda: Layer(axis=[1, 2])),
+    "rows": ((4, 5), lambda: Layer(axis=1, center=False, scale=False)),
+}
+
+
+@pytest.mark.filterwarnings("ignore:.*every channel is dead", "ignore:.*one dead channel is kept")
+@pytest.mark.parametrize("name", CASES)
+def test_what_is_zero_leaves_and_nothing_else(name):
+    sizes, normalize = CASES[name]
+    keras.utils.set_random_seed(1)
+    inputs = keras.Input((*sizes, 3))
+    x = layers.Dense(WIDTH, name="front")(inputs)
+    x = layers.Dense(WIDTH)(normalize()(x)) + x
+    model = randomize(keras.Model(inputs, layers.Dense(3)(layers.Flatten()(x))))
+    weights = model.get_weights()
+    small = check_widths(model, random_members(3))
+    assert small.get_layer("front").units < WIDTH
+    model.set_weights(weights)
+    check_random_zeros(model, 1)
+
+
+@pytest.mark.parametrize("axis", [1, [1, 2]])
+def test_a_root_mean_square_over_other_axes_stays_as_wide(axis):
+    inputs = keras.Input((WIDTH, WIDTH, WIDTH))
+    x = layers.Dense(WIDTH)(RMS(axis=axis, name="norm")(layers.Dense(WIDTH, name="front")(inputs)))
+    model = randomize(keras.Model(inputs, layers.Dense(3)(x)))
+    check_random_zeros(model, 1)
+    (front,) = [entry for entry in tt.structures(model).frozen if entry.name == "front"]
+    assert "whatever its axis is" in str(front)
