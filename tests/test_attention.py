@@ -162,6 +162,30 @@ def test_a_mask_for_each_head_keeps_the_heads():
     assert "attention heads: 4 frozen — attention: its mask has one for each head" in str(tt.structures(model))
 
 
+def test_so_does_a_mask_of_numbers():
+    mask = np.random.default_rng(0).random((1, 4, STEPS, STEPS)) < 0.7
+    model = attending(lambda x, _: Multi(4, 3, name="attention")(x, x, attention_mask=mask))
+    assert "attention heads: 4 frozen — attention: its mask has one for each head" in str(tt.structures(model))
+    check_widths(model, random_members(0))
+
+
+def test_a_mask_over_rows_and_columns_has_none_for_each_head():
+    inputs, mask = keras.Input((2, 3, 5)), keras.Input((2, 3, 2, 3), dtype="bool")
+    x = Multi(4, 3, name="attention")(inputs, inputs, attention_mask=mask)
+    model = randomize(keras.Model([inputs, mask], layers.Dense(3)(x)))
+    assert check_widths(model, random_members(0)).get_layer("attention").num_heads == 3
+
+
+@pytest.mark.parametrize("kind", [layers.Attention, layers.AdditiveAttention])
+def test_a_constant_stays_where_a_mask_of_the_queries_makes_it_zero(kind):
+    inputs = keras.Input((STEPS,), dtype="int32")
+    x = layers.Embedding(20, 5, mask_zero=True)(inputs)
+    x = kind()([layers.Dense(4)(x), layers.Dense(WIDTH, name="value")(x), layers.Dense(4)(x)])
+    model = randomize(keras.Model(inputs, layers.Dense(3)(x)))
+    zero(model.get_layer("value").kernel, 1, [0, 1])
+    check_laws(model)
+
+
 def test_quantized_and_changed_layers_stay():
     model = attending(lambda x, _: Multi(2, 3, name="attention")(x, x))
     model.get_layer("attention").query_dense.enable_lora(1)

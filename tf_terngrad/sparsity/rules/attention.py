@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import attention_axes, attention_parts, layers, operation
-from tf_terngrad.sparsity.graph.channels import Channels, Edge
+from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.axes import EACH, Axes
 from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
@@ -119,11 +119,12 @@ class Heads(Rule):
 
     def _show_scores(self, call, heads):
         """The scores have an axis of the heads, if they are given out."""
-        place = -2 * len(attention_axes(call.layer)) - 1
+        attended = len(attention_axes(call.layer))
+        place = -2 * attended - 1
         for edge in call.outputs[1:]:
             edge.axes[place] = Channels.of(heads)
-        given = _named(call).get("attention_mask")
-        if isinstance(given, Edge) and len(given.shape) > len(call.inputs[0].shape) and given.shape[place] != 1:
+        given = getattr(_named(call).get("attention_mask"), "shape", ())
+        if len(given) == len(_inputs(call)["query"].shape) + attended and given[place] != 1:
             call.freeze_axis(Channels.of(heads), "its mask has one for each head")
 
     def config(self, call, kept):
@@ -217,7 +218,10 @@ class Scores(Rule):
         if scored is not None:
             zero = self.is_zero(call, query.axes[-1].values, key.axes[-1].values)
             call.contract(scored.with_values(np.where(zero, 0.0, np.nan)))
-        call.output.axes[-1] = value.axes[-1]
+        emitted, masked = value.axes[-1], query.masked or call.args[1:] or call.kwargs.get("mask") is not None
+        if emitted is not None and masked:  # Keras gives zeros at the steps that the mask of the queries leaves out
+            emitted = emitted.with_values(np.where(emitted.values == 0, 0.0, np.nan))
+        call.output.axes[-1] = emitted
 
     def is_zero(self, call, queries, keys):
         """Which dimensions add nothing to the scores, given what they hold."""
