@@ -40,10 +40,11 @@ PAIRS = {
 
 LAWS = {
     "private names": ["keras_internals"],
-    "compaction": ["compact", "structures", "rules", "operations"],
+    "compaction": ["compact", "structures", "rules", "operations", "random_graphs"],
+    "attention": ["attention", "attention_by_hand", "transformers"],
     "users' models": [
         *("open", "closed", "masks", "noise", "composites", "tensorflow_calls"),
-        *("carry", "classes", "ties", "functions", "subclasses"),
+        *("carry", "classes", "ties", "functions", "subclasses", "open_sizes", "trainable"),
     ],
     "learning": ["sparsify", "hooks", "regularizers", "metrics", "dead", "frozen_weights", "replicas"],
     "TFLite": ["tflite_convert", "tflite_recurrent", "tflite_examples", "tflite_start", "tflite_draw"],
