@@ -73,8 +73,15 @@ BACKBONES = {
 }
 """By the first part of the class's name: what makes a small one of keras_hub."""
 
-AT_LEAST = {"EfficientNet": 0.97, "MobileNet": 0.97, "HGNetV2": 0.9, "TCN": 0.94, "SegFormer": 0.38}
-"""The share of the weights that must lie in structures; EfficientNet's blocks are those of V2, MobileNet's of V3."""
+AT_LEAST = {
+    **dict.fromkeys(("MiT", "DistilBert", "Roberta", "GPT2", "Bart", "Whisper", "Llama", "Gemma", "Mistral"), 0.9),
+    **{"ViT": 0.75, "DeiT": 0.75, "Bert": 0.85, "T5": 0.95, "SegFormer": 0.95},
+    **{"EfficientNet": 0.97, "MobileNet": 0.97, "HGNetV2": 0.9, "TCN": 0.94},
+}
+"""The share of the weights that must lie in structures; EfficientNet's blocks are those of V2, MobileNet's of V3.
+
+What a backbone gives out keeps its width, and with it the residual stream of a transformer.
+"""
 
 NEEDS = {**dict.fromkeys(BACKBONES, "keras_hub"), "TCN": "tcn"}
 """The package that each model comes from."""
