@@ -119,6 +119,16 @@ def test_a_key_that_is_the_same_at_every_step_leaves_with_its_bias():
     assert sizes(check_laws(model)) == (4, 6, 6)
 
 
+def test_keys_that_are_the_same_at_every_step_of_one_call_serve_another_one():
+    inputs = keras.Input((STEPS, 5))
+    layer = Multi(2, 3, name="attention", output_shape=WIDTH)
+    constant, varied = layers.Dense(WIDTH, name="constant")(inputs), layers.Dense(WIDTH)(inputs)
+    x = layer(varied, constant) + layer(constant, varied) + layer(varied, varied)
+    model = randomize(keras.Model(inputs, layers.Dense(3)(x)))
+    zero(model.get_layer("constant").kernel, 1, range(WIDTH))
+    assert sizes(check_laws(model)) == (2, 3, 3)
+
+
 def test_a_head_that_emits_a_constant_is_folded_into_the_bias():
     model = named()
     zero(model.get_layer("attention").value_dense.kernel, 1, [0, 2])

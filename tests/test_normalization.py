@@ -46,3 +46,16 @@ def test_a_root_mean_square_over_other_axes_stays_as_wide(axis):
     check_random_zeros(model, 1)
     (front,) = [entry for entry in tt.structures(model).frozen if entry.name == "front"]
     assert "whatever its axis is" in str(front)
+
+
+def test_a_mask_of_the_steps_reaches_what_is_behind_it():
+    inputs = keras.Input((6,), dtype="int32")
+    x = Layer()(layers.Embedding(20, WIDTH, mask_zero=True)(inputs))
+    x = layers.MultiHeadAttention(2, 4)(x, x)
+    check_widths(randomize(keras.Model(inputs, layers.Dense(2)(x))), random_members(0))
+
+
+def test_one_layer_for_tensors_of_several_ranks_stays():
+    inputs, normalize = [keras.Input((6, 5)), keras.Input((4, 4, 5))], Layer()
+    found = [layers.Flatten()(normalize(layers.Dense(WIDTH)(x))) for x in inputs]
+    check_random_zeros(randomize(keras.Model(inputs, [layers.Dense(2)(x) for x in found])), 1)

@@ -157,10 +157,11 @@ class LayerNormalization(AcrossChannels):
         layer = call.layer
         if getattr(layer, "rms_scaling", False) or (layer.gamma is None and layer.beta is not None):
             call.freeze(call.inputs, "no stock layers compute it for a part of its width")
-        if call.inputs[0].masked:  # operations hand no masks on
-            call.freeze_axis(
-                call.inputs[0].axes[-1], "a mask travels with it; RMSNormalization takes fewer channels then"
-            )
+        if call.inputs[0].masked:
+            call.freeze(call.inputs, "a model of operations in its place would not hand on the mask of the steps")
+        ranks = {len(other.inputs[0].shape) for other in call.graph.calls if other.layer is layer}
+        if len(ranks | {len(call.inputs[0].shape)}) > 1:
+            call.freeze(call.inputs, "it is called with tensors of several ranks")
         super().follow(call)
 
     def values(self, call, values):
