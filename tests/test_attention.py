@@ -122,10 +122,10 @@ def test_a_key_that_is_the_same_at_every_step_leaves_with_its_bias():
 def test_keys_that_are_the_same_at_every_step_of_one_call_serve_another_one():
     inputs = keras.Input((STEPS, 5))
     layer = Multi(2, 3, name="attention", output_shape=WIDTH)
-    constant, varied = layers.Dense(WIDTH, name="constant")(inputs), layers.Dense(WIDTH)(inputs)
-    x = layer(varied, constant) + layer(constant, varied) + layer(varied, varied)
+    nothing, varied = layers.Dense(WIDTH, use_bias=False, name="nothing")(inputs), layers.Dense(WIDTH)(inputs)
+    x = layer(varied, nothing) + layer(nothing, varied) + layer(varied, varied)
     model = randomize(keras.Model(inputs, layers.Dense(3)(x)))
-    zero(model.get_layer("constant").kernel, 1, range(WIDTH))
+    zero(model.get_layer("nothing").kernel, 1, range(WIDTH))
     assert sizes(check_laws(model)) == (2, 3, 3)
 
 

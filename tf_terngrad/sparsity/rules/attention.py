@@ -94,7 +94,12 @@ class Heads(Rule):
         def matters():
             return (~((queries == 0) | ~np.isnan(keys))).T[..., None].astype(np.float32)
 
+        before = call.graph.readings.pop((id(kernel), 2), None)
         call.read(kernel, 2, Channels.of(sizes), matters, (heads,), False, None)
+        if before is not None:  # what a shared layer is given in one call may matter less than in another one
+            found = call.graph.readings[id(kernel), 2]
+            found.sites |= before.sites
+            found.nonzero = None if before.nonzero is None else found.nonzero | before.nonzero
 
     def _combine(self, call, part, values, heads, sizes):
         """The projection out of the heads, of values that are constants where they are known; its output's channels."""
