@@ -1,6 +1,8 @@
 """What every test shares: quiet, seeded, and the same on every run."""
 
+import contextlib
 import os
+import unittest.mock
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 os.environ.setdefault("MPLBACKEND", "agg")
@@ -10,7 +12,10 @@ import keras
 import pytest
 import tensorflow as tf
 
+from tf_terngrad.sparsity import rules
+from tf_terngrad.sparsity.learn import metrics
 from tf_terngrad.ternary import native, twin
+from tf_terngrad.ternary.schedules import SCHEDULES
 
 # Several workers share the machine's cores; a pool of threads for each would only make them wait for one another.
 tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -47,6 +52,15 @@ def fresh_and_seeded():
     """Layer names and random numbers start anew in each test, whatever ran before it."""
     keras.backend.clear_session(free_memory=False)  # collecting garbage takes longer than most tests
     keras.utils.set_random_seed(7)
+
+
+@pytest.fixture(autouse=True)
+def what_is_registered_is_forgotten():
+    """Tests and examples register schedules, rules and metrics of their own; no other test sees them."""
+    with contextlib.ExitStack() as stack:
+        for registry in (SCHEDULES, rules.registry._REGISTRY, metrics._METRICS):
+            stack.enter_context(unittest.mock.patch.dict(registry))
+        yield
 
 
 @pytest.fixture(params=[native, twin], ids=["native", "twin"], scope="module")
