@@ -95,7 +95,9 @@ def set_up(folder, pair, options, log):
     python = str(environment / "bin" / "python")
     pinned = [f"tensorflow=={pair[0]}", f"keras=={pair[1]}", *options]
     must(
-        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{checkout}[test]", *pinned], log, folder
+        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{checkout}[demo,test]", *pinned],
+        log,
+        folder,
     )
     # The tests run on the copy, and one of them wants to see models load where this package is not installed.
     must([python, "-m", "pip", "uninstall", "-q", "-y", "tf_terngrad"], log, folder)

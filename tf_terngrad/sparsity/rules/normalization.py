@@ -176,8 +176,11 @@ class LayerNormalization(AcrossChannels):
         if shrinking == 1:
             return builder.remake(call, name)
         layer, edge = call.layer, call.inputs[0]
-        open_shape = (*[None] * (len(edge.shape) - 1), builder.kept.width(edge.axes[-1]))
-        tensor = keras.Input(batch_shape=open_shape, dtype=edge.dtype, name="values")
+        if len({other.inputs[0].shape for other in call.graph.calls if other.layer is layer}) == 1:
+            tensor = builder.input(edge, "values")
+        else:
+            open_shape = (*[None] * (len(edge.shape) - 1), builder.kept.width(edge.axes[-1]))
+            tensor = keras.Input(batch_shape=open_shape, dtype=edge.dtype, name="values")
         x, share = keras.ops.cast(tensor, keras.backend.result_type(tensor.dtype, "float32")), 1 / shrinking
         mean, variance = (reduce(x, axis=-1, keepdims=True) for reduce in (keras.ops.mean, keras.ops.var))
         x = (x - mean * share) * keras.ops.rsqrt(variance_of_all(share, variance, mean) + layer.epsilon)
