@@ -5,13 +5,12 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from convex import INPUTS, OUTPUTS, STRENGTH, USEFUL, X, Y, descend, network, solve, violation
-from example_names import small_mnist
 
 import tf_terngrad as tt
 from tf_terngrad.sparsity.learn import metrics
 
 STEPS = 2000
-layers, optimizers = keras.layers, keras.optimizers
+optimizers = keras.optimizers
 
 
 def falling(rate):
@@ -74,31 +73,6 @@ def test_every_optimizer_ends_at_the_optimum(name, optimum):
     np.testing.assert_array_equal((weights != 0).any(1), (optimum != 0).any(1))
     np.testing.assert_allclose(weights, optimum, atol=2e-3 if name not in ACCURACY else 3e-2)
     assert violation(weights) < ACCURACY.get(name, 0.01)
-
-
-def test_adam_ends_as_small_as_sgd_at_the_same_loss():
-    """Not a convex problem: a convolutional network that reads digits, at one strength, as long under both."""
-    (sgd, loss), (adam, other) = (digits(optimizers.SGD(0.05, momentum=0.9)), digits(optimizers.Adam(0.01)))
-    assert 1 / 1.25 < loss / other < 1.25
-    assert 1 / 1.5 < sgd / adam < 1.5
-    assert max(sgd, adam) < 40
-
-
-def digits(optimizer, epochs=80):
-    """How many of 100 filters and units live after training on digits, and the loss without the penalty."""
-    (x, y), _ = small_mnist()
-    keras.utils.set_random_seed(0)
-    model = keras.Sequential([keras.Input((8, 8, 1)), layers.Rescaling(1 / 255)])
-    for filters in (12, 24):
-        model.add(layers.Conv2D(filters, 3, padding="same", activation="relu"))
-        model.add(layers.MaxPooling2D())
-    for layer in (layers.Flatten(), layers.Dense(64, "relu"), layers.Dense(10)):
-        model.add(layer)
-    tt.sparsify(model, strength=1e-2)
-    model.compile(optimizer, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
-    model.fit(x[..., None], y, batch_size=64, epochs=epochs, verbose=0)
-    found = [s for s in tt.structures(model) if s.kind in ("filter", "unit")]
-    return sum(np.count_nonzero(s.norms()) for s in found), model.evaluate(x[..., None], y, batch_size=700, verbose=0)
 
 
 def test_the_oracle_is_at_its_optimum_and_tells_others(optimum):

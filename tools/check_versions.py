@@ -95,7 +95,7 @@ def set_up(folder, pair, options, log):
     python = str(environment / "bin" / "python")
     pinned = [f"tensorflow=={pair[0]}", f"keras=={pair[1]}", *options]
     must(
-        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{checkout}[demo,test]", *pinned],
+        [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", f"{checkout}[test]", *pinned],
         log,
         folder,
     )
