@@ -189,9 +189,9 @@ def test_a_mask_over_rows_and_columns_has_none_for_each_head():
 
 @pytest.mark.parametrize("kind", [layers.Attention, layers.AdditiveAttention])
 def test_a_constant_stays_where_a_mask_of_the_queries_makes_it_zero(kind):
-    seen = np.ones((1, STEPS), bool)
+    seen = np.ones((2, STEPS), bool)
     try:
-        kind()([np.ones((1, STEPS, 4), "float32")] * 2, mask=[seen, seen])
+        kind()([np.ones((2, STEPS, 4), "float32")] * 2, mask=[seen, seen])
     except tf.errors.InvalidArgumentError:
         pytest.skip("this release of Keras raises where its Attention is given masks")
     inputs = keras.Input((STEPS,), dtype="int32")

@@ -97,11 +97,6 @@ def _space(given):
     return tuple(given[1:3] if len(given) == 4 else given * 2 if len(given) == 1 else given)
 
 
-def _one(pair):
-    """A number for two equal ones: Keras 3.10 takes no pair everywhere."""
-    return pair[0] if pair[0] == pair[1] else pair
-
-
 def _last(data_format):
     if data_format not in (None, "NHWC", "NWC"):
         raise ValueError(f"channels stand last in what can be followed. Received: data_format={data_format!r}")
@@ -237,8 +232,11 @@ def _space_to_depth(input, block_size, data_format="NHWC"):
 
 @same_as(tf.image.extract_patches)
 def _extract_patches(images, sizes, strides, rates, padding):
-    options = {"strides": _one(_space(strides)), "dilation_rate": _one(_space(rates)), "padding": padding.lower()}
-    return ops.image.extract_patches(images, tuple(_space(sizes)), data_format="channels_last", **options)
+    sizes, strides = _space(sizes), _space(strides)
+    options = {"dilation_rate": _space(rates), "padding": padding.lower(), "data_format": "channels_last"}
+    if strides != sizes:  # Keras before 3.14 fails where it is given any
+        options["strides"] = strides
+    return ops.image.extract_patches(images, sizes, **options)
 
 
 @same_as(tf.image.resize)
