@@ -1,9 +1,22 @@
 """Normalizations over one axis, over another, over several, of tensors of any rank."""
 
+import warnings
+
 import keras
+import numpy as np
 import pytest
 from keras import layers
-from laws import check_random_zeros, check_widths, random_members, randomize
+from laws import (
+    check_laws,
+    check_random_zeros,
+    check_widths,
+    difference,
+    fresh_inputs,
+    outputs_of,
+    random_members,
+    randomize,
+    zero_members,
+)
 
 import tf_terngrad as tt
 
@@ -53,6 +66,42 @@ def test_a_mask_of_the_steps_reaches_what_is_behind_it():
     x = Layer()(layers.Embedding(20, WIDTH, mask_zero=True)(inputs))
     x = layers.MultiHeadAttention(2, 4)(x, x)
     check_widths(randomize(keras.Model(inputs, layers.Dense(2)(x))), random_members(0))
+
+
+def masked_steps(around):
+    """A model of embedded words whose masked steps reach attention through a normalization."""
+    inputs = keras.Input((6,), dtype="int32")
+    x = layers.Embedding(20, WIDTH, mask_zero=True, name="words")(inputs)
+    x = x + around(Layer(name="norm"))(x)
+    x = layers.MultiHeadAttention(2, 4)(x, x)
+    return randomize(keras.Model(inputs, layers.Dense(2)(x)))
+
+
+def test_a_width_shrinks_though_a_mask_of_the_steps_goes_on(tmp_path):
+    model = masked_steps(lambda norm: norm)
+    zero_members(model, lambda found: [1, 3] if "words" in found.born else [])
+    small = check_laws(model)
+    assert small.get_layer("words").output_dim == WIDTH - 2
+    inputs = fresh_inputs(model)
+    small.save(tmp_path / "small.keras")
+    with warnings.catch_warnings(action="ignore"):  # Keras takes a model for one that ends a mask
+        (again,) = outputs_of(keras.models.load_model(tmp_path / "small.keras"), inputs)
+    assert difference(outputs_of(model, inputs)[0], again) < 1e-5
+    words = np.asarray(inputs)
+    assert (words == 0).any()
+    assert (words != 0).any()
+
+
+def test_a_mask_that_a_graph_does_not_show_keeps_the_width():
+    def nested(norm):
+        inner = keras.Input((6, WIDTH))
+        model = keras.Model(inner, norm(inner), name="inner")
+        model.supports_masking = True
+        return model
+
+    model = masked_steps(nested)
+    assert "inner/norm: the model around it is given a mask" in str(tt.structures(model))
+    check_random_zeros(model, 1)
 
 
 def test_one_layer_for_tensors_of_several_ranks_stays():
