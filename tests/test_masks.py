@@ -7,6 +7,7 @@ from keras import layers, ops
 from laws import check_laws, check_widths, outputs_of, random_members, randomize, zero_members
 
 import tf_terngrad as tt
+from tf_terngrad.keras_internals import mask_of
 
 # Keras's own words for what a layer that says nothing of masks is given; it has them for the user's model too.
 pytestmark = pytest.mark.filterwarnings("ignore:Layer '.*' .* was passed an input with a mask:UserWarning")
@@ -99,6 +100,24 @@ class Attending(layers.Layer):
         return self.feed(x)
 
 
+class Decoding(layers.Layer):
+    """A translation's decoder, whose feed-forward part is a model in it; the last normalization has the mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.across = layers.MultiHeadAttention(2, 3), layers.MultiHeadAttention(2, 3)
+        self.feed = keras.Sequential([layers.Dense(12, "relu"), layers.Dense(6)])
+        self.norms, self.sum = [layers.LayerNormalization() for _ in range(3)], layers.Add()
+        self.supports_masking = True
+
+    def call(self, inputs, mask=None):
+        x, encoded = inputs
+        own, others = mask or (None, None)
+        x = self.norms[0](self.sum([x, self.attention(x, x, query_mask=own, use_causal_mask=True)]))
+        x = self.norms[1](self.sum([x, self.across(x, encoded, query_mask=own, key_mask=others)]))
+        return self.norms[2](self.sum([x, self.feed(x)]))
+
+
 class Crossing(layers.Layer):
     """Two sequences, the mask of one of them."""
 
@@ -154,6 +173,21 @@ def explicit(ids):
     return Zeroing()(layers.Embedding(5, 6, name="words")(ids), mask=mask)
 
 
+class After(layers.Layer):
+    """A recurrent layer reads what attention has taken the mask off, with what attention gives."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.sum, self.steps = layers.MultiHeadAttention(2, 3), layers.Add(), layers.LSTM(6)
+
+    def call(self, x):
+        return self.steps(self.sum([x, self.attention(x, x)]))
+
+
+def decoded(ids):
+    return Decoding()([words(ids), layers.Embedding(5, 6, mask_zero=True, name="source")(ids)])
+
+
 def crossed(ids):
     x = words(ids)
     return Crossing()(layers.Dense(6, name="query")(x), x)
@@ -168,6 +202,8 @@ STYLES = {
     "changed": lambda ids: Halving()(words(ids)),
     "made": lambda ids: Tokens()(ids),
     "read by attention": lambda ids: Attending()(words(ids)),
+    "decoded": decoded,
+    "through a model": lambda ids: keras.Sequential([layers.Dense(6), layers.LayerNormalization()])(words(ids)),
     "of one of two": crossed,
     "told training": lambda ids: Stack()(words(ids)),
     "blocks": lambda ids: Attending()(Attending()(words(ids))),
@@ -209,6 +245,36 @@ def test_widths_are_what_arithmetic_says():
     structures = tt.structures(model)
     assert sorted(each.size for each in structures) == [6, 6, 12, 12]
     check_widths(model, lambda structure: np.arange(structure.size // 2))
+
+
+def test_a_decoder_with_masks_loses_its_width_too():
+    ids = keras.Input((6,), dtype="int32")
+    model = randomize(keras.Model(ids, layers.Dense(3, name="reader")(decoded(ids))))
+    assert [entry.name for entry in tt.structures(model).frozen] == ["reader"]
+    zero_members(model, random_members(0))
+    small = check_laws(model)
+    assert small.get_layer("words").output_dim == small.get_layer("source").output_dim == 4
+
+
+def test_what_attention_has_taken_the_mask_off_has_none():
+    ids = keras.Input((6,), dtype="int32")
+    model = randomize(keras.Model(ids, layers.Dense(3, name="reader")(After()(words(ids)))))
+    assert [entry.name for entry in tt.structures(model).frozen] == ["reader"]
+    zero_members(model, random_members(0))
+    check_laws(model)
+
+
+@pytest.mark.parametrize("name", ["through a model", "decoded", "left by parts"])
+def test_outputs_keep_their_masks_in_a_file_too(name, tmp_path):
+    """A loss weighs the steps by the mask that the output has."""
+    ids = keras.Input((6,), dtype="int32")
+    model = randomize(keras.Model(ids, layers.Dense(3)(STYLES[name](ids))))
+    zero_members(model, random_members(2))
+    small = tt.compact(model)
+    small.save(tmp_path / "small.keras")
+    given = np.array([[1, 2, 3, 4, 1, 2], [1, 2, 0, 0, 0, 0]])
+    for each in (model, small, keras.saving.load_model(tmp_path / "small.keras")):
+        np.testing.assert_array_equal(mask_of(each(given)), given != 0)
 
 
 def test_the_file_loads_without_the_classes_and_masks_are_still_there(tmp_path):
@@ -310,10 +376,22 @@ class MaybeItsOwn(layers.Layer):
 
     def __init__(self):
         super().__init__()
-        self.part, self.supports_masking = keras.Sequential([layers.Dense(6)]), True
+        self.part, self.supports_masking = keras.Sequential([layers.Masking(), layers.Dense(6)]), True
 
     def call(self, x):
         return self.part(x)
+
+
+class Beside(layers.Layer):
+    """What it gives goes by the order of two calls, which a graph does not keep."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention, self.steps = layers.MultiHeadAttention(2, 3), layers.LSTM(6)
+
+    def call(self, x):
+        attended = self.attention(x, x)
+        return attended + self.steps(x)[:, None]
 
 
 class Marking(layers.Layer):
@@ -326,7 +404,10 @@ class Marking(layers.Layer):
         return ops.any(x > 0, -1)
 
 
-@pytest.mark.parametrize("layer, reason", [(MaybeItsOwn(), "or its own"), (Marking(), "with another mask")])
+@pytest.mark.parametrize(
+    "layer, reason",
+    [(MaybeItsOwn(), "or its own"), (Marking(), "with another mask"), (Beside(), "mask attention takes off")],
+)
 def test_what_cannot_be_shown_stays_closed_with_the_reason(layer, reason):
     model = reading(lambda ids: layer(words(ids)))
     closed = any(reason in said for entry in tt.structures(model).frozen for said in entry.reasons)

@@ -100,7 +100,7 @@ def test_a_mask_that_a_graph_does_not_show_keeps_the_width():
         return model
 
     model = masked_steps(nested)
-    assert "inner/norm: the model around it is given a mask" in str(tt.structures(model))
+    assert "inner/norm: a mask of the steps may come with its input" in str(tt.structures(model))
     check_random_zeros(model, 1)
 
 

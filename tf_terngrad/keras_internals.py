@@ -391,6 +391,30 @@ def computes_mask(layer) -> bool:
     return type(layer).compute_mask is not keras.Layer.compute_mask
 
 
+def parameters_of(layer):
+    """The parameters of a layer's call."""
+    return inspect.signature(layer.call).parameters
+
+
+def takes_mask(layer) -> bool:
+    """Whether a layer's call takes a mask; that of a graph's is for the layers inside."""
+    return not is_graph(layer) and any(name.endswith("mask") for name in parameters_of(layer))
+
+
+def takes_masks_off(layer) -> bool:
+    """Whether a layer takes the masks off the tensors that it is given: attention does, in most releases of Keras."""
+    return isinstance(layer, _ATTENTION) and _takes_off(next(kind for kind in _ATTENTION if isinstance(layer, kind)))
+
+
+_ATTENTION = keras.layers.MultiHeadAttention, keras.layers.GroupQueryAttention
+
+
+@functools.cache
+def _takes_off(kind):
+    # Read, not tried: where a call is traced, no layer can be made.
+    return any(line in inspect.getsource(kind.call) for line in ("_mask(query, None)", "query._keras_mask = None"))
+
+
 def all_layers(layer) -> list:
     """A layer and all layers inside of it, in wrappers too; `model.layers` stops at the first level."""
     return list(layer._flatten_layers())

@@ -9,14 +9,16 @@ import keras
 import numpy as np
 from keras import tree
 
-from tf_terngrad.keras_internals import mask_of
+from tf_terngrad.keras_internals import graph_of, nodes
 from tf_terngrad.sparsity.graph.calls import Call
 from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
 from tf_terngrad.sparsity.graph.fits import freeze_what_knows_its_width
 from tf_terngrad.sparsity.graph.reads import functions_of, variables_read
 from tf_terngrad.sparsity.graph.replay import replay
+from tf_terngrad.sparsity.graph.stand_in import StandIn
 from tf_terngrad.sparsity.graph.values import array_of
 from tf_terngrad.sparsity.rules import Rule
+from tf_terngrad.sparsity.rules.masks import HandOn
 from tf_terngrad.sparsity.rules.selection import gathers
 
 ALIAS = keras.layers.Identity(name="alias")
@@ -72,20 +74,21 @@ class Graph:
 
     def run(self, model, inputs, prefix):
         """Follow the inner graph of a Functional or Sequential model; returns its output edges."""
+        given = [node.arguments.args for node in nodes(graph_of(model)) if isinstance(node.operation, HandOn)]
+        handed, shown = {id(tensor) for tensor, _ in given}, isinstance(model, StandIn)
 
         def follow(node, args, kwargs):
             outputs = [Edge.like(tensor) for tensor in tree.flatten(node.output_tensors)]
-            masks = map(mask_of, node.arguments.keras_tensors)
-            shown = all(isinstance(mask, keras.KerasTensor) for mask in masks)
-            return self.apply(node.operation, id(node), prefix, args, kwargs, outputs, shown)
+            hands_on = all(id(tensor) in handed for tensor in tree.flatten(node.output_tensors))
+            return self.apply(node.operation, id(node), prefix, args, kwargs, outputs, hands_on, shown)
 
         return replay(model, inputs, follow)
 
-    def apply(self, layer, site, prefix, args, kwargs=None, outputs=None, shows_masks=False):
-        """Follow one call of a layer; returns its output edges."""
+    def apply(self, layer, site, prefix, args, kwargs=None, outputs=None, hands_on=False, shown=False):
+        """Follow one call of a layer; returns its output edges. `shown`: all masks are, where the call was opened."""
         kwargs = kwargs or {}
         inputs = [value for value in tree.flatten((args, kwargs)) if isinstance(value, Edge)]
-        call = Call(self, layer, prefix + layer.name, site, args, kwargs, inputs, outputs, shows_masks)
+        call = Call(self, layer, prefix + layer.name, site, args, kwargs, inputs, outputs, hands_on)
         self.sites.setdefault(site, call)
         rule = call.rule
         if rule.expands:
@@ -100,8 +103,9 @@ class Graph:
             self.port(call, inputs)
         before = len(self.frozen)
         rule.follow(call)
+        may_hand_on = not shown and isinstance(layer, keras.layers.Layer) and any(each.masked for each in inputs)
         for edge in call.outputs:
-            edge.masked |= len(edge.shape) > 2 and any(entering.masked for entering in inputs)
+            edge.masked |= may_hand_on and len(edge.shape) > 2
         self._check(call, before)
         return call.outputs
 

@@ -10,10 +10,27 @@ import inspect
 import keras
 from keras import tree
 
-from tf_terngrad.keras_internals import add_call, all_layers, history, is_graph, mask_of, node_of, operation, set_mask
+from tf_terngrad.keras_internals import (
+    add_call,
+    all_layers,
+    computes_mask,
+    graph_of,
+    history,
+    is_graph,
+    mask_of,
+    node_of,
+    nodes,
+    operation,
+    parameters_of,
+    set_mask,
+    takes_mask,
+    takes_masks_off,
+)
 from tf_terngrad.sparsity.graph.stand_in import is_traced
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
+from tf_terngrad.sparsity.graph.taken_off import same_tensors, taken_off
 from tf_terngrad.sparsity.rules.masks import HandOn
+from tf_terngrad.sparsity.rules.registry import rule_for
 
 UNSEEN = object()
 """Stands for a mask that a tensor may have, and that its graph does not show."""
@@ -25,11 +42,15 @@ class Copies:
     Args:
         call: function (node, args, kwargs) that notes the call of a node in the copy and gives its outputs.
         inputs: pairs of a tensor of the graph and what stands for it in the copy.
+
+    Attributes:
+        knows_more: whether the copy says more than the graph of masks that a smaller layer would lose.
     """
 
     def __init__(self, call, inputs):
         self._call = call
         self._of = {id(tensor): copied for tensor, copied in inputs}
+        self.knows_more = False
 
     def call(self, node, args, kwargs):
         """The outputs of a call in the copy, noted there once."""
@@ -38,6 +59,7 @@ class Copies:
             copied = self._call(node, args, kwargs)
             for tensor, new in zip(outputs, copied, strict=True):
                 self._of[id(tensor)] = self._masked(node, tensor, new, (args, kwargs))
+            _take_off(copied[0])
         return [self._of[id(tensor)] for tensor in outputs]
 
     def _masked(self, node, tensor, new, given):
@@ -45,9 +67,17 @@ class Copies:
         if not isinstance(new, keras.KerasTensor):
             return new
         mask, made = self._mask(tensor), history(new).operation
+        if mask is not None and _is_lost(node, given):
+            mask = None if _hands_on_its_own(node.operation) else UNSEEN
         if is_traced(made):
             return _handed_on(new, mask, _left_with(new))
-        return set_mask(new, UNSEEN if mask is None and _hides(node.operation, given) else mask)
+        if mask is None:
+            mask = _unshown(node, new, given)
+        loses = rule_for(node.operation).loses_masks
+        self.knows_more |= loses and (isinstance(mask, keras.KerasTensor) or mask_of(tensor) is not None)
+        if not isinstance(mask, keras.KerasTensor) or not loses:
+            return set_mask(new, mask)
+        return _with_mask(new, mask, only_smaller=True)
 
     def _mask(self, tensor):
         mask = mask_of(tensor)
@@ -64,6 +94,29 @@ class Copies:
 
     def _value(self, value):
         return self._copied(value) if isinstance(value, keras.KerasTensor) else value
+
+
+def _take_off(output):
+    """Take the masks off that the call takes off which gave a symbolic tensor."""
+    if isinstance(output, keras.KerasTensor):
+        entering = node_of(output).arguments.keras_tensors
+        masked = any(mask_of(tensor) is not None for tensor in entering)
+        pairs = zip(entering, taken_off(history(output).operation, entering), strict=True) if masked else ()
+        for tensor, taken in pairs:
+            for same in same_tensors(tensor) if taken is not False and mask_of(tensor) is not None else ():
+                set_mask(same, None if taken else UNSEEN)
+
+
+def _is_lost(node, given):
+    """Whether a tensor has lost its mask before a call, though the graph shows it; one that is an argument stays."""
+    pairs = zip(node.arguments.keras_tensors, tensors_of(given), strict=True)
+    lost = any(mask_of(shown) is not None and mask_of(copied) is None for shown, copied in pairs)
+    return lost and not tensors_of(given[1].get("mask"))
+
+
+def _hands_on_its_own(layer):
+    """Whether a layer hands on the masks that its tensors have, those of all or none."""
+    return isinstance(layer, _MERGES) or not computes_mask(layer) or takes_masks_off(layer)
 
 
 def _left_with(tensor):
@@ -88,19 +141,62 @@ def _handed_on(tensor, mask, left):
         return set_mask(tensor, left)
     if mask is UNSEEN:
         return set_mask(tensor, UNSEEN)
-    layer = HandOn(name=f"{history(tensor).operation.name}_mask")
+    return _with_mask(tensor, mask)
+
+
+def _with_mask(tensor, mask, **options):
+    layer = HandOn(name=f"{history(tensor).operation.name}_mask", **options)
     return set_mask(add_call(layer, (tensor, mask), {}, [keras.KerasTensor(tensor.shape, tensor.dtype)])[0], mask)
 
 
-def _hides(layer, given):
-    """Whether a layer may give its outputs a mask that Keras does not show; an operation gives none."""
+def _unshown(node, tensor, given):
+    """The mask that an output of a call may have, though Keras shows none; an operation gives none."""
+    layer, (args, kwargs) = node.operation, given
     if not isinstance(layer, keras.layers.Layer):
-        return False
+        return None
     masks = list(map(mask_of, tensors_of(given)))
-    if type(layer).__module__.startswith("keras.") and not is_graph(layer):
-        return any(mask is UNSEEN for mask in masks)
+    if is_graph(layer):
+        told = tensors_of(kwargs.get("mask"))
+        return _through(layer, told or list(map(mask_of, tensors_of(args))))[history(tensor).tensor_index]
+    if type(layer).__module__.startswith("keras."):
+        seen = [mask_of(each) is not None for each in node.arguments.keras_tensors]
+        return None if seen == [mask is not None for mask in masks] else _passed(layer, masks)
     inside = [each for each in all_layers(layer) if each is not layer]  # of its own mask Keras has said that it is none
-    return any(mask is not None for mask in masks) or any(map(_makes_mask, inside))
+    return UNSEEN if any(mask is not None for mask in masks) or any(map(_makes_mask, inside)) else None
+
+
+def _through(model, masks):
+    """The masks of a model's outputs, given those that enter: of stock layers in a row they are the same."""
+    functional = graph_of(model)
+    if len(masks) != len(functional.inputs):
+        return [UNSEEN] * len(functional.outputs)
+    found = dict(zip(map(id, functional.inputs), masks, strict=True))
+    for node in nodes(functional):
+        entering, outputs = node.arguments.keras_tensors, tree.flatten(node.output_tensors)
+        shown = any(mask_of(tensor) is not None for tensor in (*entering, *outputs))  # one that the model makes
+        mask = UNSEEN if shown else _passed(node.operation, [found[id(tensor)] for tensor in entering])
+        found.update((id(tensor), mask) for tensor in outputs)
+    return [found[id(tensor)] for tensor in functional.outputs]
+
+
+def _passed(layer, masks):
+    """The mask that a stock layer hands on, given those of what enters."""
+    if not isinstance(layer, keras.layers.Layer):
+        return None
+    if all(mask is None for mask in masks):
+        return UNSEEN if any(map(_makes_mask, all_layers(layer))) else None
+    if isinstance(layer, _MERGES) and None in masks:
+        return None
+    stock = type(layer).__module__.startswith("keras.") and not is_graph(layer) and not takes_mask(layer)
+    if not stock or any(mask is not masks[0] for mask in masks):
+        return UNSEEN
+    if isinstance(layer, _MERGES):
+        return masks[0]
+    return UNSEEN if computes_mask(layer) or len(masks) > 1 else masks[0] if layer.supports_masking else None
+
+
+_MERGES = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply, keras.layers.Average)
+"""Layers that hand on a mask that all their terms have."""
 
 
 def _makes_mask(layer):
@@ -112,11 +208,6 @@ def _makes_mask(layer):
 def regards_masks(layer) -> bool:
     """Whether a layer makes something of a mask: its call takes one, or the layer hands one on."""
     return layer.supports_masking or takes_mask(layer)
-
-
-def takes_mask(layer) -> bool:
-    """Whether a layer's call takes a mask; that of a graph's is for the layers inside."""
-    return not is_graph(layer) and any(name.endswith("mask") for name in _parameters(layer))
 
 
 def travelling(args, kwargs) -> list:
@@ -133,10 +224,6 @@ def with_masks(layer, args, kwargs) -> dict:
     tensors = {name: value for name, value in given.items() if tensors_of(value)}
     one = len(tensors) == 1
     wanted = {"mask" if one else f"{name}_mask": value for name, value in tensors.items()}
-    missing = {name for name in wanted if name in _parameters(layer) and given.get(name) is None}
+    missing = {name for name in wanted if name in parameters_of(layer) and given.get(name) is None}
     masks = {name: tree.map_structure(mask_of, wanted[name]) for name in missing}
     return {**kwargs, **{name: mask for name, mask in masks.items() if tensors_of(mask)}}
-
-
-def _parameters(layer):
-    return inspect.signature(layer.call).parameters

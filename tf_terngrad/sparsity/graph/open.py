@@ -24,6 +24,7 @@ from tf_terngrad.keras_internals import (
     operation,
     set_mask,
     structures_of,
+    takes_mask,
 )
 from tf_terngrad.sparsity.graph.alike import compared
 from tf_terngrad.sparsity.graph.any_size import AnySize
@@ -36,7 +37,7 @@ from tf_terngrad.sparsity.graph.composites import (
     regularized,
 )
 from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
-from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, takes_mask, travelling, with_masks
+from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
 from tf_terngrad.sparsity.graph.sizes import INFERENCE, has_open_sizes, let_stand_for, shape_in
@@ -225,8 +226,9 @@ class _Opening:
             let_stand_for(tensor, outside)
         for tensor, masked in zip(inputs, masks, strict=False):
             set_mask(tensor, UNSEEN if masked else None)
-        outputs = replay(functional, inputs, Copies(copy.call, zip(functional.inputs, inputs, strict=True)).call)
-        if not copy.opens:
+        copies = Copies(copy.call, zip(functional.inputs, inputs, strict=True))
+        outputs = replay(functional, inputs, copies.call)
+        if not copy.opens and not copies.knows_more:
             return model
         shapes = structures_of(functional)
         return StandIn(model, tree.pack_sequence_as(shapes[0], inputs), tree.pack_sequence_as(shapes[1], outputs))

@@ -17,6 +17,7 @@ class StandIn(Functional):
     def __init__(self, original, inputs, outputs, traced=False, masks=(), name=None):
         super().__init__(inputs, outputs, name=name or original.name)
         note_trainable(self, original.trainable)
+        self.supports_masking |= not traced and original.supports_masking
         vars(self)["traced"], vars(self)["masks"] = traced, masks
         vars(self)["original"] = original  # Keras would take what is set for a layer of this graph
 

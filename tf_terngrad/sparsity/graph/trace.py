@@ -28,6 +28,7 @@ from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
 from tf_terngrad.sparsity.graph.own_weights import StandIns
 from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, tell_sizes
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
+from tf_terngrad.sparsity.graph.taken_off import TakenOff
 from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
 
 
@@ -105,6 +106,7 @@ def traced(layer, args, kwargs, number, scope, masks=()):
     entering.hang_masks()
     with scope, calls_through(scope.call), any_keys():
         outputs = tree.map_structure(scope.symbolic, _attempted(scope, instead, layer, args, kwargs))
+    scope.restore_masks()
     _check_outputs(outputs)
     outputs = tree.map_structure(lambda output: read_once(output, entering.inputs), outputs)
     more = [*scope.weights.values(), *scope.constants]
@@ -250,6 +252,7 @@ class Tracing(FollowsTensorFlow):
         self.training = training
         self._parts = parts or _Parts()
         self.weights, self.constants, self.told = {}, [], {}
+        self._taken_off = TakenOff()
 
     def inside(self, layer, args, kwargs):
         """What a layer's own call gives for symbolic tensors."""
@@ -269,10 +272,16 @@ class Tracing(FollowsTensorFlow):
         if not tensors_of((args, kwargs)):
             args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
         outputs = self._outputs(call, layer, args, kwargs)
+        if not self._taken_off.note(layer, tensors_of((args, kwargs)), _tensors(outputs)):
+            raise Closed(f"gives {layer.name} a tensor whose mask attention takes off, beside or before it")
         tell_sizes(layer, args, kwargs, outputs)
         if kwargs.get("training") is not None:  # Keras notes a default as if it had been given
             self.told[id(node_of(_tensors(outputs)[0]))] = kwargs["training"]
         return outputs
+
+    def restore_masks(self):
+        """Hang the masks again on the tensors that attention has taken them off."""
+        self._taken_off.restore()
 
     def _outputs(self, call, layer, args, kwargs):
         try:

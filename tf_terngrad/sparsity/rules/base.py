@@ -65,6 +65,9 @@ class Rule:
     elementwise = False
     """Whether every element is computed alone: then the rule may be a function's, which is given as an activation."""
 
+    loses_masks = False
+    """Whether operations may stand for the smaller layer, which hand no mask of the steps on."""
+
     expands = False
     """Whether the layer is a composition: `expand(call)` follows its parts and returns the output edges."""
 

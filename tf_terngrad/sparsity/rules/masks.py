@@ -1,4 +1,4 @@
-"""A mask that a composite's class computes for its outputs: how a tensor that gets one is followed and kept."""
+"""Masks that come with tensors where no layer hands them on: how such a tensor is followed and kept."""
 
 import keras
 
@@ -7,7 +7,15 @@ from tf_terngrad.sparsity.rules.registry import register_rule
 
 
 class HandOn(keras.layers.Layer):
-    """Gives a tensor with another mask, its second argument; stands in opened graphs only."""
+    """Gives a tensor with another mask, its second argument; stands in opened graphs only.
+
+    Args:
+        only_smaller: whether the tensor has the mask already, as long as nothing of it leaves.
+    """
+
+    def __init__(self, only_smaller=False, **options):
+        super().__init__(**options)
+        self.only_smaller = only_smaller
 
     def call(self, tensor, handed):
         return tensor
@@ -25,18 +33,17 @@ class HandingOn(Rule):
 
     def rebuild(self, builder, call, args, kwargs):
         tensor, mask = args
+        if call.layer.only_smaller and all(builder.kept.mask(channels).all() for channels in call.inputs[0].followed):
+            return tensor
         return builder.layer(call)(tensor, mask=mask)
 
     def layer(self, builder, call, name=None):
-        return handing_on(builder.input(call.inputs[0], f"{name or call.layer.name}_input"), name or call.layer.name)
-
-
-def handing_on(inputs, name):
-    """A stock model that gives its input, with the mask that it is called with."""
-    same = keras.layers.Identity(name=f"{name}_same", dtype=inputs.dtype)(inputs)
-    model = keras.Model(inputs, same, name=name)
-    model.supports_masking = True  # it does anyway; a model that does not say so is warned about
-    return model
+        name = name or call.layer.name
+        inputs = builder.input(call.inputs[0], f"{name}_input")
+        same = keras.layers.Identity(name=f"{name}_same", dtype=inputs.dtype)(inputs)
+        model = keras.Model(inputs, same, name=name)
+        model.supports_masking = True  # it does anyway; a model that does not say so is warned about
+        return model
 
 
 register_rule(HandOn, HandingOn())

@@ -5,11 +5,10 @@ import typing
 import keras
 import numpy as np
 
-from tf_terngrad.keras_internals import mask_of, operation, statistics_axes
+from tf_terngrad.keras_internals import operation, statistics_axes
 from tf_terngrad.sparsity.rules.along import own_axes
 from tf_terngrad.sparsity.rules.axes import EACH, Axes
 from tf_terngrad.sparsity.rules.base import Rule
-from tf_terngrad.sparsity.rules.masks import handing_on
 from tf_terngrad.sparsity.rules.reduction import variance_of_all
 from tf_terngrad.sparsity.rules.registry import register_rule
 
@@ -153,18 +152,15 @@ class LayerNormalization(AcrossChannels):
     """
 
     weights: typing.ClassVar = {"gamma": "scale", "beta": "shift"}
+    loses_masks = True
 
     def follow(self, call):
         layer = call.layer
         if getattr(layer, "rms_scaling", False) or (layer.gamma is None and layer.beta is not None):
             call.freeze(call.inputs, "no stock layers compute it for a part of its width")
         calls = [other for other in call.graph.calls if other.layer is layer]
-        if call.inputs[0].masked and not call.shows_masks:
-            call.freeze(
-                call.inputs, "the model around it is given a mask, which the one in its place would not hand on"
-            )
-        elif len(calls) > 1 and any(each.inputs[0].masked for each in calls):
-            call.freeze(call.inputs, "it is called several times, with a mask of the steps")
+        if call.inputs[0].masked and not call.hands_on:
+            call.freeze(call.inputs, "a mask of the steps may come with its input, which operations would not hand on")
         if len({len(each.inputs[0].shape) for each in calls}) > 1:
             call.freeze(call.inputs, "it is called with tensors of several ranks")
         super().follow(call)
@@ -175,13 +171,6 @@ class LayerNormalization(AcrossChannels):
             return known
         beta = np.zeros_like(known) if layer.beta is None else graph.value(layer.beta)
         return np.where(np.abs(graph.value(layer.gamma)) <= graph.tolerance, beta, known)
-
-    def rebuild(self, builder, call, args, kwargs):
-        output, mask = super().rebuild(builder, call, args, kwargs), mask_of(args[0])
-        if mask is None or self.shrinking(call, builder.kept) == 1:
-            return output
-        name = f"{call.layer.name}_mask"
-        return handing_on(builder.input(call.output, f"{name}_input"), name)(output, mask=mask)
 
     def layer(self, builder, call, name=None):
         shrinking = self.shrinking(call, builder.kept)
