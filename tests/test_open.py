@@ -280,6 +280,37 @@ def test_what_is_inside_of_a_composite_can_leave(name):
     assert small.count_params() < model.count_params()
 
 
+class Rescaled(layers.Dense):
+    """Its kernel is a product, as where a learning rate is equalized."""
+
+    def call(self, x):
+        return ops.tanh(ops.matmul(x, self.kernel * 0.5) + self.bias)
+
+
+class Softened(layers.Dense):
+    """Its kernel is a distribution over the units."""
+
+    def call(self, x):
+        return ops.matmul(x, ops.softmax(self.kernel, axis=-1))
+
+
+def test_units_of_a_kernel_that_is_computed_leave():
+    model = around((6,), Rescaled(9, name="own"))
+    (found,) = [each for each in tt.structures(model) if each.size == 9]
+    assert (found.name, found.kind) == ("own/kernel", "unit")
+    found.zero([0, 4])
+    small = check_laws(model)
+    assert model.count_params() - small.count_params() == 2 * (6 + 1 + 3)  # a column, a bias, a row of the reader
+
+
+def test_units_of_a_kernel_that_is_computed_are_said_to_stay():
+    model = around((6,), Softened(9, name="own"))
+    (frozen,) = [each for each in tt.structures(model).frozen if each.size == 9]
+    assert frozen.name == "own/kernel" and "Softmax runs across channels" in str(frozen)
+    zero_members(model, random_members(1))
+    check_laws(model)
+
+
 def test_the_smaller_model_has_stock_parts_and_loads_without_the_class(tmp_path):
     model = around((5, 6), lambda x: TokenLess()(x))
     zero_members(model, random_members(1))

@@ -320,14 +320,39 @@ def calls_through(through):
 
 
 @contextlib.contextmanager
-def any_keys():
-    """Let symbolic tensors take None, a slice or an ellipsis alone as a key meanwhile, as tensors do."""
-    get = keras.KerasTensor.__getitem__
-    keras.KerasTensor.__getitem__ = lambda tensor, key: get(tensor, key if isinstance(key, (tuple, list)) else (key,))
+def as_in_tensorflow():
+    """Let symbolic tensors be used as TensorFlow's meanwhile: any keys, `x.shape.rank`, `x.dtype.base_dtype`."""
+    tensor = keras.KerasTensor
+    get, shape, dtype = tensor.__getitem__, tensor.shape, tensor.dtype
+    tensor.__getitem__ = lambda self, key: get(self, key if isinstance(key, (tuple, list)) else (key,))
+    tensor.shape = property(lambda self: _Shape(shape.fget(self)), shape.fset)
+    tensor.dtype = property(lambda self: _Dtype(dtype.fget(self)), dtype.fset)
+    tensor.get_shape, tensor.set_shape = (lambda self: self.shape), (lambda self, shape: None)
     try:
         yield
     finally:
-        keras.KerasTensor.__getitem__ = get
+        tensor.__getitem__, tensor.shape, tensor.dtype = get, shape, dtype
+        del tensor.get_shape, tensor.set_shape
+
+
+class _Shape(tuple):
+    """A shape that knows of itself what TensorFlow's does, such as `rank` and `as_list()`."""
+
+    def __getattr__(self, name):
+        return _known(tf.TensorShape(tuple(self)), name)
+
+
+class _Dtype(str):
+    """A type of numbers that knows of itself what TensorFlow's does, such as `base_dtype` and `is_floating`."""
+
+    def __getattr__(self, name):
+        return _known(tf.as_dtype(str(self)), name)
+
+
+def _known(value, name):
+    if name.startswith("_"):
+        raise AttributeError(name)
+    return getattr(value, name)
 
 
 def like(tensor, shape=None):

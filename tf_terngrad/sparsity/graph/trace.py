@@ -12,7 +12,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import (
     Functional,
-    any_keys,
+    as_in_tensorflow,
     calls_through,
     history,
     is_read,
@@ -103,7 +103,7 @@ def traced(layer, args, kwargs, number, scope, masks=()):
     entering = Entering(names_of(layer, (args, kwargs), masks), number)
     args, masks, kwargs = (tree.map_structure(entering.enter, given) for given in (args, list(masks), kwargs))
     entering.hang_masks()
-    with scope, calls_through(scope.call), any_keys():
+    with scope, calls_through(scope.call), as_in_tensorflow():
         outputs = tree.map_structure(scope.symbolic, _attempted(scope, instead, layer, args, kwargs))
     _check_outputs(outputs)
     outputs = tree.map_structure(lambda output: read_once(output, entering.inputs), outputs)
@@ -291,10 +291,17 @@ class Tracing(FollowsTensorFlow):
         return self.constants[-1][1]
 
     def get_current_value(self, variable):
+        if is_seed(variable):
+            raise Closed("draws random numbers")
         raise Closed(f"reads the value of its variable {variable.path!r}")
 
     def add_update(self, update):
         raise Closed(f"writes its variable {update[0].path!r}")
+
+
+def is_seed(variable):
+    """Whether a variable is the state of a generator of random numbers."""
+    return variable.name.startswith("seed_generator_state")
 
 
 def _adds_loss(loss):
