@@ -181,7 +181,7 @@ def test_a_symbolic_tensor_says_of_itself_what_tensors_of_tensorflow_say():
         assert type(keras.ops.cast(symbolic, symbolic.dtype)._dtype) is str
         assert type(keras.ops.relu(symbolic)._shape) is tuple
         with pytest.raises(AttributeError):
-            symbolic.shape.area
+            _ = symbolic.shape.area
     assert dict(vars(keras.KerasTensor)) == before
     assert type(symbolic.shape) is tuple and type(symbolic.dtype) is str
 
