@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from composite_graphs import around
 from keras import layers, ops
-from laws import check_laws, check_widths, random_members, randomize, zero, zero_members
+from laws import check_laws, check_widths, random_members, random_zeros, randomize, zero, zero_members
 
 import tf_terngrad as tt
 
@@ -285,6 +285,30 @@ class Rescaled(layers.Dense):
 
     def call(self, x):
         return ops.tanh(ops.matmul(x, self.kernel * 0.5) + self.bias)
+
+
+class Standardized(layers.Conv2D):
+    """Each filter's weights have the mean 0 and the variance 1."""
+
+    def convolution_op(self, inputs, kernel):
+        mean = ops.mean(kernel, (0, 1, 2), keepdims=True)
+        return super().convolution_op(inputs, (kernel - mean) / (ops.std(kernel, (0, 1, 2), keepdims=True) + 1e-3))
+
+
+@pytest.mark.parametrize("padding, strides", [("same", 1), ("valid", 2)])
+def test_filters_of_a_standardized_kernel_leave_with_what_they_read(padding, strides):
+    def standardized(x):
+        x = Standardized(9, 3, padding=padding, strides=strides, activation="relu", name="first")(x)
+        return Standardized(8, 2, activation="tanh", name="second")(x)
+
+    model = around((6, 6, 6), standardized)
+    sizes = {each.name: each.size for each in tt.structures(model)}
+    assert sizes == {"front": 6, "first/kernel": 9, "second/kernel": 8}
+    zero_members(model, random_members(1))
+    small = check_laws(model)
+    assert sorted(w.shape[-1] for w in small.weights if w.name == "embeddings") == sorted([6, 6, 6, 6])
+    random_zeros(model, 2)
+    check_laws(model, must_vary=False)
 
 
 class Softened(layers.Dense):
