@@ -263,6 +263,23 @@ def test_what_tensors_of_tensorflow_say_of_themselves_can_be_asked_for():
     check(model_with(function))
 
 
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda layer, x: x / np.sqrt(8.0) + np.linspace(0, 1, 12),
+        lambda layer, x: np.sqrt(8.0) * x,
+        lambda layer, x: 1 - np.linspace(0, 1, 12) * x,
+        lambda layer, x: x * tf.cast(np.float64(0.1) < x, tf.float32),
+        lambda layer, x: tf.multiply(x, np.sqrt(8.0)),
+    ],
+)
+def test_numbers_of_numpy_become_numbers_of_the_tensors_type(function):
+    model = model_with(function)
+    check(model)
+    small = tt.compact(model)
+    assert {tensor.dtype for layer in small.layers for tensor in flatten(layer.output)} <= {"float32", "bool"}
+
+
 def test_functions_of_the_old_backend_are_followed():
     backend = tf.keras.backend
 
