@@ -9,9 +9,10 @@ import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import computes_mask, nodes
+from tf_terngrad.sparsity.graph.own_weights import is_seed
 from tf_terngrad.sparsity.graph.sizes import INFERENCE
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
-from tf_terngrad.sparsity.graph.trace import Closed, Tracing, is_seed, traced
+from tf_terngrad.sparsity.graph.trace import Closed, Tracing, traced
 from tf_terngrad.sparsity.rules.elementwise import Passing
 from tf_terngrad.sparsity.rules.registry import rule_for
 

@@ -25,7 +25,7 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
-from tf_terngrad.sparsity.graph.own_weights import StandIns
+from tf_terngrad.sparsity.graph.own_weights import StandIns, is_seed
 from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, tell_sizes
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
@@ -297,11 +297,6 @@ class Tracing(FollowsTensorFlow):
 
     def add_update(self, update):
         raise Closed(f"writes its variable {update[0].path!r}")
-
-
-def is_seed(variable):
-    """Whether a variable is the state of a generator of random numbers."""
-    return variable.name.startswith("seed_generator_state")
 
 
 def _adds_loss(loss):
