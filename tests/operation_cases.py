@@ -245,7 +245,7 @@ def moments_of_channels(x):
     return x * ops.rsqrt(1 + mean * mean + variance)
 
 
-@case(STEPS, 0)
+@case(STEPS)
 def deviation_of_channels(x):
     return x / (1 + ops.std(x, axis=-1, keepdims=True))
 
@@ -254,6 +254,12 @@ def deviation_of_channels(x):
 def attention(x):
     x = ops.expand_dims(x, 2)
     return ops.dot_product_attention(x, x, x)[:, :, 0]
+
+
+@case(SPACE)
+def convolution_by_a_tensor(x):
+    kernel = ops.expand_dims(ops.mean(x, axis=0)[:3, :3], -1)
+    return ops.conv(x, kernel, padding="same")
 
 
 @case(STEPS)

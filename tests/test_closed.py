@@ -106,7 +106,7 @@ def dense(x):
 
 
 CLOSED = {
-    "Noisy": (lambda x: Noisy()(x), "reads the value of its variable"),
+    "Noisy": (lambda x: Noisy()(x), "draws random numbers"),
     "Centred": (lambda x: Centred()(x), "computes something else in training"),
     "Still": (lambda x: Still()(x), "its call fixes `training` for batch_normalization"),
     "Counting": (lambda x: Counting()(x), "its call"),

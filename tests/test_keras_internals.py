@@ -163,9 +163,27 @@ def test_masks_travel_with_tensors():
 @pytest.mark.parametrize("key, shape", [(None, (1, 5, 3)), (slice(1, 3), (2, 3)), (Ellipsis, (5, 3)), (2, (3,))])
 def test_a_symbolic_tensor_takes_a_key_alone(key, shape):
     tensor, get = keras.KerasTensor((5, 3)), keras.KerasTensor.__getitem__
-    with internals.any_keys():
+    with internals.as_in_tensorflow():
         assert tensor[key].shape == np.ones((5, 3))[key].shape == shape
     assert keras.KerasTensor.__getitem__ is get
+
+
+def test_a_symbolic_tensor_says_of_itself_what_tensors_of_tensorflow_say():
+    symbolic, real = keras.KerasTensor((5, 3), "float16"), tf.ones((5, 3), "float16")
+    before = dict(vars(keras.KerasTensor))
+    with internals.as_in_tensorflow():
+        for x in (symbolic, real):
+            x.set_shape((5, 3))
+            assert x.shape == x.get_shape() == (5, 3)
+            assert x.shape.as_list() == [5, 3] and x.shape.rank == x.shape.ndims == len(x.shape) == 2
+            assert x.dtype == x.dtype.base_dtype == tf.float16
+            assert x.dtype.is_floating and not x.dtype.is_integer and x.dtype.name == "float16"
+        assert type(keras.ops.cast(symbolic, symbolic.dtype)._dtype) is str
+        assert type(keras.ops.relu(symbolic)._shape) is tuple
+        with pytest.raises(AttributeError):
+            _ = symbolic.shape.area
+    assert dict(vars(keras.KerasTensor)) == before
+    assert type(symbolic.shape) is tuple and type(symbolic.dtype) is str
 
 
 def test_a_symbolic_tensor_can_be_told_its_sizes():

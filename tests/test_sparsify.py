@@ -318,6 +318,12 @@ REFUSED = {
     "method": (network, {"strength": 1.0, "method": "prox"}, ValueError, "'proximal', 'subgradient'.*method='prox'"),
     "name": (network, {"strength": 1.0, "include": ["hiden"]}, ValueError, r"'hiden'.*start \(filter\), hidden"),
     "excluded name": (network, {"strength": 1.0, "exclude": ["hiden*"]}, ValueError, "matches 'hiden"),
+    "nothing that can leave": (
+        lambda: keras.Sequential([keras.Input((2, 3)), layers.Dense(4, name="out")]),
+        {"strength": 1.0},
+        ValueError,
+        "nothing of this model can be removed.*tt.register_rule.*Frozen: out: 4 frozen",
+    ),
     "nothing left": (network, {"strength": 1.0, "exclude": ["*"]}, ValueError, "no structure is left.*Frozen: out"),
     "optimizer": (
         network,

@@ -155,6 +155,14 @@ def unbuilt():
     return keras.Sequential([layers.Dense(3)])
 
 
+class WithoutCall(keras.Model):
+    """Its `train_step` calls the parts, as those of GANs and VAEs do."""
+
+    def __init__(self, part):
+        super().__init__()
+        self.part = part
+
+
 class OwnFunctional(keras.Model):
     """Built as a graph, but called in its own way."""
 
@@ -173,6 +181,8 @@ class OwnFunctional(keras.Model):
         (lambda: layers.Dense(3), TypeError, "Expected a Keras model. Received: <Dense"),
         (lambda: None, TypeError, "Received: None"),
         (unbuilt, ValueError, r"is not built.*keras\.Input"),
+        (lambda: WithoutCall(layers.Dense(3)), ValueError, r"\(WithoutCall\) that has no `call`.*it holds none"),
+        (lambda: WithoutCall(keras.Sequential()), ValueError, r"Give the models that it holds, each by itself: part\."),
         (OwnModel, ValueError, r"subclass \(OwnModel\), and it is not known on what it is called"),
         (OwnFunctional, ValueError, r"subclass \(OwnFunctional\) whose call cannot be followed"),
     ],

@@ -252,6 +252,44 @@ def test_a_variable_of_tensorflow_alone_leaves_the_layer_closed():
     assert any("`tf.math.multiply`" in reason for frozen in tt.structures(model).frozen for reason in frozen.reasons)
 
 
+def test_what_tensors_of_tensorflow_say_of_themselves_can_be_asked_for():
+    def function(layer, x):
+        rank, steps, width = x.shape.rank, x.get_shape()[1], x.shape.as_list()[-1]
+        y = tf.reshape(x, [-1, steps * width]) if rank == 3 and x.dtype.is_floating else x
+        y = tf.reshape(tf.cast(y, x.dtype.base_dtype), (-1, steps, width))
+        y.set_shape((None, steps, width))
+        return y
+
+    check(model_with(function))
+
+
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda layer, x: x / np.sqrt(8.0) + np.linspace(0, 1, 12),
+        lambda layer, x: np.sqrt(8.0) * x,
+        lambda layer, x: 1 - np.linspace(0, 1, 12) * x,
+        lambda layer, x: x * tf.cast(np.float64(0.1) < x, tf.float32),
+        lambda layer, x: tf.multiply(x, np.sqrt(8.0)),
+    ],
+)
+def test_numbers_of_numpy_become_numbers_of_the_tensors_type(function):
+    model = model_with(function)
+    check(model)
+    small = tt.compact(model)
+    assert {tensor.dtype for layer in small.layers for tensor in flatten(layer.output)} <= {"float32", "bool"}
+
+
+def test_functions_of_the_old_backend_are_followed():
+    backend = tf.keras.backend
+
+    def function(layer, x):
+        x = backend.switch(backend.greater(x, 0.5), x, 0.1 * x)
+        return x - backend.mean(x, axis=1, keepdims=True) / (1 + backend.std(x, axis=1, keepdims=True))
+
+    check(model_with(function))
+
+
 def test_outside_of_a_trace_a_symbolic_tensor_is_refused_as_ever():
     with pytest.raises(ValueError, match="KerasTensor cannot be used as input to a TensorFlow function"):
         tf.nn.relu(keras.Input((3,)))

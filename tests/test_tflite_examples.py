@@ -104,7 +104,7 @@ REFUSED = {
         ValueError,
         r"input 'words'.*one shape; pad them.*\(1, 3\), \(2, 3\)",
     ),
-    "other names": (dataset({"picture": X}), ValueError, r"inputs \['words'\]"),
+    "other names": (dataset({"picture": X}), ValueError, r"inputs \['words'\].*Received: \['picture'\]"),
 }
 
 

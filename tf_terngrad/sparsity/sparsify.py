@@ -48,8 +48,8 @@ def sparsify(
     ratio, and of a structure that they keep in the model (see its `fixed`) no member is penalized. A weight that
     trains, but is not among the variables of an update, counts in the norms and keeps its value.
 
-    What became zero stays zero when the penalty goes off: after `release()`, with a strength of 0, in a saved model,
-    in the averages of `use_ema`. `release(revive=True)` ends that; `tt.hold` does it for a model that was loaded.
+    What became zero stays zero when the penalty goes off: after `release()`, with a strength of 0, in the averages of
+    `use_ema`. `release(revive=True)` ends that. A saved model forgets it: give the loaded one to `tt.hold`.
 
     Args:
         model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.

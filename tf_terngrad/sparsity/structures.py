@@ -253,6 +253,8 @@ def from_graph(graph):
         )
         born = [piece for piece in slices if piece.axis in graph.weights[id(piece.variable)].produced]
         kind, name = _born_as(graph, born) if born else _entered_as(members)
+        if not (born or name):
+            kind, name = _held_as(graph, slices)
         if name and members.reasons and kind != "input":
             frozen.append(Frozen(name, len(members.units), members.reasons))
         elif name and not members.reasons:
@@ -302,6 +304,18 @@ def _born_as(graph, born):
     several = f" axis {first.axis}" if len(weight.produced) > 1 else ""
     name = weight.path + (f" {noun(kind, 2)}" if kind in WITHIN else several)
     return kind, _part(name, first.indices.ravel(), first.variable.shape[first.axis])
+
+
+def _held_as(graph, slices):
+    """The kind and the name of members that only lie in weights, as in `matmul(x, self.kernel * 2)`.
+
+    No name for what is neither along the last axis of one, nor in a matrix.
+    """
+    last = [piece for piece in slices if piece.axis == len(piece.variable.shape) - 1 > 0]
+    if not last:
+        return "unit", None
+    path = graph.weights[id(last[0].variable)].path
+    return "unit", _part(path, last[0].indices.ravel(), last[0].variable.shape[-1])
 
 
 def _entered_as(members):

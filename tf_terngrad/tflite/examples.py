@@ -86,5 +86,6 @@ def _without_labels(element, inputs):
         element = element[0] if nested or len(element) != len(inputs) else element
     if isinstance(element, dict):
         names = [port.name for port in inputs]
-        element = {key: value for key, value in element.items() if identifier(str(key)) in names}
+        known = {key: value for key, value in element.items() if identifier(str(key)) in names}
+        element = known or element  # of other names alone: they are to be told
     return element

@@ -9,6 +9,7 @@ import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import computes_mask, nodes
+from tf_terngrad.sparsity.graph.own_weights import is_seed
 from tf_terngrad.sparsity.graph.sizes import INFERENCE
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.trace import Closed, Tracing, traced
@@ -26,7 +27,7 @@ def is_noise(layer, args, kwargs) -> bool:
     """
     if computes_mask(layer):  # it may read every channel
         return False
-    if len(tensors_of((args, kwargs))) != 1 or layer.trainable_variables or not all(map(_is_seed, layer.variables)):
+    if len(tensors_of((args, kwargs))) != 1 or layer.trainable_variables or not all(map(is_seed, layer.variables)):
         return False
     try:
         return all(_passes(layer, *_wider(more, args, kwargs)) for more in (0, 1))
@@ -74,20 +75,16 @@ def _are_drawn(arrays):
     return any(not np.array_equal(arrays[0], other) for other in arrays) or arrays[0].max() == arrays[0].min()
 
 
-def _is_seed(variable):
-    return variable.name.startswith("seed_generator_state")
-
-
 class _Drawing(Tracing):
     """A trace in which random numbers may be drawn; the states of their generators stay."""
 
     _RANDOM = np.random.default_rng(0)
 
     def get_current_value(self, variable):
-        if not _is_seed(variable):
+        if not is_seed(variable):
             return super().get_current_value(variable)
         return keras.ops.convert_to_tensor(self._RANDOM.integers(0, 2**31, variable.shape), variable.dtype)
 
     def add_update(self, update):
-        if not _is_seed(update[0]):
+        if not is_seed(update[0]):
             super().add_update(update)

@@ -43,3 +43,8 @@ class StandIns:
             tensor = keras.Input(batch_shape=variable.shape, dtype=dtype, name=f"{self._layer.name}_{name}")
             self._made[id(variable)] = variable, tensor
         return self._made[id(variable)][1]
+
+
+def is_seed(variable):
+    """Whether a variable is the state of a generator of random numbers."""
+    return variable.name.startswith("seed_generator_state")

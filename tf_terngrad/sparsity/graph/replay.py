@@ -45,7 +45,15 @@ def check_model(model):
             f"Model {model.name!r} is not built: its shapes are not known yet. "
             "Start it with a keras.Input, or call model.build(input_shape) first."
         )
-    if not is_graph(model) and not isinstance(model, Functional) and built_for(model) is None:
+    if is_graph(model) or isinstance(model, Functional):
+        return
+    if type(model).call is keras.Model.call:
+        parts = [name for name, value in vars(model).items() if isinstance(value, keras.Model)]
+        raise ValueError(
+            f"Model {model.name!r} is a subclass ({type(model).__name__}) that has no `call`. "
+            f"Give the models that it holds, each by itself: {', '.join(parts) or 'it holds none'}."
+        )
+    if built_for(model) is None:
         raise ValueError(
             f"Model {model.name!r} is a subclass ({type(model).__name__}), and it is not known on what it is called. "
             "Call it once on data, or, if it takes several arguments, build keras.Model(inputs, model(...)) around it."

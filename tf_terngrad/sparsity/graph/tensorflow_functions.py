@@ -10,6 +10,9 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tf_terngrad.keras_internals import number_like
+from tf_terngrad.sparsity.graph.symbolic import tensors_of
+
 SAME = {
     tf.abs: ops.absolute,
     tf.math.ceil: ops.ceil,
@@ -429,6 +432,8 @@ def equal_of(function, args, kwargs):
     if table is FUNCTIONS:
         return ours(*args, **kwargs)
     tensors = [*args, *kwargs.values()]
+    for tensor in tensors_of(tensors)[:1]:
+        tensors = [number_like(tensor, value) for value in tensors]
     return ours(*tensors) if ours and len(tensors) == (1 if table is SAME else 2) else NotImplemented
 
 

@@ -12,7 +12,7 @@ from keras import tree
 
 from tf_terngrad.keras_internals import (
     Functional,
-    any_keys,
+    as_in_tensorflow,
     calls_through,
     history,
     is_read,
@@ -25,7 +25,7 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
-from tf_terngrad.sparsity.graph.own_weights import StandIns
+from tf_terngrad.sparsity.graph.own_weights import StandIns, is_seed
 from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, tell_sizes
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.taken_off import TakenOff
@@ -104,7 +104,7 @@ def traced(layer, args, kwargs, number, scope, masks=()):
     entering = Entering(names_of(layer, (args, kwargs), masks), number)
     args, masks, kwargs = (tree.map_structure(entering.enter, given) for given in (args, list(masks), kwargs))
     entering.hang_masks()
-    with scope, calls_through(scope.call), any_keys():
+    with scope, calls_through(scope.call), as_in_tensorflow():
         outputs = tree.map_structure(scope.symbolic, _attempted(scope, instead, layer, args, kwargs))
     scope.restore_masks()
     _check_outputs(outputs)
@@ -300,6 +300,8 @@ class Tracing(FollowsTensorFlow):
         return self.constants[-1][1]
 
     def get_current_value(self, variable):
+        if is_seed(variable):
+            raise Closed("draws random numbers")
         raise Closed(f"reads the value of its variable {variable.path!r}")
 
     def add_update(self, update):

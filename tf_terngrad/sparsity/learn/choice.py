@@ -21,6 +21,11 @@ def choose(found, kinds=None, include=None, exclude=None):
         names = (structure.name, *structure.born)
         return any(name == pattern or fnmatch.fnmatchcase(name, pattern) for name in names for pattern in patterns)
 
+    if not found:
+        raise ValueError(
+            "sparsify: nothing of this model can be removed. Change what the reasons name, or say with "
+            f"tt.register_rule what a layer does. {_known(found)}"
+        )
     for pattern in (*include, *exclude):
         if not any(matches(structure, [pattern]) for structure in found):
             raise ValueError(f"sparsify: no layer or structure matches {pattern!r}. {_known(found)}")

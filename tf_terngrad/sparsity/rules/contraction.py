@@ -30,8 +30,10 @@ class Contraction(Rule):
         else:
             call.freeze_axis(a, "summed with a tensor that cannot shrink")
             call.freeze_axis(b, "summed with a tensor that cannot shrink")
+        nothing = any(edge.is_zero for edge in call.inputs)
         for axis, channels in self.remaining(call, summed):
-            call.output.axes[axis] = channels and channels.unknown()
+            zero = channels and (channels.values == 0) | nothing
+            call.output.axes[axis] = channels and channels.with_values(np.where(zero, 0.0, np.nan))
 
     def _with_constant(self, call):
         """Of a product with a constant matrix on the left, as with a graph's neighbours, the last axis goes through."""

@@ -10,6 +10,7 @@ from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.activation import activate
 from tf_terngrad.sparsity.rules.axes import BIAS, DEPTHWISE, PLAIN, TRANSPOSED, inside
 from tf_terngrad.sparsity.rules.base import Frozen, Rule
+from tf_terngrad.sparsity.rules.contraction import Contraction
 from tf_terngrad.sparsity.rules.registry import register_rule
 
 
@@ -227,6 +228,26 @@ def separable_cost(output, inputs, depthwise_kernel, pointwise_kernel):
     return positions * (math.prod(depthwise_kernel.shape) + math.prod(pointwise_kernel.shape))
 
 
+class ConvolutionByTensor(Contraction):
+    """A convolution whose kernel is computed, as from standardized weights: a sum over input channels at each tap."""
+
+    def follow(self, call):
+        image, kernel = call.inputs[0], call.inputs[-1]
+        last = (call.layer.data_format or keras.config.image_data_format()) == "channels_last"
+        if not last or (len(call.inputs) == 2 and image.shape[-1] != kernel.shape[-2]):
+            call.freeze(call.inputs, "a computed kernel is followed where channels stand last, in one group")
+            return
+        for channels in (*image.axes[1:-1], *kernel.axes[:-2]):
+            call.freeze_axis(channels, "a convolution slides along this axis")
+        super().follow(call)
+
+    def remaining(self, call, summed):
+        return [(len(call.output.shape) - 1, call.inputs[1].axes[-1])]
+
+    def multiply_adds(self, layer, output, inputs, kernel):
+        return plain_cost(output, inputs, kernel)
+
+
 class ConvolutionOperation(Frozen):
     """A convolution whose kernel is a tensor: not followed. `cost` is a function (output, inputs, *kernels)."""
 
@@ -245,9 +266,9 @@ for _rank in ("1D", "2D"):
     register_rule(getattr(keras.layers, f"DepthwiseConv{_rank}"), DepthwiseConvolution())
     register_rule(getattr(keras.layers, f"SeparableConv{_rank}"), SeparableConvolution())
 for _operation, _cost in (
-    ("Conv", plain_cost),
     ("ConvTranspose", transposed_cost),
     ("DepthwiseConv", depthwise_cost),
     ("SeparableConv", separable_cost),
 ):
     register_rule(operation(_operation), ConvolutionOperation(_cost))
+register_rule(operation("Conv"), ConvolutionByTensor())

@@ -112,6 +112,13 @@ class Variance(Mean):
         return variance_of_all(share, variance, mean)
 
 
+class Deviation(Variance):
+    """A standard deviation: the root of the variance."""
+
+    def of_all(self, call, share, deviation, tensor):
+        return keras.ops.sqrt(super().of_all(call, share, keras.ops.square(deviation), tensor))
+
+
 class Moments(Mean):
     """The mean and the variance, an output each."""
 
@@ -148,7 +155,8 @@ _RULES = {
     Mean(): ("Mean",),
     Reduction(): ("Max", "Min", "Amax", "Amin", "Median", "Nanmean", "Nanmax", "Nanmin", "Nanmedian"),
     Variance(nothing): ("Var",),
-    Reduction(nothing): ("Std", "Ptp", "Nanvar", "Nanstd"),
+    Deviation(nothing): ("Std",),
+    Reduction(nothing): ("Ptp", "Nanvar", "Nanstd"),
     Reduction(zero_only): ("Prod", "Nanprod"),
     Reduction(zero_only, contracts=True): ("Sum", "Nansum", "CountNonzero"),
     Reduction(unknown): ("Argmax", "Argmin", "Nanargmax", "Nanargmin", "All", "Any", "Logsumexp"),
