@@ -269,6 +269,7 @@ class AttentionOperation(Rule):
                 call.freeze_axis(channels, "these are the steps that it weighs")
         if query.shape[2] == key.shape[2]:
             heads = agree(call, [edge.axes[2] for edge in (query, key, value)])
+            call.graph.grids.cross(heads)
             call.output.axes[2] = heads and heads.with_values(value.axes[2].values)
         else:
             for edge in (query, key, value):

@@ -31,7 +31,7 @@ class Contraction(Rule):
             call.freeze_axis(a, "summed with a tensor that cannot shrink")
             call.freeze_axis(b, "summed with a tensor that cannot shrink")
         for axis, channels in self.remaining(call, summed):
-            call.output.axes[axis] = channels and channels.unknown()
+            call.output.axes[axis] = channels and channels.with_values(np.where(channels.values == 0, 0.0, np.nan))
 
     def _with_constant(self, call):
         """Of a product with a constant matrix on the left, as with a graph's neighbours, the last axis goes through."""
@@ -61,7 +61,9 @@ class Contraction(Rule):
         """The channels of an axis along which there is a matrix product for each position."""
         parts = [edge.axes[-back] for edge in call.inputs if len(edge.shape) >= back]
         if len(parts) == 2 and call.inputs[0].shape[-back] == call.inputs[1].shape[-back]:
-            return agree(call, parts)
+            channels = agree(call, parts)
+            call.graph.grids.cross(channels)
+            return channels and channels.with_values(_zero_in_any(parts))
         for channels in parts:
             call.freeze_axis(channels, "one matrix product is broadcast over many")
         return None
@@ -124,6 +126,8 @@ class Einsum(Rule):
             if channels is None:
                 continue
             if letter in equation.result:
+                if len(equation.operands) > 1 and all(letter in term for term in equation.operands):
+                    call.graph.grids.cross(channels)
                 call.output.axes[equation.result.index(letter)] = channels
             else:
                 call.contract(channels)
@@ -139,15 +143,19 @@ class Einsum(Rule):
         channels = agree(call, parts)
         if channels is None:
             return None
-        values = np.stack([part.values for part in parts if part is not None])
         moves_only = len(call.inputs) == 1 and len(equation.result) == len(equation.operands[0])
-        return channels if moves_only else channels.with_values(np.where((values == 0).any(0), 0.0, np.nan))
+        return channels if moves_only else channels.with_values(_zero_in_any(parts))
 
     def _terms(self, call, equation):
         return zip(call.inputs, equation.operands, strict=True)
 
     def multiply_adds(self, layer, output, *tensors):
         return Equation.parse(layer.subscripts).size(*(tensor.shape for tensor in tensors))
+
+
+def _zero_in_any(parts):
+    """Zero where a product has a factor of zero."""
+    return np.where((np.stack([part.values for part in parts if part is not None]) == 0).any(0), 0.0, np.nan)
 
 
 def _spelled(call):
