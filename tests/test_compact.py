@@ -90,6 +90,36 @@ def test_a_dead_layer_may_reach_one_reader_twice(views, dead):
     assert all(widths[name] == 1 for name in dead)
 
 
+# What is zero in what stays
+
+
+def test_a_term_that_is_zero_in_what_stays_leaves_at_once():
+    inputs = keras.Input((5,))
+    table = layers.Dense(4, name="table")(inputs)
+    total = layers.Dense(4, "relu", name="front")(inputs) + table
+    model = randomize(keras.Model(inputs, layers.Dense(2, name="head")(total)))
+    zero(model.get_layer("head").kernel, 0, [3])
+    for weight in model.get_layer("table").weights:
+        zero(weight, -1, [0, 1, 2])
+    small = check_laws(model)
+    assert "table" not in [layer.name for layer in small.layers]
+    assert small.get_layer("front").units == 3
+
+
+def test_what_is_zero_in_the_dimensions_that_stay_leaves_too():
+    inputs = keras.Input((5,))
+    heads = layers.EinsumDense("bd,dhk->bhk", (3, 4), bias_axes="hk", name="heads")(inputs)
+    joined = layers.EinsumDense("bhk,hkd->bd", (6,), bias_axes="d", name="joined")(heads)
+    model = randomize(keras.Model(inputs, layers.Dense(2)(layers.Activation("relu")(joined))))
+    zero(model.get_layer("joined").kernel, 1, [1, 3])
+    for weight in model.get_layer("heads").weights:
+        array = weight.numpy()
+        array[..., 2, [0, 2]] = 0
+        weight.assign(array)
+    small = check_laws(model)
+    assert small.get_layer("heads").kernel.shape == (5, 2, 2)
+
+
 # What nobody reads
 
 

@@ -90,8 +90,13 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
 
 
 def _is_all(plan, graph):
-    """Whether nothing more can leave once all of a plan has: only widths shrink, and no dead channel has to stay."""
-    return plan.sites >= graph.sites.keys() and not plan.warnings
+    """Whether nothing more can leave once all of a plan has: only widths shrink, and no dead channel has to stay.
+
+    Where two axes of a tensor are followed, what is zero on one of them may be so only in what stays of the other.
+    """
+    several = [edge.followed for call in graph.calls for edge in call.outputs if len(edge.followed) > 1]
+    whole = all(plan.kept.mask(channels).all() for followed in several for channels in followed)
+    return whole and plan.sites >= graph.sites.keys() and not plan.warnings
 
 
 def _in_vain(graph, plan):

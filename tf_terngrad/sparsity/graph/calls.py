@@ -104,7 +104,7 @@ class Call:
                 graph.readings[key] = Reading({self.site}, channels, kernel, partners=partners)
             return np.full(len(columns[0]) if columns else 1, np.nan)
         known = graph.readings.get(key)
-        nonzero = known.nonzero if known else any_above(kernel(), graph.tolerance)
+        nonzero = any_above(kernel(), graph.tolerance)
         read = Channels.of(np.zeros(len(nonzero), np.int64)) if channels is None else channels
         reading = Reading({self.site}, read, kernel, columns, foldable, nonzero, partners)
         total = reading.constant_sum(reading.constant) + (0.0 if bias is None else graph.value(bias).ravel())

@@ -140,10 +140,11 @@ class Reading:
         return np.einsum("i,iot->o", self.channels.values[chosen], self.kernel()[chosen].astype(np.float64))
 
     def merge(self, other):
-        """The reading of both: a constant counts only where every call agrees on it."""
+        """The reading of both: a constant counts only where every call agrees on it, a zero where it is one in all."""
         mine, others = self.channels.values, other.channels.values
         self.channels = self.channels.with_values(np.where(mine == others, mine, np.nan))
         self.foldable &= other.foldable
+        self.nonzero = self.nonzero | other.nonzero
         self.sites |= other.sites
 
 

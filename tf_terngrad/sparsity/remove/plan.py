@@ -26,6 +26,14 @@ class Kept:
         """Which units stay."""
         return self._stays[units]
 
+    def all_stay(self, several):
+        """Where all of several units stay, for each of their positions."""
+        return _all(self._stays, several)
+
+    def is_zero(self, edge):
+        """Whether what stays of a tensor is zero, whatever the model's input."""
+        return any((channels.values == 0)[self.mask(channels)].all() for channels in edge.followed)
+
     def width(self, channels):
         """How many positions stay."""
         return int(self.mask(channels).sum())

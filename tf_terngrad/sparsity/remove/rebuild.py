@@ -222,8 +222,7 @@ class Builder:
         for reading in self._graph.readings.values():
             if reading.kernel is None or not reading.foldable or not reading.sites & self.sites:
                 continue
-            stays = np.logical_and.reduce([self.kept.stays(units) for units in reading.units])
-            leaving = ~stays & reading.constant & (reading.channels.values != 0)
+            leaving = ~self.kept.all_stay(reading.units) & reading.constant & (reading.channels.values != 0)
             added = reading.constant_sum(leaving) if leaving.any() else np.zeros(1)
             if added.any():
                 folds[id(self.call_at(next(iter(reading.sites))).layer)] = added, reading.columns[0]

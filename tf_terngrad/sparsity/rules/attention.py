@@ -35,7 +35,7 @@ class Heads(Rule):
             call.freeze(call.inputs, reason)
             return
         inputs, parts = _inputs(call), attention_parts(call.layer)
-        self._hold_steps(call, inputs)
+        _hold_steps(call, inputs.values(), slice(-1))
         units = self.units(call)
         made = {
             name: self._project(call, parts[name], inputs[_READS[name]].axes[-1], *units[name])
@@ -65,12 +65,6 @@ class Heads(Rule):
         call.label(part.kernel, axis, units, "kernel", produced=kind, part=part.name)
         return units
 
-    def _hold_steps(self, call, inputs):
-        for edge in call.inputs:
-            weighed = any(edge is entering for entering in inputs.values())
-            for channels in edge.axes[:-1] if weighed else edge.axes:
-                call.freeze_axis(channels, "these are the steps that it weighs")
-
     def _project(self, call, part, entering, heads, sizes):
         """One of the projections into the heads; what each (head, dimension) emits."""
         for axis, units in ((1, heads), (2, sizes)):
@@ -94,12 +88,7 @@ class Heads(Rule):
         def matters():
             return (~((queries == 0) | ~np.isnan(keys))).T[..., None].astype(np.float32)
 
-        before = call.graph.readings.pop((id(kernel), 2), None)
         call.read(kernel, 2, Channels.of(sizes), matters, (heads,), False, None)
-        if before is not None:  # what a shared layer is given in one call may matter less than in another one
-            found = call.graph.readings[id(kernel), 2]
-            found.sites |= before.sites
-            found.nonzero = None if before.nonzero is None else found.nonzero | before.nonzero
 
     def _combine(self, call, part, values, heads, sizes):
         """The projection out of the heads, of values that are constants where they are known; its output's channels."""
@@ -216,9 +205,7 @@ class Scores(Rule):
     def follow(self, call):
         query, value, *key = call.args[0]
         key = key[0] if key else value
-        for edge in call.inputs:
-            for channels in edge.axes[:-1]:
-                call.freeze_axis(channels, "these are the steps that it weighs")
+        _hold_steps(call, (query, value, key), slice(-1))
         scored = agree(call, [query.axes[-1], key.axes[-1]])
         if scored is not None:
             zero = self.is_zero(call, query.axes[-1].values, key.axes[-1].values)
@@ -263,10 +250,7 @@ class AttentionOperation(Rule):
 
     def follow(self, call):
         query, key, value = (call.argument(i, name) for i, name in enumerate(("query", "key", "value")))
-        for edge in call.inputs:
-            weighed = any(edge is each for each in (query, key, value))
-            for channels in edge.axes[:2] if weighed else edge.axes:
-                call.freeze_axis(channels, "these are the steps that it weighs")
+        _hold_steps(call, (query, key, value), slice(2))
         if query.shape[2] == key.shape[2]:
             heads = agree(call, [edge.axes[2] for edge in (query, key, value)])
             call.graph.grids.cross(heads)
@@ -291,6 +275,13 @@ class AttentionOperation(Rule):
 
     def multiply_adds(self, layer, output, query, key, value, *args, **kwargs):
         return (math.prod(query.shape) + math.prod(output.shape)) * key.shape[1]
+
+
+def _hold_steps(call, weighed, steps):
+    """Keep the steps of the tensors that are weighed by one another, and all of the others, such as masks."""
+    for edge in call.inputs:
+        for channels in edge.axes[steps] if any(edge is each for each in weighed) else edge.axes:
+            call.freeze_axis(channels, "these are the steps that it weighs")
 
 
 _READS = {"query": "query", "gate": "query", "key": "key", "value": "value"}

@@ -75,7 +75,12 @@ class Elementwise(Rule):
         return result
 
     def rebuild(self, builder, call, args, kwargs):
-        return super().rebuild(builder, call, *cut(builder.kept, call, args, kwargs))
+        args, kwargs = cut(builder.kept, call, args, kwargs)
+        return super().rebuild(builder, call, self.ordered(args), kwargs)
+
+    def ordered(self, terms):
+        """The positional arguments of the smaller call, in the order in which Keras should have them."""
+        return terms
 
 
 class Passing(Elementwise):
@@ -120,7 +125,7 @@ class Sum(Elementwise):
     def skippable(self, call, kept):
         if any(True for _ in constants(call)) or self._names_two_outputs(call):
             return set()
-        zero = {i for i, edge in enumerate(call.inputs) if edge.is_zero and not (self.first_stays and i == 0)}
+        zero = {i for i, edge in enumerate(call.inputs) if kept.is_zero(edge) and not (self.first_stays and i == 0)}
         if len(zero) == len(call.inputs):
             zero.discard(0)
         stay = [edge for i, edge in enumerate(call.inputs) if i not in zero]
@@ -149,9 +154,8 @@ class Addition(Sum):
         else:
             super().follow(call)
 
-    def rebuild(self, builder, call, args, kwargs):
-        args, kwargs = cut(builder.kept, call, args, kwargs)
-        return super().rebuild(builder, call, args[::-1] if self._is_misplaced(args) else args, kwargs)
+    def ordered(self, terms):
+        return terms[::-1] if self._is_misplaced(terms) else terms
 
     def _is_misplaced(self, terms):
         there = [np.shape(term) for term in terms if term is not None]
