@@ -55,6 +55,7 @@ class Reduction(Rule):
                 if channels is not None:
                     values = unknown(channels.values) if starts_elsewhere else constant(channels.values)
                     output.axes[position] = channels.with_values(values)
+            output.number = np.nan if starts_elsewhere else constant(np.array(edge.number))[()]
 
     def axes_of(self, layer, rank):
         """The axes that a layer reduces."""

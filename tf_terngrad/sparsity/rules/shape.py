@@ -29,6 +29,7 @@ class Reshape(Rule):
 
     def follow(self, call):
         call.output.axes = reshape(call, call.inputs[0].shape, call.inputs[0].axes, call.output.shape)
+        call.output.number = call.inputs[0].number
 
     def config(self, call, kept):
         config = config_of(call.layer)
