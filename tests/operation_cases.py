@@ -245,7 +245,7 @@ def moments_of_channels(x):
     return x * ops.rsqrt(1 + mean * mean + variance)
 
 
-@case(STEPS, 0)
+@case(STEPS)
 def deviation_of_channels(x):
     return x / (1 + ops.std(x, axis=-1, keepdims=True))
 

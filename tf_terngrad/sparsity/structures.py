@@ -300,7 +300,7 @@ def _born_as(graph, members, born):
     kinds = [graph.weights[id(piece.variable)].produced[piece.axis] for piece in born]
     kind = "hidden" if "hidden" in kinds else kinds[0]
     is_part = first.indices.shape[1] > 1 or len(weight.produced) > 1
-    if kind == "unit" and is_part and members.units[0] in graph.grids.crossed:
+    if kind == "unit" and is_part and members.units[0] in graph.grids.heads:
         kind = "head"
     several = f" axis {first.axis}" if len(weight.produced) > 1 else ""
     name = weight.path + (f" {noun(kind, 2)}" if kind in WITHIN else several)

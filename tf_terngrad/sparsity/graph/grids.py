@@ -22,7 +22,7 @@ class Grids:
     def __init__(self, units):
         self._units = units
         self._made = []  # (units, the first that each of them needs, the second)
-        self._in_front, self._crossed = [], []
+        self._in_front, self._crossed, self._heads = [], [], []
         self._table = None
 
     def merged(self, first, second):
@@ -42,15 +42,20 @@ class Grids:
         self._in_front += along
         return [*along, columns]
 
-    def cross(self, channels):
-        """Note that tensors are multiplied for each of these channels (None: there are none), as for each head."""
+    def cross(self, channels, is_head=True):
+        """Note that tensors are multiplied for each of these channels (None: there are none).
+
+        `is_head`: whether each has a product of its own, so that these are heads whatever they come from.
+        """
         if channels is not None:
-            self._crossed.append(channels.units)
+            (self._heads if is_head else self._crossed).append(channels.units)
 
     @property
-    def crossed(self):
-        """The units for each of which tensors are multiplied."""
-        return self._units.find(_joined(self._crossed))
+    def heads(self):
+        """The units of heads: for each of which there is a product, or rows that a product crosses."""
+        find = self._units.find
+        rows = np.intersect1d(find(_joined(self._in_front)), find(_joined(self._crossed)))
+        return np.union1d(find(_joined(self._heads)), rows)
 
     def settle(self):
         """Work out what each unit needs, once all ties are known; returns the units that have to stay.
@@ -66,7 +71,7 @@ class Grids:
         find = self._units.find
         needs = np.tile(find(np.arange(len(self._units))), (2, 1))
         needs[:, find(units)] = find(first), find(second)
-        loose = np.setdiff1d(find(_joined(self._in_front)), np.union1d(self.crossed, find(units)))
+        loose = np.setdiff1d(find(_joined(self._in_front)), np.union1d(self.heads, find(units)))
         self._table, endless = _expanded(needs, find(np.arange(len(self._units))))
         self._table = _without(self._table, loose)
         return np.union1d(loose, endless)

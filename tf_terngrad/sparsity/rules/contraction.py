@@ -59,14 +59,15 @@ class Contraction(Rule):
 
     def _in_front(self, call, back):
         """The channels of an axis along which there is a matrix product for each position."""
-        parts = [edge.axes[-back] for edge in call.inputs if len(edge.shape) >= back]
-        if len(parts) == 2 and call.inputs[0].shape[-back] == call.inputs[1].shape[-back]:
-            channels = agree(call, parts)
-            call.graph.grids.cross(channels)
-            return channels and channels.with_values(_zero_in_any(parts))
-        for channels in parts:
-            call.freeze_axis(channels, "one matrix product is broadcast over many")
-        return None
+        there, parts = [edge for edge in call.inputs if len(edge.shape) >= back], []
+        for edge in there:
+            if edge.shape[-back] == call.output.shape[-back]:
+                parts.append(edge.axes[-back])
+            else:
+                call.freeze_axis(edge.axes[-back], "one matrix is broadcast over many")
+        channels = agree(call, parts)
+        call.graph.grids.cross(channels)
+        return channels and channels.with_values(_zero_in_any(parts))
 
     def multiply_adds(self, layer, output, x1, x2):
         return math.prod(output.shape) * x1.shape[-1]
@@ -126,8 +127,8 @@ class Einsum(Rule):
             if channels is None:
                 continue
             if letter in equation.result:
-                if len(equation.operands) > 1 and all(letter in term for term in equation.operands):
-                    call.graph.grids.cross(channels)
+                if len(equation.operands) > 1:
+                    call.graph.grids.cross(channels, is_head=all(letter in term for term in equation.operands))
                 call.output.axes[equation.result.index(letter)] = channels
             else:
                 call.contract(channels)

@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-from tf_terngrad.keras_internals import operation, operations
+from tf_terngrad.keras_internals import node_of, operation, operations
 from tf_terngrad.sparsity.rules.along import own_axes
 from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.registry import register_rule
@@ -105,12 +105,76 @@ def variance_of_all(share, variance, mean):
     return share * variance + share * (1 - share) * keras.ops.square(mean)
 
 
+class MeanOfSquares(Mean):
+    """A mean; where it makes a variance by hand, of (x - m)^2 with the mean m of x, zeros in x add m^2 each.
+
+    Of D channels d stay, so it is d/D times theirs plus (1 - d/D) m^2.
+    """
+
+    def _reduce(self, call, channels):
+        original = _centred(call)
+        if original is not None and channels is not None:
+            channels = channels.with_values(zero_only(original.axes[-1].values))
+        super()._reduce(call, channels)
+
+    def of_all(self, call, share, mean, tensor):
+        made = node_of(node_of(tensor).arguments.keras_tensors[0]) if _centred(call) is not None else None
+        if made is None or not isinstance(made.operation, _SUBTRACT):
+            return mean * share  # a mean that is zero is not subtracted any more
+        return mean * share + keras.ops.square(made.arguments.keras_tensors[1]) * (1 - share)
+
+
+def _centred(call):
+    """x, if a mean over its last axis is given the squares of x - mean(x), all made at one place; else None."""
+    square = _maker(call, call.inputs[0])
+    if square is None or not _is_square(square):
+        return None
+    difference = _maker(call, square.inputs[0])
+    if difference is None or not isinstance(difference.layer, _SUBTRACT) or len(difference.inputs) != 2:
+        return None
+    original, mean = difference.inputs
+    averaged = _maker(call, mean)
+    if averaged is not None and isinstance(averaged.layer, operation("StopGradient")):
+        averaged = _maker(call, averaged.inputs[0])
+    is_mean = averaged is not None and isinstance(averaged.layer, operation("Mean")) and averaged.layer.keepdims
+    last = [len(original.shape) - 1]
+    if not is_mean or averaged.inputs[0] is not original or original.axes[-1] is None:
+        return None
+    return original if all([*own_axes(each.layer, last[0] + 1)] == last for each in (call, averaged)) else None
+
+
+def _maker(call, edge):
+    """The call beside this one that makes a tensor; None: it enters from elsewhere."""
+    place = call.path.rpartition("/")[0]
+    made = (other for other in reversed(call.graph.calls) if any(edge is output for output in other.outputs))
+    return next((other for other in made if other.path.rpartition("/")[0] == place), None)
+
+
+def _is_square(call):
+    """Whether a call multiplies a tensor by itself."""
+    if isinstance(call.layer, operation("Power")):
+        return len(call.inputs) == 1 and np.array_equal(call.argument(1, "x2"), 2)
+    product = isinstance(call.layer, (keras.layers.Multiply, operation("Multiply")))
+    product = product and len(call.inputs) == 2 and call.inputs[0] is call.inputs[1]
+    return product or isinstance(call.layer, operation("Square"))
+
+
+_SUBTRACT = (keras.layers.Subtract, operation("Subtract"))
+
+
 class Variance(Mean):
     """A variance: that of d of D channels, and what their mean is apart from zero."""
 
     def of_all(self, call, share, variance, tensor):
         mean = keras.ops.mean(tensor, axis=call.layer.axis, keepdims=call.layer.keepdims)
         return variance_of_all(share, variance, mean)
+
+
+class Deviation(Variance):
+    """A standard deviation: the root of the variance."""
+
+    def of_all(self, call, share, deviation, tensor):
+        return keras.ops.sqrt(super().of_all(call, share, keras.ops.square(deviation), tensor))
 
 
 class Moments(Mean):
@@ -146,10 +210,11 @@ class Average(Reduction):
 
 
 _RULES = {
-    Mean(): ("Mean",),
+    MeanOfSquares(): ("Mean",),
     Reduction(): ("Max", "Min", "Amax", "Amin", "Median", "Nanmean", "Nanmax", "Nanmin", "Nanmedian"),
     Variance(nothing): ("Var",),
-    Reduction(nothing): ("Std", "Ptp", "Nanvar", "Nanstd"),
+    Deviation(nothing): ("Std",),
+    Reduction(nothing): ("Ptp", "Nanvar", "Nanstd"),
     Reduction(zero_only): ("Prod", "Nanprod"),
     Reduction(zero_only, contracts=True): ("Sum", "Nansum", "CountNonzero"),
     Reduction(unknown): ("Argmax", "Argmin", "Nanargmax", "Nanargmin", "All", "Any", "Logsumexp"),
