@@ -3,8 +3,8 @@
 # make lint   style; `make format` mends most of it
 # make setup  .venv only.  PYTHON=python3.12 chooses the interpreter, GPU=1 adds NVIDIA's libraries, HOROVOD=0 does
 #             without Horovod (which the tests need).
-# make tutorial  runs docs/tutorial.ipynb and writes its outputs and docs/tutorial.md; 13 minutes of processor
-#             time. It downloads CIFAR-10, or reads it from a folder: TUTORIAL="--data_dir=DIR".
+# make tutorial  runs docs/tutorial.ipynb and writes its outputs and docs/tutorial.md; 12 minutes on two
+#             cores. It downloads CIFAR-10, or reads it from a folder: TUTORIAL="--data_dir=DIR".
 # make versions  the laws with older releases of TensorFlow and Keras, each pair in an environment of its own; a few
 #             minutes and 3 GB of disk a pair.  VERSIONS="--pair=2.20.0,3.12.4 --horovod" passes flags on.
 

@@ -6,6 +6,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+from laws import zero_members
 from report_models import KEPT, by_name, chain, lenet_pair
 
 import tf_terngrad as tt
@@ -86,6 +87,16 @@ def test_a_layer_is_found_where_the_model_around_it_was():
     nested = chain(keras.Sequential([keras.Input((4,)), layers.Dense(5, name="hidden")], name="tower"))
     report = compare(nested, chain(layers.Dense(2, name="hidden")))
     assert by_name(report)["tower/hidden"].width == (5, 2)
+
+
+def test_a_normalization_of_a_smaller_width_is_found_in_its_operations():
+    model = chain(layers.Dense(6, name="wide"), layers.LayerNormalization(name="norm"))
+    zero_members(model, lambda found: [0] if "wide" in found.born else [])
+    report = compare(model, tt.compact(model))
+    norm = by_name(report)["norm"]
+    assert (norm.type, norm.width, norm.parameters) == ("LayerNormalization → EinsumDense", (6, 5), (12, 10))
+    assert not any(row.status for row in report.rows)
+    assert any(note.startswith("norm: what stays of the LayerNormalization is") for note in report.notes)
 
 
 def test_a_layer_is_found_under_the_name_of_the_wrapper_that_left():

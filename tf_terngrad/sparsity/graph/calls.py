@@ -22,6 +22,7 @@ class Call:
         site: the key of the place in the model's graphs; a shared model's inside has the same sites in all its calls.
         args, kwargs: as the layer is called, with an `Edge` for each tensor.
         inputs, outputs: the edges.
+        shows_masks: whether all tensors that enter have masks, which the model's graph shows.
         dropped: units that enter and that the layer leaves out on purpose, such as those beside a slice.
         inside: channels of axes that may not leave the layer and cannot be empty either, such as a cell's state.
         pairs: channels of which two have to stay, and why.
@@ -35,6 +36,7 @@ class Call:
     kwargs: dict
     inputs: list
     outputs: list
+    shows_masks: bool = False
     dropped: list = dataclasses.field(default_factory=list)
     inside: list = dataclasses.field(default_factory=list)
     pairs: list = dataclasses.field(default_factory=list)

@@ -9,6 +9,7 @@ import keras
 import numpy as np
 from keras import tree
 
+from tf_terngrad.keras_internals import mask_of
 from tf_terngrad.sparsity.graph.calls import Call
 from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
 from tf_terngrad.sparsity.graph.fits import freeze_what_knows_its_width
@@ -78,15 +79,17 @@ class Graph:
 
         def follow(node, args, kwargs):
             outputs = [Edge.like(tensor) for tensor in tree.flatten(node.output_tensors)]
-            return self.apply(node.operation, id(node), prefix, args, kwargs, outputs)
+            masks = map(mask_of, node.arguments.keras_tensors)
+            shown = all(isinstance(mask, keras.KerasTensor) for mask in masks)
+            return self.apply(node.operation, id(node), prefix, args, kwargs, outputs, shown)
 
         return replay(model, inputs, follow)
 
-    def apply(self, layer, site, prefix, args, kwargs=None, outputs=None):
+    def apply(self, layer, site, prefix, args, kwargs=None, outputs=None, shows_masks=False):
         """Follow one call of a layer; returns its output edges."""
         kwargs = kwargs or {}
         inputs = [value for value in tree.flatten((args, kwargs)) if isinstance(value, Edge)]
-        call = Call(self, layer, prefix + layer.name, site, args, kwargs, inputs, outputs)
+        call = Call(self, layer, prefix + layer.name, site, args, kwargs, inputs, outputs, shows_masks)
         self.sites.setdefault(site, call)
         rule = call.rule
         if rule.expands:

@@ -204,6 +204,7 @@ class Builder:
             ports = map(tree.pack_sequence_as, structures, (inputs, outputs))
             smaller = self._classes.model(model, *ports, name or model.name, left)
         note_trainable(smaller, model.trainable)
+        smaller.supports_masking |= model.supports_masking
         return smaller
 
     def _own_variable(self, value):

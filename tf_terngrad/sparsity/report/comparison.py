@@ -16,6 +16,9 @@ from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.activation import shown_by_numbers
 
+ARROW = " → "
+"""Between the type of a layer and the one that holds its weights now."""
+
 
 def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None):
     """Compare a model with its compacted self, layer by layer.
@@ -66,7 +69,14 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
     ]
     totals = [tuple(sum(cost.multiply_adds or 0 for cost in costs) for costs in (before, after))]
     shown = shown_by_numbers((cost.path, cost.layer) for cost in before)
-    notes = [*_notes(notes), *remedy, *shown, *_unknown_parts(rows, model, small), *filter(None, [needs(small)])]
+    notes = [
+        *_notes(notes),
+        *remedy,
+        *shown,
+        *_other_types(rows),
+        *_unknown_parts(rows, model, small),
+        *filter(None, [needs(small)]),
+    ]
     report = Report(title or model.name, rows, [], _curves(history), notes)
     report.add("parameters", model.count_params(), small.count_params())
     report.add("multiply-adds", *totals[0])
@@ -86,7 +96,10 @@ def _check_ports(model, small):
 
 
 def _pairs(before, after):
-    """(cost before, cost after) a layer: first by path, then by the last name in it; None where there is no partner."""
+    """(cost before, cost after) a layer; None where there is no partner.
+
+    First by path, then by the last name in it, then with the only layer with weights inside of a model of that path.
+    """
     partners = {cost.path: cost for cost in after}
     pairs = {cost.path: partners.pop(cost.path, None) for cost in before}
     alone = collections.Counter(_last(path) for path, partner in pairs.items() if partner is None)
@@ -94,7 +107,15 @@ def _pairs(before, after):
     for path, partner in pairs.items():
         if partner is None and alone[_last(path)] == moved[_last(path)] == 1:
             pairs[path] = partners.pop(next(other for other in partners if _last(other) == _last(path)))
+    for path, partner in pairs.items():
+        inside = [name for name, cost in partners.items() if name.startswith(f"{path}/") and _weights(cost)]
+        if partner is None and len(inside) == 1:
+            pairs[path] = partners.pop(inside[0])
     return [(cost, pairs[cost.path]) for cost in before] + [(None, cost) for cost in partners.values()]
+
+
+def _weights(cost):
+    return getattr(cost.layer, "weights", ())
 
 
 def _last(path):
@@ -106,9 +127,9 @@ def _row(before, after, known):
     pair = (before, after)
     return Row(
         layer.path,
-        type(layer.layer).__name__,
+        ARROW.join(dict.fromkeys(type(cost.layer).__name__ for cost in pair if cost)),
         tuple(_width(cost) if cost else 0 for cost in pair),
-        tuple(sum(math.prod(w.shape) for w in getattr(cost.layer, "weights", ())) if cost else 0 for cost in pair),
+        tuple(sum(math.prod(w.shape) for w in _weights(cost)) if cost else 0 for cost in pair),
         tuple(cost.multiply_adds if cost else 0 for cost in pair),
         _matrices(before, after, known) if before else (),
     )
@@ -117,7 +138,7 @@ def _row(before, after, known):
 def _width(cost):
     """How many units, filters or channels a layer gives."""
     known = rule_for(cost.layer).axes(cost.layer)
-    for weight in getattr(cost.layer, "weights", ()):
+    for weight in _weights(cost):
         if weight.name in known and known[weight.name].makes_outputs:
             return math.prod(weight.shape[axis] for axis in known[weight.name].outputs)
     axis = getattr(cost.layer, "axis", -1)
@@ -158,6 +179,16 @@ def _kept(weight, after, outputs, known):
     kept = [np.zeros(0, int)] * len(weight.shape) if after is None else fate.kept
     masks = [np.isin(np.arange(size), positions) for size, positions in zip(weight.shape, kept, strict=True)]
     return matrix_masks(masks, outputs)
+
+
+def _other_types(rows):
+    """A sentence for each type of layer that operations compute now, for no layer of the type has a part of a width."""
+    changed = [row for row in rows if ARROW in row.type]
+    for kind in dict.fromkeys(row.type for row in changed):
+        names = [row.name for row in changed if row.type == kind]
+        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
+        before, after = kind.split(ARROW)
+        yield f"{names[0]}{more}: what stays of the {before} is a model of operations, with its weights in an {after}."
 
 
 def _unknown_parts(rows, model, small):

@@ -28,12 +28,15 @@ class HandingOn(Rule):
         return builder.layer(call)(tensor, mask=mask)
 
     def layer(self, builder, call, name=None):
-        name = name or call.layer.name
-        inputs = builder.input(call.inputs[0], f"{name}_input")
-        same = keras.layers.Identity(name=f"{name}_same", dtype=inputs.dtype)(inputs)
-        model = keras.Model(inputs, same, name=name)
-        model.supports_masking = True  # it does anyway; a model that does not say so is warned about
-        return model
+        return handing_on(builder.input(call.inputs[0], f"{name or call.layer.name}_input"), name or call.layer.name)
+
+
+def handing_on(inputs, name):
+    """A stock model that gives its input, with the mask that it is called with."""
+    same = keras.layers.Identity(name=f"{name}_same", dtype=inputs.dtype)(inputs)
+    model = keras.Model(inputs, same, name=name)
+    model.supports_masking = True  # it does anyway; a model that does not say so is warned about
+    return model
 
 
 register_rule(HandOn, HandingOn())

@@ -5,10 +5,11 @@ import typing
 import keras
 import numpy as np
 
-from tf_terngrad.keras_internals import operation, statistics_axes
+from tf_terngrad.keras_internals import mask_of, operation, statistics_axes
 from tf_terngrad.sparsity.rules.along import own_axes
 from tf_terngrad.sparsity.rules.axes import EACH, Axes
 from tf_terngrad.sparsity.rules.base import Rule
+from tf_terngrad.sparsity.rules.masks import handing_on
 from tf_terngrad.sparsity.rules.reduction import variance_of_all
 from tf_terngrad.sparsity.rules.registry import register_rule
 
@@ -157,10 +158,14 @@ class LayerNormalization(AcrossChannels):
         layer = call.layer
         if getattr(layer, "rms_scaling", False) or (layer.gamma is None and layer.beta is not None):
             call.freeze(call.inputs, "no stock layers compute it for a part of its width")
-        if call.inputs[0].masked:
-            call.freeze(call.inputs, "a model of operations in its place would not hand on the mask of the steps")
-        ranks = {len(other.inputs[0].shape) for other in call.graph.calls if other.layer is layer}
-        if len(ranks | {len(call.inputs[0].shape)}) > 1:
+        calls = [other for other in call.graph.calls if other.layer is layer]
+        if call.inputs[0].masked and not call.shows_masks:
+            call.freeze(
+                call.inputs, "the model around it is given a mask, which the one in its place would not hand on"
+            )
+        elif len(calls) > 1 and any(each.inputs[0].masked for each in calls):
+            call.freeze(call.inputs, "it is called several times, with a mask of the steps")
+        if len({len(each.inputs[0].shape) for each in calls}) > 1:
             call.freeze(call.inputs, "it is called with tensors of several ranks")
         super().follow(call)
 
@@ -170,6 +175,13 @@ class LayerNormalization(AcrossChannels):
             return known
         beta = np.zeros_like(known) if layer.beta is None else graph.value(layer.beta)
         return np.where(np.abs(graph.value(layer.gamma)) <= graph.tolerance, beta, known)
+
+    def rebuild(self, builder, call, args, kwargs):
+        output, mask = super().rebuild(builder, call, args, kwargs), mask_of(args[0])
+        if mask is None or self.shrinking(call, builder.kept) == 1:
+            return output
+        name = f"{call.layer.name}_mask"
+        return handing_on(builder.input(call.output, f"{name}_input"), name)(output, mask=mask)
 
     def layer(self, builder, call, name=None):
         shrinking = self.shrinking(call, builder.kept)
@@ -189,7 +201,9 @@ class LayerNormalization(AcrossChannels):
         if len(tensor.shape) > 3:  # zeros of a known size, for the layer above does not tell its own
             x = x + keras.ops.zeros_like(mean)
         x = keras.ops.cast(x, layer.compute_dtype)
-        return keras.Model(tensor, x, name=name or layer.name)
+        model = keras.Model(tensor, x, name=name or layer.name)
+        model.supports_masking = edge.masked  # no warning that a mask ends here, for it goes on behind it
+        return model
 
     def _scaled(self, builder, layer, shape):
         """The layer that multiplies by gamma and adds beta."""
