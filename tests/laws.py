@@ -115,14 +115,14 @@ def check_laws(model, must_vary=True, **options):
 
 
 def zero_members(model, chosen):
-    """Zero members of each structure; `chosen(structure)` gives their indices. Returns the number for each name."""
-    counts = {}
+    """Zero members of each structure, those that `chosen(structure)` gives; returns them by the structure's name."""
+    dead = {}
     for structure in structures(model):
         if structure.kind != "branch":
             members = np.asarray(chosen(structure), np.int64)
             structure.zero(members)
-            counts[structure.name] = len(members)
-    return counts
+            dead[structure.name] = members
+    return dead
 
 
 def check_random_members(model, seed):
@@ -157,12 +157,12 @@ def random_members(seed, fraction=1 / 3):
 
 def expected_shapes(model, found, dead):
     """The shape of each weight once the dead members of each structure have left, by arithmetic on the slices."""
-    sizes = {id(weight): list(weight.shape) for weight in model.weights}
+    stay = {id(weight): [set(range(size)) for size in weight.shape] for weight in model.weights}
     for structure in found:
         for piece in structure.slices:
-            if id(piece.variable) in sizes:  # what a recurrent layer keeps from batch to batch is no weight
-                sizes[id(piece.variable)][piece.axis] -= piece.indices.shape[1] * dead.get(structure.name, 0)
-    return [tuple(size) for size in sizes.values()]
+            if id(piece.variable) in stay:  # what a recurrent layer keeps from batch to batch is no weight
+                stay[id(piece.variable)][piece.axis] -= {*piece.indices[dead[structure.name]].ravel().tolist()}
+    return [tuple(map(len, axes)) for axes in stay.values()]
 
 
 def check_widths(model, chosen):

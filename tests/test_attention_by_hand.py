@@ -108,8 +108,10 @@ def test_what_is_zero_leaves_and_nothing_else(name):
 
 
 @pytest.mark.parametrize("name", BY_HAND)
-def test_dimensions_are_those_of_all_heads(name):
-    sizes = [each.size for each in tt.structures(model_of(BY_HAND[name]())) if each.kind == "unit"]
+def test_heads_leave_and_dimensions_of_all_heads(name):
+    found = tt.structures(model_of(BY_HAND[name]()))
+    assert [each.size for each in found if each.kind == "head"] == [HEADS]
+    sizes = [each.size for each in found if each.kind == "unit"]
     together = name in ("one projection", "dot_product_attention", "with a scale")
     expected = [SIZE] if together else [SIZE, SIZE]  # of queries and keys, and of values
     assert sorted(sizes) == [*expected, WIDTH, WIDTH]  # and what enters and what leaves

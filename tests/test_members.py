@@ -18,25 +18,24 @@ from tf_terngrad.sparsity.graph.members import find_members
 def places_of(graph, unit):
     """Where one unit lies: (id of the variable, axis, positions)."""
     return [
-        (key, axis, np.flatnonzero(graph.units.find(units) == unit).tolist())
+        (key, axis, np.flatnonzero((graph.grids.needed(units) == unit).any(0)).tolist())
         for key, weight in graph.weights.items()
         for axis, units in weight.axes.items()
-        if (graph.units.find(units) == unit).any()
+        if (graph.grids.needed(units) == unit).any()
     ]
 
 
 def reasons_of(graph, unit):
     """Why one unit is frozen."""
-    return tuple(dict.fromkeys(reason for units, reason in graph.frozen if (graph.units.find(units) == unit).any()))
+    return tuple(dict.fromkeys(reason for units, reason in graph.frozen if (graph.grids.needed(units) == unit).any()))
 
 
 def check_members(model):
     """Every unit that lies in a weight is in one group, with its places and reasons; groups are as large as can be."""
     graph = Graph(model)
     members = find_members(graph)
-    lying = {
-        unit for weight in graph.weights.values() for each in weight.axes.values() for unit in graph.units.find(each)
-    }
+    axes = [units for weight in graph.weights.values() for units in weight.axes.values()]
+    lying = {unit for units in axes for unit in graph.grids.needed(units).ravel()}
     assert sorted(unit for group in members for unit in group.units) == sorted(lying)
     assert [group.units[0] for group in members] == sorted(group.units[0] for group in members)
     seen = []

@@ -1,15 +1,27 @@
 """The laws over random transformers: heads, dimensions, units and widths leave, and nothing else does."""
 
+import random
+import tempfile
+from pathlib import Path
+
 import hypothesis
 import hypothesis.strategies as st
+import keras
 import pytest
+from file_laws import check_files
 from laws import (
     check_random_members,
     check_random_zeros,
+    fresh_inputs,
+    random_members,
+    zero_members,
 )
-from transformer_graphs import grow
+from transformer_graphs import CLASSES, grow
+
+import tf_terngrad as tt
 
 RANDOM = st.randoms(use_true_random=False)
+SEEDS = st.integers(0, 10**6)
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*every channel is dead", "ignore:.*one dead channel is kept", "ignore:.*does not support masking"
 )
@@ -25,3 +37,34 @@ def test_zeroed_members_leave_and_nothing_else(choices, seed):
 @hypothesis.settings(max_examples=5)
 def test_any_zeros_leave_the_outputs_alone(choices, seed):
     check_random_zeros(grow(choices), seed)
+
+
+@pytest.mark.parametrize("policy", ["mixed_float16", "float16"])
+@hypothesis.given(SEEDS)
+@hypothesis.settings(max_examples=2)
+def test_in_half_precision(policy, seed):
+    keras.config.set_dtype_policy(policy)
+    try:
+        check_random_members(grow(random.Random(seed), depth=1), seed)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
+@hypothesis.given(SEEDS)
+@hypothesis.settings(max_examples=2)
+def test_files(seed):
+    with tempfile.TemporaryDirectory() as folder:
+        check_files(grow(random.Random(seed)), Path(folder), CLASSES, seed)
+
+
+@pytest.mark.parametrize(("mode", "tolerance"), [(None, 1e-4), ("int8", 0.1)])
+@hypothesis.given(SEEDS)
+@hypothesis.settings(max_examples=1)
+def test_tflite(mode, tolerance, seed):
+    model = grow(random.Random(seed), depth=1)
+    zero_members(model, random_members(seed))
+    small = tt.compact(model)
+    data = fresh_inputs(small, seed, batch=64)
+    with tempfile.TemporaryDirectory() as folder:
+        report = tt.tflite.convert(small, f"{folder}/m.tflite", mode, calibration=data if mode else None)
+    assert report.relative_difference <= tolerance

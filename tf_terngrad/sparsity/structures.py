@@ -252,7 +252,7 @@ def from_graph(graph):
             for key, axis, indices in members.lies
         )
         born = [piece for piece in slices if piece.axis in graph.weights[id(piece.variable)].produced]
-        kind, name = _born_as(graph, born) if born else _entered_as(members)
+        kind, name = _born_as(graph, members, born) if born else _entered_as(members)
         if not (born or name):
             kind, name = _held_as(graph, slices)
         if name and members.reasons and kind != "input":
@@ -268,7 +268,7 @@ def from_graph(graph):
 def _summed(graph):
     """The units that a layer sums without weights."""
     units = [reading.channels.units for reading in graph.readings.values() if reading.kernel is None]
-    return graph.units.find(np.concatenate([np.zeros(0, np.int64), *units]))
+    return np.unique(graph.grids.needed(np.concatenate([np.zeros(0, np.int64), *units])))
 
 
 def _freeze_sums_of_constants(model, graph):
@@ -295,12 +295,15 @@ def _branch_structures(model, graph):
         yield Structure(name, "branch", 1, slices)
 
 
-def _born_as(graph, born):
+def _born_as(graph, members, born):
     """The kind and the name of members that a layer makes."""
     first = born[0]
     weight = graph.weights[id(first.variable)]
     kinds = [graph.weights[id(piece.variable)].produced[piece.axis] for piece in born]
     kind = "hidden" if "hidden" in kinds else kinds[0]
+    is_part = first.indices.shape[1] > 1 or len(weight.produced) > 1
+    if kind == "unit" and is_part and members.units[0] in graph.grids.heads:
+        kind = "head"
     several = f" axis {first.axis}" if len(weight.produced) > 1 else ""
     name = weight.path + (f" {noun(kind, 2)}" if kind in WITHIN else several)
     return kind, _part(name, first.indices.ravel(), first.variable.shape[first.axis])

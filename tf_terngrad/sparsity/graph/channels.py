@@ -47,7 +47,8 @@ class Channels:
 class Edge:
     """A tensor of the model: its shape with the batch axis, and the channels of each axis that is followed.
 
-    `masked`: whether Keras may hand on a mask of its steps with it.
+    `masked`: whether Keras may hand on a mask of its steps with it. `number`: what all its elements always are, such
+    as zeros that say how many examples there are; NaN: it depends.
     """
 
     def __init__(self, shape, dtype="float32", name=""):
@@ -56,6 +57,7 @@ class Edge:
         self.name = name
         self.axes = [None] * len(self.shape)
         self.masked = False
+        self.number = np.nan
 
     @classmethod
     def like(cls, tensor):

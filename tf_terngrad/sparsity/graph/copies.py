@@ -7,7 +7,6 @@ from tf_terngrad.keras_internals import add_call, like
 from tf_terngrad.sparsity.graph.sizes import output_shapes
 from tf_terngrad.sparsity.graph.stand_in import StandIn
 from tf_terngrad.sparsity.graph.trace import Closed
-from tf_terngrad.sparsity.graph.variances import as_variance
 
 
 class GraphCopy:
@@ -52,9 +51,6 @@ class TraceCopy:
         if outputs:
             return outputs
         args, kwargs = self._weights.tensors((args, kwargs))
-        variance = as_variance(node, args)
-        if variance:
-            return add_call(variance[0], variance[1:], {}, new)
         outputs = self._sizes.call(node, args, kwargs)
         self._check_shape(node.operation, args, kwargs, new)
         return outputs or add_call(*self._opening.of(node.operation, args, kwargs), new)

@@ -13,6 +13,7 @@ from tf_terngrad.keras_internals import graph_of, nodes
 from tf_terngrad.sparsity.graph.calls import Call
 from tf_terngrad.sparsity.graph.channels import Channels, Edge, Units
 from tf_terngrad.sparsity.graph.fits import freeze_what_knows_its_width
+from tf_terngrad.sparsity.graph.grids import Grids
 from tf_terngrad.sparsity.graph.reads import functions_of, variables_read
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.stand_in import StandIn
@@ -35,6 +36,7 @@ class Graph:
 
     Attributes:
         units: the `Units` and their ties.
+        grids: the `Grids`, of the axes that are made of several ones.
         calls: every use of a layer, in order; inside nested models too, once for each use of the model.
         sites: the first `Call` at each place of the model's graphs.
         joined: for each use of a composition, its site and the edges that enter and leave it.
@@ -49,6 +51,7 @@ class Graph:
         self.model = model
         self.tolerance = tolerance
         self.units = Units()
+        self.grids = Grids(self.units)
         self.calls, self.sites, self.joined = [], {}, []
         self.weights, self.readings, self.frozen = {}, {}, []
         self._blank = blank
@@ -65,6 +68,7 @@ class Graph:
                 self.freeze(channels.units, "the model's output")
         self._hold_weights()
         self._hold_axes()
+        self.freeze(self.grids.settle(), "of what a reshape makes, only heads leave, and the last axis")
         freeze_what_knows_its_width(self)
 
     @property

@@ -28,15 +28,18 @@ class Members:
 
 def find_members(graph) -> list:
     """All `Members` of a followed model, in the order of their first units."""
-    find = graph.units.find
-    axes = [((key, axis), find(units)) for key, weight in graph.weights.items() for axis, units in weight.axes.items()]
-    places = _places([units for _, units in axes], len(graph.units))
+    axes = [
+        ((key, axis), *graph.grids.lying(units))
+        for key, weight in graph.weights.items()
+        for axis, units in weight.axes.items()
+    ]
     frozen, reasons = _frozen(graph)
-    number = _numbered(places, frozen)
-    members = [Members(units, reasons[frozen[units[0]]]) for _, units in _split(np.arange(len(number)), number)]
-    for (key, axis), units in axes:
-        for index, positions in _split(units, number):
-            members[index].lies.append((key, axis, positions.reshape(len(members[index].units), -1)))
+    number = _numbered(_places([units for _, _, units in axes], len(graph.units)), frozen)
+    everything = np.arange(len(number))
+    members = [Members(units, reasons[frozen[units[0]]]) for _, units in _split(everything, everything, number)]
+    for (key, axis), positions, units in axes:
+        for index, places in _split(positions, units, number):
+            members[index].lies.append((key, axis, places.reshape(len(members[index].units), -1)))
     _enter(graph, members, number)
     return members
 
@@ -57,7 +60,7 @@ def _frozen(graph):
     """For each unit the number of its reasons, and the reasons by number: sentences in the order of their discovery."""
     frozen, reasons, numbers = np.zeros(len(graph.units), np.int64), [()], {(): 0}
     for units, reason in graph.frozen:
-        unique = np.unique(graph.units.find(units))
+        unique = np.unique(graph.grids.needed(units))
         for old in np.unique(frozen[unique]):
             known = reasons[old] if reason in reasons[old] else (*reasons[old], reason)
             if known not in numbers:
@@ -78,12 +81,12 @@ def _numbered(places, frozen):
     return number
 
 
-def _split(units, number):
-    """By number, the positions on an axis with these units; those of one unit stand together, the least unit first."""
+def _split(positions, units, number):
+    """By number, the positions of these units; those of one unit stand together, the least unit first."""
     order = np.lexsort((units, number[units]))
     numbers = number[units[order]]
     starts = np.flatnonzero(np.diff(numbers, prepend=-1))  # what lies nowhere comes first, with -1
-    return [(numbers[start], order[start:end]) for start, end in itertools.pairwise([*starts, len(order)])]
+    return [(numbers[start], positions[order[start:end]]) for start, end in itertools.pairwise([*starts, len(order)])]
 
 
 def _enter(graph, members, number):
@@ -94,6 +97,6 @@ def _enter(graph, members, number):
     units = graph.units.find(np.concatenate([channels.units for _, channels in entries]))
     edges = np.repeat(np.arange(len(entries)), [len(channels) for _, channels in entries])
     positions = np.concatenate([np.arange(len(channels)) for _, channels in entries])
-    for index, places in _split(units, number):
+    for index, places in _split(np.arange(len(units)), units, number):
         members[index].entered = entries[edges[places[0]]][0]
         members[index].positions = positions[places]

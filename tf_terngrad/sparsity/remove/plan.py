@@ -16,7 +16,7 @@ class Kept:
     """The units that stay, seen along any axis."""
 
     def __init__(self, graph, needed):
-        self._stays = needed[graph.units.find(np.arange(len(graph.units)))]
+        self._stays = _all(needed, graph.grids.needed(np.arange(len(graph.units))))
 
     def mask(self, channels):
         """Which positions of the axis stay."""
@@ -134,7 +134,7 @@ def _wanted(graph, found, keep):
     wanted = np.zeros(len(graph.units), bool)
     named = [units for name in keep if (units := named_units(graph, found, name)) is not None]
     for units in [*named, *(units for units, _ in graph.frozen)]:
-        wanted[graph.units.find(units)] = True
+        wanted[graph.grids.needed(units)] = True
     return wanted
 
 
@@ -152,9 +152,8 @@ def _needed_and_live(graph, wanted, spare):
 def _needed(graph, wanted, spare, sites):
     """The units that reach the output, and what spare ones need to emit what their readers hear."""
     needed = wanted.copy()
-    find = graph.units.find
     readings = [
-        ([find(units) for units in reading.units], [find(units) for units in reading.columns], reading)
+        (_parts(graph, reading.units), _parts(graph, reading.columns), reading)
         for reading in reversed(graph.readings.values())
         if reading.sites & sites
     ]
@@ -176,6 +175,11 @@ def _needed(graph, wanted, spare, sites):
                 for each in units:
                     needed[each[rows & ~reading.constant]] = heard[each[rows & reading.constant]] = changed = True
     return needed
+
+
+def _parts(graph, several):
+    """The units that each of several units needs, for each of their positions."""
+    return [part for units in several for part in graph.grids.needed(units)]
 
 
 def _all(marked, several):
@@ -211,21 +215,25 @@ def _keep_one(graph, stays, spare, sites):
         if call.site not in sites:
             continue
         for channels in [*call.inside, *(channels for edge in call.outputs for channels in edge.followed)]:
-            units = graph.units.find(channels.units)
-            if not stays[units].any():
-                stays[units[0]] = spare[units[0]] = True
+            if _keep(graph, channels, stays, spare, least=1):
                 yield f"{call.path}: every channel is dead; one is kept, for a layer cannot be empty."
         for channels, reason in call.pairs:
-            units = graph.units.find(channels.units)
-            if stays[units].sum() == 1 < len(units):
-                other = units[~stays[units]][0]
-                stays[other] = spare[other] = True
+            if _keep(graph, channels, stays, spare, least=2):
                 yield f"{call.path}: one dead channel is kept, for {reason}."
     for edge in graph.features:
         for channels in edge.followed if not graph.is_gathered(edge) else ():
-            units = graph.units.find(channels.units)
-            if not stays[units].any():
-                stays[units[0]] = spare[units[0]] = True
+            _keep(graph, channels, stays, spare, least=1)
+
+
+def _keep(graph, channels, stays, spare, least):
+    """Add a spare unit to an axis on which one less than `least` stays; whether that was so."""
+    parts = graph.grids.needed(channels.units)
+    staying = _all(stays, parts)
+    if staying.sum() != least - 1 or len(staying) < least:
+        return False
+    nearest = np.argmax(np.where(staying, -1, stays[parts].sum(0)))
+    stays[parts[:, nearest]] = spare[parts[:, nearest]] = True
+    return True
 
 
 def _round_up(found, needed, round_to, scores):

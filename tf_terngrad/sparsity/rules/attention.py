@@ -253,6 +253,7 @@ class AttentionOperation(Rule):
         _hold_steps(call, (query, key, value), slice(2))
         if query.shape[2] == key.shape[2]:
             heads = agree(call, [edge.axes[2] for edge in (query, key, value)])
+            call.graph.grids.cross(heads)
             call.output.axes[2] = heads and heads.with_values(value.axes[2].values)
         else:
             for edge in (query, key, value):

@@ -61,12 +61,15 @@ class Contraction(Rule):
 
     def _in_front(self, call, back):
         """The channels of an axis along which there is a matrix product for each position."""
-        parts = [edge.axes[-back] for edge in call.inputs if len(edge.shape) >= back]
-        if len(parts) == 2 and call.inputs[0].shape[-back] == call.inputs[1].shape[-back]:
-            return agree(call, parts)
-        for channels in parts:
-            call.freeze_axis(channels, "one matrix product is broadcast over many")
-        return None
+        there, parts = [edge for edge in call.inputs if len(edge.shape) >= back], []
+        for edge in there:
+            if edge.shape[-back] == call.output.shape[-back]:
+                parts.append(edge.axes[-back])
+            else:
+                call.freeze_axis(edge.axes[-back], "one matrix is broadcast over many")
+        channels = agree(call, parts)
+        call.graph.grids.cross(channels)
+        return channels and channels.with_values(_zero_in_any(parts))
 
     def multiply_adds(self, layer, output, x1, x2):
         return math.prod(output.shape) * x1.shape[-1]
@@ -126,6 +129,8 @@ class Einsum(Rule):
             if channels is None:
                 continue
             if letter in equation.result:
+                if len(equation.operands) > 1:
+                    call.graph.grids.cross(channels, is_head=all(letter in term for term in equation.operands))
                 call.output.axes[equation.result.index(letter)] = channels
             else:
                 call.contract(channels)
@@ -141,15 +146,19 @@ class Einsum(Rule):
         channels = agree(call, parts)
         if channels is None:
             return None
-        values = np.stack([part.values for part in parts if part is not None])
         moves_only = len(call.inputs) == 1 and len(equation.result) == len(equation.operands[0])
-        return channels if moves_only else channels.with_values(np.where((values == 0).any(0), 0.0, np.nan))
+        return channels if moves_only else channels.with_values(_zero_in_any(parts))
 
     def _terms(self, call, equation):
         return zip(call.inputs, equation.operands, strict=True)
 
     def multiply_adds(self, layer, output, *tensors):
         return Equation.parse(layer.subscripts).size(*(tensor.shape for tensor in tensors))
+
+
+def _zero_in_any(parts):
+    """Zero where a product has a factor of zero."""
+    return np.where((np.stack([part.values for part in parts if part is not None]) == 0).any(0), 0.0, np.nan)
 
 
 def _spelled(call):

@@ -70,13 +70,13 @@ class ReversibleEmbedding(Embedding):
         return {"embeddings": PLAIN, "reverse_embeddings": Axes(inputs=(-2,))}  # its outputs are words
 
     def follow(self, call):
+        layer, graph, entering = call.layer, call.graph, call.inputs[0].axes[-1] if call.inputs[0].axes else None
+        matrix, axis = (layer.embeddings, 1) if layer.tie_weights else (layer.reverse_embeddings, 0)
+        for table, along in ((layer.embeddings, 1), (matrix, axis)):  # one width serves both
+            call.label(table, along, graph.born(layer.embeddings, 1, layer.output_dim), "kernel")
         if not call.kwargs.get("reverse", False):
             super().follow(call)
             return
-        layer, graph, entering = call.layer, call.graph, call.inputs[0].axes[-1]
-        matrix, axis = (layer.embeddings, 1) if layer.tie_weights else (layer.reverse_embeddings, 0)
-        call.label(layer.embeddings, 1, graph.born(layer.embeddings, 1, layer.output_dim), "kernel")
-        call.label(matrix, axis, graph.born(layer.embeddings, 1, layer.output_dim), "kernel")  # one width serves both
         call.label(matrix, axis, entering and entering.units, "kernel")
         words = graph.frozen_channels(layer.input_dim, f"{call.path}: the vocabulary stays")
 

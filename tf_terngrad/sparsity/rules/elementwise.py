@@ -34,6 +34,8 @@ class Elementwise(Rule):
             return
         for axis in range(len(call.output.shape)):
             call.output.axes[axis] = self._meet(call, len(call.output.shape) - axis, call.output.shape[axis])
+        numbers = [getattr(each, "number", np.nan) for each in operands(call)]
+        call.output.number = self.values(call, np.reshape(numbers, (-1, 1)))[0]
 
     def _meet(self, call, back, size):
         """The channels of one output axis, `back` from the end, where the aligned axes of all tensors are tied."""

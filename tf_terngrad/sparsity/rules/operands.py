@@ -31,7 +31,7 @@ def values_along(operand, back, size):
     """What each position of an axis, `back` from the end, holds wherever one looks (NaN: that is not one number)."""
     if isinstance(operand, Edge):
         channels = operand.axes[-back] if len(operand.shape) >= back else None
-        return np.full(size, np.nan) if channels is None else np.broadcast_to(channels.values, size)
+        return np.broadcast_to(operand.number if channels is None else channels.values, size)
     rows = operand[None] if operand.ndim < back else np.moveaxis(operand, -back, 0)
     rows = rows.reshape(len(rows), -1).astype(np.float64)
     return np.broadcast_to(np.where((rows == rows[:, :1]).all(1), rows[:, 0], np.nan), size)

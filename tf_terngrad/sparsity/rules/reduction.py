@@ -5,7 +5,7 @@ import math
 import keras
 import numpy as np
 
-from tf_terngrad.keras_internals import operation, operations
+from tf_terngrad.keras_internals import node_of, operation, operations
 from tf_terngrad.sparsity.rules.along import own_axes
 from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.registry import register_rule
@@ -55,6 +55,7 @@ class Reduction(Rule):
                 if channels is not None:
                     values = unknown(channels.values) if starts_elsewhere else constant(channels.values)
                     output.axes[position] = channels.with_values(values)
+            output.number = np.nan if starts_elsewhere else constant(np.array(edge.number))[()]
 
     def axes_of(self, layer, rank):
         """The axes that a layer reduces."""
@@ -102,6 +103,65 @@ def variance_of_all(share, variance, mean):
     4.5
     """
     return share * variance + share * (1 - share) * keras.ops.square(mean)
+
+
+class MeanOfSquares(Mean):
+    """A mean; where it makes a variance by hand, of (x - m)^2 with the mean m of x, zeros in x add m^2 each.
+
+    Of D channels d stay, so it is d/D times theirs plus (1 - d/D) m^2.
+    """
+
+    def _reduce(self, call, channels):
+        original = _centred(call)
+        if original is not None and channels is not None:
+            channels = channels.with_values(zero_only(original.axes[-1].values))
+        super()._reduce(call, channels)
+
+    def of_all(self, call, share, mean, tensor):
+        made = node_of(node_of(tensor).arguments.keras_tensors[0]) if _centred(call) is not None else None
+        if made is None or not isinstance(made.operation, _SUBTRACT):
+            return mean * share  # a mean that is zero is not subtracted any more
+        taken = made.arguments.keras_tensors[1]
+        taken = taken if call.layer.keepdims else keras.ops.squeeze(taken, -1)
+        return mean * share + keras.ops.square(taken) * (1 - share)
+
+
+def _centred(call):
+    """x, if a mean over its last axis is given the squares of x - mean(x), all made at one place; else None."""
+    square = _maker(call, call.inputs[0])
+    if square is None or not _is_square(square):
+        return None
+    difference = _maker(call, square.inputs[0])
+    if difference is None or not isinstance(difference.layer, _SUBTRACT) or len(difference.inputs) != 2:
+        return None
+    original, mean = difference.inputs
+    averaged = _maker(call, mean)
+    if averaged is not None and isinstance(averaged.layer, operation("StopGradient")):
+        averaged = _maker(call, averaged.inputs[0])
+    is_mean = averaged is not None and isinstance(averaged.layer, operation("Mean")) and averaged.layer.keepdims
+    last = [len(original.shape) - 1]
+    if not is_mean or averaged.inputs[0] is not original or original.axes[-1] is None:
+        return None
+    return original if all([*own_axes(each.layer, last[0] + 1)] == last for each in (call, averaged)) else None
+
+
+def _maker(call, edge):
+    """The call beside this one that makes a tensor; None: it enters from elsewhere."""
+    place = call.path.rpartition("/")[0]
+    made = (other for other in reversed(call.graph.calls) if any(edge is output for output in other.outputs))
+    return next((other for other in made if other.path.rpartition("/")[0] == place), None)
+
+
+def _is_square(call):
+    """Whether a call multiplies a tensor by itself."""
+    if isinstance(call.layer, operation("Power")):
+        return len(call.inputs) == 1 and np.array_equal(call.argument(1, "x2"), 2)
+    product = isinstance(call.layer, (keras.layers.Multiply, operation("Multiply")))
+    product = product and len(call.inputs) == 2 and call.inputs[0] is call.inputs[1]
+    return product or isinstance(call.layer, operation("Square"))
+
+
+_SUBTRACT = (keras.layers.Subtract, operation("Subtract"))
 
 
 class Variance(Mean):
@@ -152,7 +212,7 @@ class Average(Reduction):
 
 
 _RULES = {
-    Mean(): ("Mean",),
+    MeanOfSquares(): ("Mean",),
     Reduction(): ("Max", "Min", "Amax", "Amin", "Median", "Nanmean", "Nanmax", "Nanmin", "Nanmedian"),
     Variance(nothing): ("Var",),
     Deviation(nothing): ("Std",),

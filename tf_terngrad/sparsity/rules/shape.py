@@ -4,6 +4,7 @@ import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import operation, operations
+from tf_terngrad.sparsity.graph.channels import Channels
 from tf_terngrad.sparsity.rules.along import own_axes
 from tf_terngrad.sparsity.rules.base import Rule, config_of
 from tf_terngrad.sparsity.rules.registry import register_rule
@@ -28,6 +29,7 @@ class Reshape(Rule):
 
     def follow(self, call):
         call.output.axes = reshape(call, call.inputs[0].shape, call.inputs[0].axes, call.output.shape)
+        call.output.number = call.inputs[0].number
 
     def config(self, call, kept):
         config = config_of(call.layer)
@@ -110,33 +112,50 @@ def reshape(call, old_shape, old_axes, new_shape):
         followed = [axis for axis in old if old_axes[axis] is not None]
         if len(old) == len(new) == 1:
             axes[new[0]] = old_axes[old[0]]
-        elif followed and not new:
-            call.freeze_axis(old_axes[followed[-1]], "it removes this axis")
-        elif followed and _is_known(old_shape, old) and _is_known(new_shape, new):
-            for axis in followed[:-1]:
-                call.freeze_axis(old_axes[axis], "merged with another axis that can shrink")
-            axis, channels = _regroup(call, old_shape, old, old_axes, followed[-1], new_shape, new)
-            axes[axis] = channels
+        elif followed and new and _is_known(old_shape, old) and _is_known(new_shape, new):
+            sizes = [old_shape[axis] for axis in old], [new_shape[axis] for axis in new]
+            for place, axis in zip(new, _regroup(call, *sizes, [old_axes[axis] for axis in old]), strict=True):
+                axes[place] = axis
         else:
             for axis in followed:
-                call.freeze_axis(old_axes[axis], "reshaped with an axis of unknown size")
+                call.freeze_axis(
+                    old_axes[axis], "reshaped with an axis of unknown size" if new else "it removes this axis"
+                )
     return axes
 
 
-def _regroup(call, old_shape, old, old_axes, followed, new_shape, new):
-    """The axis of the new group that carries the followed channels, and its channels."""
-    units, channels = call.graph.units, old_axes[followed]
-    positions = np.arange(len(channels)).reshape([-1 if axis == followed else 1 for axis in old])
-    positions = np.broadcast_to(positions, [old_shape[axis] for axis in old]).reshape([new_shape[axis] for axis in new])
-    labels = units.find(channels.units)[positions]
-    varying = [i for i in range(len(new)) if (labels != labels.take([0], axis=i)).any()]
-    chosen = varying[-1] if varying else len(new) - 1
-    rows = np.moveaxis(positions, chosen, 0).reshape(positions.shape[chosen], -1)
-    for column in rows.T[1:] if len(varying) > 1 else ():
-        units.tie(channels.units[rows[:, 0]], channels.units[column])
-    values = channels.values[rows]
-    agreed = np.where((values == values[:, :1]).all(1), values[:, 0], np.nan)
-    return new[chosen], channels[rows[:, 0]].with_values(agreed)
+def _regroup(call, old_sizes, new_sizes, old_axes):
+    """The channels of each new axis of a group, or None: those of one old axis or more, or a part of one."""
+    met, rank = [[] for _ in new_sizes], len(old_sizes)
+    for axis, channels in enumerate(old_axes):
+        if channels is not None:
+            call.drop(channels)  # grids lead on from it
+            positions = np.arange(len(channels)).reshape([-1 if other == axis else 1 for other in range(rank)])
+            positions = np.broadcast_to(positions, old_sizes).reshape(new_sizes)
+            for place, part in _spread(call.graph, channels, positions):
+                met[place].append(part)
+    return [_merged(call.graph, parts) for parts in met]
+
+
+def _spread(graph, channels, positions):
+    """The new axes along which channels vary, if they lie at these positions, and what each of these has of them."""
+    labels = graph.units.find(channels.units)[positions]
+    varying = [axis for axis, size in enumerate(labels.shape) if (labels != labels.take([0], axis)).any()]
+    varying = varying or [labels.ndim - 1]
+    first = positions[tuple(slice(None) if axis in varying else 0 for axis in range(labels.ndim))]
+    along = graph.grids.split(channels.units[first].ravel(), first.shape)
+    for axis, units in zip(varying, along, strict=True):
+        values = np.moveaxis(channels.values[positions], axis, 0).reshape(len(units), -1)
+        yield axis, Channels(units, np.where((values == values[:, :1]).all(1), values[:, 0], np.nan))
+
+
+def _merged(graph, parts):
+    """The channels of an axis that is made of several ones."""
+    whole, *others = parts or [None]
+    for part in others:
+        values = np.where(np.isnan(whole.values), part.values, whole.values)
+        whole = Channels(graph.grids.merged(whole.units, part.units), values)
+    return whole
 
 
 def _matching(old_shape, new_shape):
