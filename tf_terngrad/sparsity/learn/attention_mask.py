@@ -1,0 +1,284 @@
+"""Attention that learns where it has to look: a mask over its scores, in groups by offset or block, and one by head.
+
+A score that is masked stays masked in the smaller model, as a constant that Keras's own layers take. That is why the
+mask is all or nothing: numbers between would have no place in a stock layer.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_terngrad import checks
+from tf_terngrad.keras_internals import BiasedAttention
+from tf_terngrad.sparsity.rules import register_rule
+from tf_terngrad.sparsity.rules.learned_attention import MaskedHeads, MaskedSoftmax, masked
+
+_register = keras.saving.register_keras_serializable(package="tf_terngrad")
+
+GROUPS = ("head", "offset", "block")
+
+
+@_register
+class Between0And1(keras.constraints.Constraint):
+    """Weights that stay between zero and one."""
+
+    def __call__(self, w):
+        return ops.clip(w, 0.0, 1.0)
+
+
+@_register
+class AttentionMask(keras.layers.Layer):
+    """A softmax over scores that learns which steps have to look at which, and which heads are needed.
+
+    Use it in place of the softmax of attention that you write yourself. For `keras.layers.MultiHeadAttention` there is
+    `SparseAttention`.
+
+    `y[h] = g[h] * softmax(scores[h] + m - stop(m))`, over the scores whose `m > 0`; the others are masked. `m` begins at
+    one and stays between zero and one. The term `m - stop(m)` is zero: it gives `m` the gradient of a factor before
+    `exp(score)`, so `-dL/dm` is, to first order, how much the loss rises if this group is masked. Under
+    `tt.sparsify(model, strength)` a group stays that is worth more than the strength, and any other becomes zero. What
+    `tt.compact` makes of it is a `Softmax` with a constant mask, which gives the same outputs.
+
+    A step may always look at itself, so that a softmax never runs over nothing: there is no `m` for offset 0, and none
+    for the blocks on the diagonal.
+
+    Args:
+        groups: what learns, one or two: "offset" (one `m` for each distance of query and key: a learned window) or
+            "block" (one for each square of positions), and "head" (a factor `g` for each head, which begins at one).
+        block: the side of a block, in steps; for "block" only.
+        each_head: whether each head has an `m` of its own; else they share it.
+        **kwargs: `name` and the like, as any Keras layer takes them.
+
+    Call arguments:
+        scores: tensor (..., heads, steps, steps), before the softmax.
+        allowed: Boolean tensor that broadcasts to the scores, True where a step may look; None: everywhere. Where a
+            step may look nowhere, it looks everywhere alike.
+
+    Raises:
+        TypeError: if `groups` is no text or list of texts, `block` no integer, `each_head` no Boolean.
+        ValueError: for unknown groups, for both "offset" and "block", for a block without "block" or the other way
+            round; at build, if the number of steps is not known, or queries and keys differ in it.
+
+    Source: the mask over attention that Wen proposes for structured sparsity (talk, 2019); compare adaptive spans
+    (Sukhbaatar et al., 2019) and gates on heads (Voita et al., 2019).
+
+    >>> layer = AttentionMask("offset")
+    >>> layer.build((None, 2, 3, 3))
+    >>> layer.window.assign(np.repeat([0.0, 1.0], 4))  # head 0 may look at itself alone, head 1 everywhere
+    >>> layer(np.zeros((1, 2, 3, 3), "float32")).numpy()[0, :, 1].round(2).tolist()
+    [[0.0, 1.0, 0.0], [0.33, 0.33, 0.33]]
+    """
+
+    def __init__(self, groups="offset", block=None, each_head=True, **kwargs):
+        super().__init__(**kwargs)
+        owner = f"{type(self).__name__} {self.name!r}"
+        self.groups = checks.strings(groups, "groups", owner, or_one=True)
+        for group in self.groups:
+            checks.one_of(group, GROUPS, "groups", owner)
+        if not self.groups or {"offset", "block"} <= {*self.groups}:
+            expected = '"head", and at most one of "offset" and "block"'
+            raise ValueError(checks.refusal(owner, "groups", expected, groups))
+        if ("block" in self.groups) != (block is not None):
+            expected = 'a number of steps where groups has "block", and None elsewhere'
+            raise ValueError(checks.refusal(owner, "block", expected, block))
+        self.block = checks.integer(block, "block", owner, least=1, or_none=True)
+        self.each_head = checks.flag(each_head, "each_head", owner)
+        self.softmax = keras.layers.Softmax(dtype=self.dtype_policy)
+        self.gate = self.window = self.kinds = None
+
+    @property
+    def groups_of_scores(self):
+        """"offset" or "block"; None if there is no window."""
+        return next((group for group in self.groups if group != "head"), None)
+
+    def build(self, scores_shape):
+        """Makes a factor for each head, and a weight for each group of scores."""
+        if self.built:
+            return
+        heads, queries, keys = scores_shape[-3:]
+        if "head" in self.groups:
+            self.gate = self._ones(heads, "gate", keras.constraints.NonNeg())
+        if self.groups_of_scores:
+            self._check_steps(queries, keys)
+            self.index, self.kinds = numbered(*(blocks(queries, self.block) if self.block else offsets(queries)))
+            rows = heads if self.each_head else 1
+            self.window = self._ones(rows * len(self.kinds), "window", Between0And1())
+        self.built = True
+
+    def call(self, scores, allowed=None):
+        """The weights with which each step looks at the others."""
+        bias = self.bias()
+        scores = scores if bias is None else scores + ops.cast(bias, scores.dtype)
+        return self.weighed(self.softmax(masked(scores, self.narrowed(allowed))), -3)
+
+    def compute_output_shape(self, scores_shape):
+        """The shape does not change."""
+        return scores_shape
+
+    def bias(self):
+        """Zeros that carry the gradient to the window, (heads or 1, steps, steps); None if there is no window."""
+        if self.window is None:
+            return None
+        return self._spread(self.window - ops.stop_gradient(self.window), 0.0)
+
+    def narrowed(self, mask):
+        """What of a mask the window leaves; a step that the window masks is False."""
+        if self.window is None:
+            return mask
+        seen = self._spread(self.window > 0, True)
+        return seen if mask is None else ops.logical_and(mask, seen)
+
+    def weighed(self, tensor, axis):
+        """A tensor times the factor of each head; `axis`: its axis of heads, from the end."""
+        if self.gate is None:
+            return tensor
+        return tensor * ops.cast(ops.reshape(self.gate, (-1,) + (1,) * (-axis - 1)), tensor.dtype)
+
+    def seen(self, tolerance=0.0):
+        """Which scores are not masked, a Boolean array (heads or 1, steps, steps); None if there is no window.
+
+        Args:
+            tolerance: a group counts as masked up to this weight.
+        """
+        if self.window is None:
+            return None
+        groups = ops.convert_to_numpy(self.window).reshape(-1, len(self.kinds)) > tolerance
+        return np.concatenate([groups, np.ones((len(groups), 1), bool)], 1)[:, self.index]
+
+    def get_config(self):
+        """The groups, plain values."""
+        own = {"groups": list(self.groups), "block": self.block, "each_head": self.each_head}
+        return {**super().get_config(), **own}
+
+    def _ones(self, size, name, constraint):
+        return self.add_weight((size,), "ones", constraint=constraint, name=name, autocast=False)
+
+    def _spread(self, groups, always):
+        """The value of each score's group; `always` where a step may always look."""
+        groups = ops.reshape(groups, (-1, len(self.kinds)))
+        fixed = ops.full((groups.shape[0], 1), always, groups.dtype)
+        return ops.take(ops.concatenate([groups, fixed], 1), self.index, axis=1)
+
+    def _check_steps(self, queries, keys):
+        owner = f"{type(self).__name__} {self.name!r}"
+        if None in (queries, keys):
+            raise ValueError(
+                f"{owner}: expected a known number of steps, for each offset or block has a weight of its own. Received: "
+                f'{queries} queries, {keys} keys. Give the model an input of a known length, or learn groups="head".'
+            )
+        if queries != keys:
+            raise ValueError(
+                f"{owner}: expected as many queries as keys, for a step may always look at itself. Received: {queries} "
+                f'queries, {keys} keys. For attention to another sequence learn groups="head".'
+            )
+
+
+@_register
+class SparseAttention(BiasedAttention):
+    """`keras.layers.MultiHeadAttention` that learns how far each head has to look, and which heads are needed.
+
+    Use it in place of `keras.layers.MultiHeadAttention`: it is one, and before training computes what that one does.
+
+    What it learns is what an `AttentionMask` in the place of its softmax does: see there. `tt.sparsify(model, strength,
+    kinds=["offset", "gate"])` lets offsets and heads die that the loss does not need; `tt.compact` makes a
+    `MultiHeadAttention` of it, with a constant `attention_mask`, without the heads whose factor is zero; the factors of
+    the others go into its output kernel.
+
+    Args:
+        num_heads: As `MultiHeadAttention` takes it.
+        key_dim: Likewise.
+        groups: "offset", "block", "head", or one of the first two with "head", as `AttentionMask` takes it.
+        block: The side of a block, in steps; for "block" only.
+        each_head: Whether each head has a window of its own; else they share one. Masks that travel with tensors
+            (`mask_zero=True`) need a shared one, for Keras's attention takes them for all heads alike.
+        **kwargs: What else `MultiHeadAttention` takes.
+
+    Raises:
+        TypeError: As `AttentionMask`.
+        ValueError: As `AttentionMask`; at build, for a window over more than one axis of steps; when it is called, for
+            tensors that come with masks of steps, if each head has a window of its own.
+
+    >>> layer = SparseAttention(num_heads=2, key_dim=4, groups=["head", "offset"])
+    >>> layer(np.ones((1, 5, 8)), np.ones((1, 5, 8))).shape
+    TensorShape([1, 5, 8])
+    >>> [weight.shape for weight in layer.attention_mask.weights]  # a factor a head; a weight for each of 8 offsets
+    [(2,), (16,)]
+    """
+
+    def __init__(self, num_heads, key_dim, *args, groups="offset", block=None, each_head=True, **kwargs):
+        super().__init__(num_heads, key_dim, *args, **kwargs)
+        self.attention_mask = AttentionMask(groups, block, each_head, name=f"{self.name}_mask", dtype=self.dtype_policy)
+
+    def build(self, query_shape, value_shape, key_shape=None):
+        """Builds the projections, and what learns."""
+        if self.built:
+            return
+        super().build(query_shape, value_shape, key_shape)
+        if self.attention_mask.groups_of_scores and (len(query_shape) != 3 or len(value_shape) != 3):
+            raise ValueError(
+                f"SparseAttention {self.name!r}: expected queries and values of shape (batch, steps, width) where a window "
+                f'is learned. Received: {query_shape} and {value_shape}. Learn groups="head" there.'
+            )
+        self.attention_mask.build((None, self.num_heads, query_shape[1], value_shape[1]))
+
+    def bias(self):
+        """Zeros that carry the gradient to the window."""
+        bias = self.attention_mask.bias()
+        return bias if bias is None else ops.cast(bias[None], self.compute_dtype)
+
+    def narrowed(self, mask):
+        """What of a mask the window leaves."""
+        narrowed = self.attention_mask.narrowed(mask)
+        return narrowed if narrowed is None or len(narrowed.shape) > 3 else narrowed[None]
+
+    def weighed(self, heads):
+        """What each head gives, times its factor."""
+        return self.attention_mask.weighed(heads, -2)
+
+    def refuse_masks(self):
+        """Raises if each head has a window of its own."""
+        if self.attention_mask.window is not None and self.attention_mask.each_head:
+            raise ValueError(
+                f"SparseAttention {self.name!r}: expected tensors without masks of steps, for each head learns a window of "
+                "its own, and Keras's attention takes such masks for all heads alike. Share the window "
+                "(each_head=False), or give the mask as attention_mask, without mask_zero or Masking."
+            )
+
+    def get_config(self):
+        """The configuration of a `MultiHeadAttention`, and what learns."""
+        own = self.attention_mask.get_config()
+        return {**super().get_config(), **{name: own[name] for name in ("groups", "block", "each_head")}}
+
+
+def offsets(steps):
+    """The distance of each query from each key, (steps, steps), and where it is zero.
+
+    >>> offsets(2)[0].tolist()  # positive: the key lies behind
+    [[0, -1], [1, 0]]
+    """
+    places = np.arange(steps)
+    found = places[:, None] - places
+    return found, found == 0
+
+
+def blocks(steps, side):
+    """The number of each score's block, (steps, steps), and which blocks lie on the diagonal.
+
+    >>> blocks(4, 2)[0].tolist()
+    [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    """
+    places = np.arange(steps) // side
+    count = -(-steps // side)
+    return places[:, None] * count + places, places[:, None] == places
+
+
+def numbered(kinds, always):
+    """The number of each score's group, the last one where a step may always look; and the kind of each but that."""
+    found, number = np.unique(kinds[~always], return_inverse=True)
+    index = np.full(kinds.shape, len(found))
+    index[~always] = number.ravel()
+    return index, found
+
+
+register_rule(AttentionMask, MaskedSoftmax())
+register_rule(SparseAttention, MaskedHeads())
