@@ -35,6 +35,7 @@ def sparse(x, attend=None, call=None, **options):
 
 
 ALL = ["head", "offset"]
+MASKS = np.random.default_rng(0).random((1, HEADS, STEPS, STEPS)) < 0.7
 CASES = {
     "offsets": lambda x: sparse(x, groups=ALL),
     "offsets of all heads": lambda x: sparse(x, groups=ALL, each_head=False),
@@ -43,6 +44,7 @@ CASES = {
     "heads": lambda x: sparse(x, groups="head"),
     "causal": lambda x: sparse(x, groups=ALL, call={"use_causal_mask": True}),
     "given a mask": lambda x: sparse(x, groups=ALL, call={"attention_mask": np.tri(STEPS, k=1)[None] > 0}),
+    "given a mask for each head": lambda x: sparse(x, groups=ALL, call={"attention_mask": MASKS}),
     "dropout": lambda x: sparse(x, groups=ALL, dropout=0.3),
     "scores": lambda x: sparse(x, groups=ALL, call={"return_attention_scores": True})[0],
     "no bias": lambda x: sparse(x, groups=ALL, use_bias=False, value_dim=5),
@@ -231,7 +233,7 @@ def test_a_window_is_learned_and_stays(optimizer):
     model = copying("offset")
     sparsity = tt.sparsify(model, strength=5e-3, kinds=["offset"])
     model.compile(optimizer(), "mse")
-    model.fit(x, y, batch_size=64, epochs=60, verbose=0)
+    model.fit(x, y, batch_size=64, epochs=40, verbose=0)
     (mask,) = masks(model)
     window = mask.window.numpy()
     assert window.min() == 0 and window.max() <= 1
@@ -251,22 +253,21 @@ def test_what_is_worth_less_than_the_strength_dies_and_what_is_worth_more_stays(
     x, y = data()
     model = copying("offset")
     model.compile(keras.optimizers.Adam(1e-2), "mse")
-    model.fit(x, y, batch_size=64, epochs=30, verbose=0)
+    model.fit(x, y, batch_size=64, epochs=20, verbose=0)
     (mask,) = masks(model)
     for layer in all_layers(model):
-        if not layer.weights or layer is mask or isinstance(layer, (tt.layers.SparseAttention, keras.Model)):
-            continue
-        layer.trainable = False
+        if layer.weights and isinstance(layer, (layers.Dense, layers.EinsumDense, layers.Embedding)):
+            layer.trainable = False
     strength = 2e-3
     tt.sparsify(model, strength=strength, kinds=["offset"])
     model.compile(optimizer(), "mse")
-    model.fit(x, y, batch_size=len(x), epochs=400, verbose=0)
+    model.fit(x, y, batch_size=64, epochs=25, verbose=0)
     with tf.GradientTape() as tape:
         loss = tf.reduce_mean((model(x) - y) ** 2)
     worth, window = -tape.gradient(loss, mask.window.value).numpy(), mask.window.numpy()
     assert 0 < (window == 0).sum() < window.size
-    assert worth[window == 1].min() > strength
-    assert not np.any((window > 0) & (window < 1) & (worth < 0.9 * strength))
+    assert worth[window > 0].min() > strength
+    assert window[window > 0].min() > 0.9  # what is worth more goes up to one, and a step of the penalty down
 
 
 # What is refused

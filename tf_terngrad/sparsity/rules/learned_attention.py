@@ -80,14 +80,14 @@ class MaskedHeads(Heads):
         given = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
         heads = builder.units_along(call.layer.query_dense.kernel, 1)
         seen, _ = seen_by(builder, call.layer.attention_mask, heads)
-        mask = given.pop("attention_mask", None)
+        mask = self.cut_mask(builder, call, given.pop("attention_mask", None))
         if seen is not None and len(seen) == 1:  # for all heads alike, as Keras takes it
             mask = both(mask, seen[0])
             mask = mask[None] if len(mask.shape) == 2 else mask
         elif seen is not None:
             mask = both(mask if mask is None or len(mask.shape) != 3 else ops.expand_dims(mask, 1), seen[None])
         query, value = given.pop("query"), given.pop("value")
-        return super().rebuild(builder, call, (query, value), {**given, "attention_mask": mask})
+        return super(Heads, self).rebuild(builder, call, (query, value), {**given, "attention_mask": mask})
 
 
 def follow_mask(call, mask, heads, part=""):
