@@ -193,6 +193,11 @@ def test_structures_tell_what_learns():
     assert ("block", HEADS * 2) in found.values()
 
 
+def test_what_learns_is_no_part_of_a_residual_branch():
+    (branch,) = [each for each in tt.structures(model_of(CASES["residual"])) if each.kind == "branch"]
+    assert {piece.variable.name for piece in branch.slices} == {"kernel", "bias"}
+
+
 def test_a_mask_that_masks_nothing_is_none():
     small = tt.compact(model_of(CASES["offsets"], learned=False))
     assert "attention_mask" not in str(small.get_config()) or "'attention_mask': None" in str(small.get_config())
@@ -236,7 +241,8 @@ def test_a_window_is_learned_and_stays(optimizer):
     model.fit(x, y, batch_size=64, epochs=40, verbose=0)
     (mask,) = masks(model)
     window = mask.window.numpy()
-    assert window.min() == 0 and window.max() <= 1
+    assert window.min() == 0
+    assert window.max() == pytest.approx(0.1, rel=0.1)
     seen = mask.seen()
     assert seen[:, 2:, :-2].diagonal(axis1=1, axis2=2).any()  # two steps before
     assert seen.mean() < 0.7
@@ -267,7 +273,7 @@ def test_what_is_worth_less_than_the_strength_dies_and_what_is_worth_more_stays(
     worth, window = -tape.gradient(loss, mask.window.value).numpy(), mask.window.numpy()
     assert 0 < (window == 0).sum() < window.size
     assert worth[window > 0].min() > strength
-    assert window[window > 0].min() > 0.9  # what is worth more goes up to one, and a step of the penalty down
+    assert window[window > 0].min() > 0.05  # what is worth more goes up to its bound, and a step of the penalty down
 
 
 # What is refused

@@ -17,13 +17,16 @@ _register = keras.saving.register_keras_serializable(package="tf_terngrad")
 
 GROUPS = ("head", "offset", "block")
 
+CREDIT = 0.1
+"""What the weight of a group of scores begins with, and has at most: small, so that few updates show what is needed."""
+
 
 @_register
-class Between0And1(keras.constraints.Constraint):
-    """Weights that stay between zero and one."""
+class Credited(keras.constraints.Constraint):
+    """Weights that stay between zero and the credit."""
 
     def __call__(self, w):
-        return ops.clip(w, 0.0, 1.0)
+        return ops.clip(w, 0.0, CREDIT)
 
 
 @_register
@@ -34,10 +37,10 @@ class AttentionMask(keras.layers.Layer):
     `SparseAttention`.
 
     `y[h] = g[h] * softmax(scores[h] + m - stop(m))`, over the scores whose `m > 0`; the others are masked. `m` begins at
-    one and stays between zero and one. The term `m - stop(m)` is zero: it gives `m` the gradient of a factor before
+    0.1 and stays between 0 and 0.1. The term `m - stop(m)` is zero: it gives `m` the gradient of a factor before
     `exp(score)`, so `-dL/dm` is, to first order, how much the loss rises if this group is masked. Under
-    `tt.sparsify(model, strength)` a group stays that is worth more than the strength, and any other becomes zero. What
-    `tt.compact` makes of it is a `Softmax` with a constant mask, which gives the same outputs.
+    `tt.sparsify(model, strength)` a group stays that is worth more than the strength, and any other becomes zero, for
+    good. What `tt.compact` makes of it is a `Softmax` of scores with a constant mask, which gives the same outputs.
 
     A step may always look at itself, so that a softmax never runs over nothing: there is no `m` for offset 0, and none
     for the blocks on the diagonal.
@@ -97,12 +100,12 @@ class AttentionMask(keras.layers.Layer):
             return
         heads, queries, keys = scores_shape[-3:]
         if "head" in self.groups:
-            self.gate = self._ones(heads, "gate", keras.constraints.NonNeg())
+            self.gate = self._weight(heads, "gate", 1.0, keras.constraints.NonNeg())
         if self.groups_of_scores:
             self._check_steps(queries, keys)
             self.index, self.kinds = numbered(*(blocks(queries, self.block) if self.block else offsets(queries)))
             rows = heads if self.each_head else 1
-            self.window = self._ones(rows * len(self.kinds), "window", Between0And1())
+            self.window = self._weight(rows * len(self.kinds), "window", CREDIT, Credited())
         self.built = True
 
     def call(self, scores, allowed=None):
@@ -150,8 +153,9 @@ class AttentionMask(keras.layers.Layer):
         own = {"groups": list(self.groups), "block": self.block, "each_head": self.each_head}
         return {**super().get_config(), **own}
 
-    def _ones(self, size, name, constraint):
-        return self.add_weight((size,), "ones", constraint=constraint, name=name, autocast=False)
+    def _weight(self, size, name, first, constraint):
+        first = keras.initializers.Constant(first)
+        return self.add_weight((size,), first, constraint=constraint, name=name, autocast=False)
 
     def _spread(self, groups, always):
         """The value of each score's group; `always` where a step may always look."""
