@@ -4,6 +4,8 @@ import keras
 from keras import layers, ops
 from laws import randomize
 
+import tf_terngrad as tt
+
 STEPS, WIDTH = 6, 12
 
 
@@ -82,7 +84,11 @@ class _Grower:
         options = {"use_bias": self.bias}
         if self.pick(True, False):
             return layers.GroupQueryAttention(4, 4, self.pick(1, 2, 4), **options)
-        return layers.MultiHeadAttention(self.pick(2, 3), self.pick(3, 4), value_dim=self.pick(None, 5), **options)
+        options |= {"value_dim": self.pick(None, 5)}
+        if self.shared is None and self.pick(True, False):
+            learned = self.pick({"groups": ["head", "offset"]}, {"groups": "block", "block": 2})
+            return tt.layers.SparseAttention(3, 4, **learned, each_head=self.pick(True, False), **options)
+        return layers.MultiHeadAttention(self.pick(2, 3), self.pick(3, 4), **options)
 
     def residual(self, x, name, made, call):
         norm = self.norm()

@@ -418,11 +418,11 @@ class BiasedAttention(keras.layers.MultiHeadAttention):
     `_compute_attention` is what Keras has for attention of other kinds. What is computed is what Keras computes.
     """
 
-    def bias(self):
-        """What is added to the scores, (1, heads or 1, steps, steps); None: nothing."""
+    def bias(self, steps):
+        """What is added to the scores of so many steps, (1, heads or 1, steps, steps); None: nothing."""
         return None
 
-    def narrowed(self, mask):
+    def narrowed(self, mask, steps):
         """The mask of the scores, given that of the call, each a tensor of the rank of scores; None: there is none."""
         return mask
 
@@ -450,16 +450,16 @@ class BiasedAttention(keras.layers.MultiHeadAttention):
             for _ in range(len(query.shape) + len(attention_axes(self)) - 1 - len(mask.shape)):
                 mask = keras.ops.expand_dims(mask, -2 * len(attention_axes(self)) - 1)
             mask = keras.ops.cast(mask, "bool")
-        mask = self.narrowed(mask)
+        mask = self.narrowed(mask, query.shape[1])
         if self._dropout > 0 or return_attention_scores or len(query.shape) != 4:  # as Keras chooses
             found, scores = super()._compute_attention(query, key, value, mask, training, return_attention_scores)
         else:
-            options = {"bias": self.bias(), "mask": mask, "scale": self._inverse_sqrt_key_dim}
+            options = {"bias": self.bias(query.shape[1]), "mask": mask, "scale": self._inverse_sqrt_key_dim}
             found, scores = keras.ops.dot_product_attention(query, key, value, **options), None
         return self.weighed(found), scores
 
     def _masked_softmax(self, attention_scores, attention_mask=None):
-        bias = self.bias()
+        bias = self.bias(attention_scores.shape[-1])
         return super()._masked_softmax(attention_scores if bias is None else attention_scores + bias, attention_mask)
 
 

@@ -70,7 +70,9 @@ class Graph:
     @functools.cached_property
     def added(self):
         """The units of channels that sums of several tensors have."""
-        sums = [call for call in self.calls if call.rule.adds and sum(_is_whole(call, edge) for edge in call.inputs) > 1]
+        sums = [
+            call for call in self.calls if call.rule.adds and sum(_is_whole(call, edge) for edge in call.inputs) > 1
+        ]
         units = [channels.units for call in sums for channels in call.output.followed]
         return self.units.find(np.concatenate([np.zeros(0, np.int64), *units]))
 

@@ -18,7 +18,7 @@ _register = keras.saving.register_keras_serializable(package="tf_terngrad")
 GROUPS = ("head", "offset", "block")
 
 CREDIT = 0.1
-"""What the weight of a group of scores begins with, and has at most: small, so that few updates show what is needed."""
+"""What the weight of a group of scores begins with, and has at most: small, so that few updates show what matters."""
 
 
 @_register
@@ -36,8 +36,8 @@ class AttentionMask(keras.layers.Layer):
     Use it in place of the softmax of attention that you write yourself. For `keras.layers.MultiHeadAttention` there is
     `SparseAttention`.
 
-    `y[h] = g[h] * softmax(scores[h] + m - stop(m))`, over the scores whose `m > 0`; the others are masked. `m` begins at
-    0.1 and stays between 0 and 0.1. The term `m - stop(m)` is zero: it gives `m` the gradient of a factor before
+    `y[h] = g[h] * softmax(scores[h] + m - stop(m))`, over the scores whose `m > 0`; the others are masked. `m` begins
+    at 0.1 and stays between 0 and 0.1. The term `m - stop(m)` is zero: it gives `m` the gradient of a factor before
     `exp(score)`, so `-dL/dm` is, to first order, how much the loss rises if this group is masked. Under
     `tt.sparsify(model, strength)` a group stays that is worth more than the strength, and any other becomes zero, for
     good. What `tt.compact` makes of it is a `Softmax` of scores with a constant mask, which gives the same outputs.
@@ -91,7 +91,7 @@ class AttentionMask(keras.layers.Layer):
 
     @property
     def groups_of_scores(self):
-        """"offset" or "block"; None if there is no window."""
+        """What its window is made of, "offset" or "block"; None if there is no window."""
         return next((group for group in self.groups if group != "head"), None)
 
     def build(self, scores_shape):
@@ -110,25 +110,25 @@ class AttentionMask(keras.layers.Layer):
 
     def call(self, scores, allowed=None):
         """The weights with which each step looks at the others."""
-        bias = self.bias()
+        bias, steps = self.bias(scores.shape[-1]), scores.shape[-1]
         scores = scores if bias is None else scores + ops.cast(bias, scores.dtype)
-        return self.weighed(self.softmax(masked(scores, self.narrowed(allowed))), -3)
+        return self.weighed(self.softmax(masked(scores, self.narrowed(allowed, steps))), -3)
 
     def compute_output_shape(self, scores_shape):
         """The shape does not change."""
         return scores_shape
 
-    def bias(self):
+    def bias(self, steps):
         """Zeros that carry the gradient to the window, (heads or 1, steps, steps); None if there is no window."""
         if self.window is None:
             return None
-        return self._spread(self.window - ops.stop_gradient(self.window), 0.0)
+        return self._spread(self.window - ops.stop_gradient(self.window), 0.0, steps)
 
-    def narrowed(self, mask):
-        """What of a mask the window leaves; a step that the window masks is False."""
+    def narrowed(self, mask, steps):
+        """What of a mask of so many steps the window leaves; a step that the window masks is False."""
         if self.window is None:
             return mask
-        seen = self._spread(self.window > 0, True)
+        seen = self._spread(self.window > 0, True, steps)
         return seen if mask is None else ops.logical_and(mask, seen)
 
     def weighed(self, tensor, axis):
@@ -157,18 +157,24 @@ class AttentionMask(keras.layers.Layer):
         first = keras.initializers.Constant(first)
         return self.add_weight((size,), first, constraint=constraint, name=name, autocast=False)
 
-    def _spread(self, groups, always):
+    def _spread(self, groups, always, steps):
         """The value of each score's group; `always` where a step may always look."""
+        if steps is not None and steps > len(self.index):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r}: expected at most {len(self.index)} steps, for which it was built. "
+                f"Received: {steps}. Build it for the longest sequence first."
+            )
         groups = ops.reshape(groups, (-1, len(self.kinds)))
         fixed = ops.full((groups.shape[0], 1), always, groups.dtype)
-        return ops.take(ops.concatenate([groups, fixed], 1), self.index, axis=1)
+        return ops.take(ops.concatenate([groups, fixed], 1), self.index[:steps, :steps], axis=1)
 
     def _check_steps(self, queries, keys):
         owner = f"{type(self).__name__} {self.name!r}"
         if None in (queries, keys):
             raise ValueError(
-                f"{owner}: expected a known number of steps, for each offset or block has a weight of its own. Received: "
-                f'{queries} queries, {keys} keys. Give the model an input of a known length, or learn groups="head".'
+                f"{owner}: expected a known number of steps, for each offset or block has a weight of its own. "
+                f"Received: {queries} queries, {keys} keys. Give the model an input of a known length, or learn "
+                'groups="head".'
             )
         if queries != keys:
             raise ValueError(
@@ -220,19 +226,19 @@ class SparseAttention(BiasedAttention):
         super().build(query_shape, value_shape, key_shape)
         if self.attention_mask.groups_of_scores and (len(query_shape) != 3 or len(value_shape) != 3):
             raise ValueError(
-                f"SparseAttention {self.name!r}: expected queries and values of shape (batch, steps, width) where a window "
-                f'is learned. Received: {query_shape} and {value_shape}. Learn groups="head" there.'
+                f"SparseAttention {self.name!r}: expected queries and values of shape (batch, steps, width) where a "
+                f'window is learned. Received: {query_shape} and {value_shape}. Learn groups="head" there.'
             )
         self.attention_mask.build((None, self.num_heads, query_shape[1], value_shape[1]))
 
-    def bias(self):
+    def bias(self, steps):
         """Zeros that carry the gradient to the window."""
-        bias = self.attention_mask.bias()
+        bias = self.attention_mask.bias(steps)
         return bias if bias is None else ops.cast(bias[None], self.compute_dtype)
 
-    def narrowed(self, mask):
-        """What of a mask the window leaves."""
-        narrowed = self.attention_mask.narrowed(mask)
+    def narrowed(self, mask, steps):
+        """What of a mask of so many steps the window leaves."""
+        narrowed = self.attention_mask.narrowed(mask, steps)
         return narrowed if narrowed is None or len(narrowed.shape) > 3 else narrowed[None]
 
     def weighed(self, heads):
@@ -243,8 +249,8 @@ class SparseAttention(BiasedAttention):
         """Raises if each head has a window of its own."""
         if self.attention_mask.window is not None and self.attention_mask.each_head:
             raise ValueError(
-                f"SparseAttention {self.name!r}: expected tensors without masks of steps, for each head learns a window of "
-                "its own, and Keras's attention takes such masks for all heads alike. Share the window "
+                f"SparseAttention {self.name!r}: expected tensors without masks of steps, for each head learns a "
+                "window of its own, and Keras's attention takes such masks for all heads alike. Share the window "
                 "(each_head=False), or give the mask as attention_mask, without mask_zero or Masking."
             )
 

@@ -12,7 +12,7 @@ from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.remove.fates import known_fates
 from tf_terngrad.sparsity.remove.needs import needs
 from tf_terngrad.sparsity.report.content import Matrix, Report, Row
-from tf_terngrad.sparsity.report.heads import heads_of, looks_of, of_scores
+from tf_terngrad.sparsity.report.heads import heads_of, looks_of, of_scores, projections
 from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.activation import shown_by_numbers
@@ -132,11 +132,23 @@ def _width(cost):
 
 
 def _named(layer):
-    """The weights of a layer by name; of a name that comes again, with its number, as in stacked cells."""
+    """The weights of a layer by name; of a name that comes again, with its number, as in stacked cells.
+
+    Those of an attention layer's projections have the projection's name too.
+    """
     seen = collections.Counter()
+    names = {id(part.kernel): part.name for part in projections(layer).values()}
     for weight in getattr(layer, "weights", ()):
-        seen[weight.name] += 1
-        yield weight.name + (f" {seen[weight.name]}" if seen[weight.name] > 1 else ""), weight
+        if names and id(weight) not in names:
+            continue  # biases of two axes, which say nothing that the kernels do not
+        name = f"{names[id(weight)]} {weight.name}" if names else weight.name
+        seen[name] += 1
+        yield name + (f" {seen[name]}" if seen[name] > 1 else ""), weight
+
+
+def _holder(layer, weight):
+    """The projection of an attention layer that holds a weight; of any other layer, itself."""
+    return next((part for part in projections(layer).values() if part.kernel is weight), layer)
 
 
 def _matrices(before, after, known):
@@ -146,7 +158,8 @@ def _matrices(before, after, known):
     for name, weight in _named(before.layer):
         if len(weight.shape) < 2 or "float" not in weight.dtype:
             continue
-        outputs = getattr(rule_for(before.layer).axes(before.layer).get(weight.name), "outputs", ()) or -1
+        holder = _holder(before.layer, weight)
+        outputs = getattr(rule_for(holder).axes(holder).get(weight.name), "outputs", ()) or -1
         pair = [
             None if each is None else weight_matrix(keras.ops.convert_to_numpy(each), outputs).copy()
             for each in (weight, partners.get(name))

@@ -12,6 +12,8 @@ from tf_terngrad.keras_internals import attention_parts, is_graph
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.stand_in import entering
 from tf_terngrad.sparsity.learn.attention_mask import AttentionMask
+from tf_terngrad.sparsity.rules import rule_for
+from tf_terngrad.sparsity.rules.attention import Heads as HeadsRule
 
 EXAMPLES = 64  # of the data that a report runs
 
@@ -67,7 +69,7 @@ def heads_of(pairs, known, looks):
         layer = before and before.layer
         if isinstance(layer, AttentionMask):
             found.append(_of_mask(before.path, layer, looks.get(id(layer))))
-        elif {"query", "key", "value", "output"} <= attention_parts(layer).keys():
+        elif layer is not None and projections(layer):
             found.append(_of_layer(before.path, layer, after, known, looks.get(id(layer))))
     return found
 
@@ -112,7 +114,7 @@ class _Watch:
         return list(map(_Value, outputs[: len(tree.flatten(node.output_tensors))]))
 
     def _outputs(self, layer, args, kwargs):
-        scored = bool(attention_parts(layer))
+        scored = bool(projections(layer))
         outputs = layer(*args, **{**kwargs, **({"return_attention_scores": True} if scored else {})})
         weights = outputs[1] if scored else outputs if isinstance(layer, AttentionMask) else None
         if weights is not None and len(weights.shape) == 4:
@@ -126,10 +128,15 @@ def of_scores(heads):
         return ""
     behind, ahead = heads.reach
     return (
-        f"{heads.title}: its heads look at most {behind} steps back and {ahead} ahead, at {heads.scores:.0%} of the scores. "
-        "Keras computes all scores and masks the others, so the multiply-adds count them all; a kernel for local "
-        "attention would save them."
+        f"{heads.title}: its heads look at most {behind} steps back and {ahead} ahead, at {heads.scores:.0%} of the "
+        "scores. Keras computes all scores and masks the others, so the multiply-adds count them all; a kernel for "
+        "local attention would save them."
     )
+
+
+def projections(layer):
+    """The projections of an attention layer by name; none of any other layer."""
+    return attention_parts(layer) if isinstance(rule_for(layer), HeadsRule) else {}
 
 
 def by_offset(scores):
@@ -151,7 +158,7 @@ def _of_mask(title, mask, looks):
 
 
 def _of_layer(title, layer, after, known, looks):
-    parts = attention_parts(layer)
+    parts = projections(layer)
     query, key, value, output = (parts[name].kernel for name in ("query", "key", "value", "output"))
     heads, mask = query.shape[1], getattr(layer, "attention_mask", None)
     left, keys, values = (_gone(*place, known, after) for place in ((query, 1), (query, 2), (value, 2)))

@@ -42,7 +42,7 @@ class MaskedSoftmax(Rule):
     def rebuild(self, builder, call, args, kwargs):
         given = dict(zip(("scores", "allowed"), args, strict=False)) | kwargs
         heads, layer = call.inputs[0].axes[-3], call.layer
-        seen, stay = seen_by(builder, layer, heads and heads.units)
+        seen, stay = seen_by(builder, layer, heads and heads.units, call.inputs[0].shape[-1])
         weights = builder.layer(call)(masked(given["scores"], both(given.get("allowed"), seen)))
         factors = factors_of(layer, builder.graph, call.inputs[0].shape[-3])[stay]
         return weights if (factors == 1).all() else weights * factors.astype(weights.dtype)[:, None, None]
@@ -79,7 +79,7 @@ class MaskedHeads(Heads):
     def rebuild(self, builder, call, args, kwargs):
         given = dict(zip(_ARGUMENTS, args, strict=False)) | kwargs
         heads = builder.units_along(call.layer.query_dense.kernel, 1)
-        seen, _ = seen_by(builder, call.layer.attention_mask, heads)
+        seen, _ = seen_by(builder, call.layer.attention_mask, heads, call.inputs[0].shape[1])
         mask = self.cut_mask(builder, call, given.pop("attention_mask", None))
         if seen is not None and len(seen) == 1:  # for all heads alike, as Keras takes it
             mask = both(mask, seen[0])
@@ -126,13 +126,13 @@ def factors_of(mask, graph, heads):
     return np.where(np.abs(factors) <= graph.tolerance, 0.0, factors)
 
 
-def seen_by(builder, mask, heads):
+def seen_by(builder, mask, heads, steps):
     """Which scores the heads that stay see, (heads or 1, steps, steps), None if all; and which heads stay."""
     stay = slice(None) if heads is None else builder.kept.stays(heads)
     seen = mask.seen(builder.graph.tolerance)
     if seen is None:
         return None, stay
-    seen = seen if len(seen) == 1 else seen[stay]
+    seen = (seen if len(seen) == 1 else seen[stay])[:, :steps, :steps]
     seen = seen[:1] if (seen == seen[:1]).all() else seen
     return (None if seen.all() else seen), stay
 

@@ -42,8 +42,8 @@ class Attention(Section):
 
 
 _KEY = (
-    "One row a head, one column a dimension: deep blue is a large norm, sand is what left the model. On the right, how far "
-    "back (right) or ahead (left) of a step each head looks."
+    "One row a head, one column a dimension: deep blue is a large norm, sand is what left the model. On the right, how "
+    "many steps back each head looks (ahead: below zero), each on a scale of its own."
 )
 
 
@@ -56,8 +56,16 @@ def _cells(heads):
     stay = [(len(heads.left), int((~heads.left).sum()))]
     stay += [(len(kept), int(kept.sum())) for _, kept in heads.weights.values()]
     stay = [tuple(map(str, pair)) for pair in stay] + ["?"] * (3 - len(stay))
-    sees = "everywhere" if heads.reach is None else f"{-heads.reach[1]} to {heads.reach[0]} back, {heads.scores:.0%}"
-    return [heads.title, *stay, sees, _distance(heads)]
+    return [heads.title, *stay, _sees(heads), _distance(heads)]
+
+
+def _sees(heads):
+    """How far the heads that stay see at most, in words, and the share of the scores."""
+    if heads.reach is None or heads.scores == 1:
+        return "" if heads.left.all() else "everywhere"
+    behind, ahead = heads.reach
+    words = [f"{steps} {where}" for steps, where in ((behind, "back"), (ahead, "ahead")) if steps]
+    return f"{', '.join(words) or 'itself alone'} ({heads.scores:.0%} of scores)"
 
 
 def _distance(heads):
@@ -65,7 +73,8 @@ def _distance(heads):
     if heads.looks is None or heads.left.all():
         return ""
     far = [mean_distance(looks, heads.offsets) for looks in heads.looks[~heads.left]]
-    return f"{min(far):.1f} to {max(far):.1f} steps away"
+    low, high = (f"{each:.1f}" for each in (min(far), max(far)))
+    return f"{low if low == high else f'{low} to {high}'} steps away"
 
 
 def mean_distance(looks, offsets):
@@ -82,7 +91,8 @@ def _card(heads):
     drawing = blank(8.6, _height(heads))
     draw_heads(drawing, heads)
     source = inline(rendered(drawing, "svg", transparent=True), "svg+xml")
-    return f'<div class="card pair"><img style="width:100%;border:0" alt="{escape(heads.title)} heads" src="{source}"></div>'
+    image = f'<img style="width:100%;border:0" alt="{escape(heads.title)} heads" src="{source}">'
+    return f'<div class="card pair">{image}</div>'
 
 
 def draw_heads(part, heads):
@@ -98,11 +108,13 @@ def draw_heads(part, heads):
 
 def _title(heads):
     stay, count = int((~heads.left).sum()), len(heads.left)
-    return f"{heads.title}   " + (f"{count} heads" if stay == count else f"{count} → {stay} heads" if stay else "removed")
+    left = f"{count} heads" if stay == count else f"{count} → {stay} heads"
+    return f"{heads.title}   {left if stay else 'removed'}"
 
 
 def _norms(place, name, norms, kept, left):
-    place.imshow(matrix_picture(norms, (~left, kept), brightness(norms, 400), 400), aspect="auto", interpolation="nearest")
+    picture = matrix_picture(norms, (~left, kept), brightness(norms, 400), 400)
+    place.imshow(picture, aspect="auto", interpolation="nearest")
     count = f"{len(kept)} → {int(kept.sum())}" if not kept.all() else f"{len(kept)}"
     place.set_xlabel(f"{name.removesuffix('s')} dimensions: {count}", fontsize=8, color=INK)
     place.set_xticks([])
@@ -118,9 +130,17 @@ def _offsets(place, heads):
         picture[hidden] = [238, 238, 238]
     edges = (heads.offsets[0] - 0.5, heads.offsets[-1] + 0.5, len(heads.left) - 0.5, -0.5)
     place.imshow(picture, aspect="auto", interpolation="nearest", extent=edges)
-    place.axvline(0, color=INK, linewidth=0.6, linestyle=":")
+    place.set_xlim(*_range(shown, heads.offsets))
     what = "mean weight by offset (grey: masked)" if heads.looks is not None else "what the learned mask leaves"
-    place.set_xlabel(f"ahead ←  steps back  → : {what}", fontsize=8, color=INK)
+    place.set_xlabel(f"steps back: {what}", fontsize=8, color=INK)
+    place.xaxis.get_major_locator().set_params(integer=True)
+
+
+def _range(shown, offsets):
+    """The offsets that are worth a look: three times as far as the heads look, each way; at least eight steps back."""
+    there = offsets[(shown > 1e-3).any(0)] if shown.any() else offsets
+    behind, ahead = max(3 * there.max(), 8), max(-3 * there.min(), 0)
+    return max(offsets[0], -ahead) - 0.5, min(offsets[-1], behind) + 0.5
 
 
 def _plain(place, heads, first):
