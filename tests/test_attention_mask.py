@@ -284,6 +284,23 @@ def test_what_is_worth_less_than_the_strength_dies_and_what_is_worth_more_stays(
     assert window[window > 0].min() > 0.05  # what is worth more goes up to its bound, and a step of the penalty down
 
 
+def test_what_a_constraint_makes_zero_is_dead_too():
+    x = np.random.default_rng(0).normal(size=(8, STEPS, 4)).astype("float32")
+    inputs = keras.Input((STEPS, 4))
+    attend = [tt.layers.SparseAttention(1, 4, groups="head") for _ in range(2)]
+    model = keras.Model(inputs, [layer(inputs, inputs) for layer in attend])
+    output = model.predict(x, verbose=0)
+    for part in all_layers(model):
+        part.trainable = part in (model, *masks(model), *attend)
+    sparsity = tt.sparsify(model, strength=1e-6, kinds=["gate"])
+    model.compile(keras.optimizers.SGD(100.0), ["mse", "mse"])
+    model.fit(x, [-each for each in output], verbose=0)  # far below zero, were it not for the constraint
+    assert [mask.gate.numpy() for mask in masks(model)] == [0, 0]
+    sparsity.strength.assign(0.0)
+    model.fit(x, output, verbose=0)
+    assert [mask.gate.numpy() for mask in masks(model)] == [0, 0]
+
+
 # What is refused
 
 REFUSED = {

@@ -8,9 +8,10 @@ from keras import ops
 
 from tf_terngrad import checks
 from tf_terngrad.sparsity.learn import penalties
-from tf_terngrad.sparsity.learn.attention_mask import AttentionMask, SparseAttention
+from tf_terngrad.sparsity.learn.attention_mask import AttentionMask
 from tf_terngrad.sparsity.learn.intrinsic import IntrinsicSparse
 from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
+from tf_terngrad.sparsity.learn.sparse_attention import SparseAttention
 from tf_terngrad.sparsity.rules import register_rule, rule_for
 from tf_terngrad.sparsity.rules.compositions import Residual, Wrapped
 
