@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers, ops
-from laws import TOLERANCE, check_laws, difference, fresh_inputs, outputs_of, randomize, structure
+from laws import TOLERANCE, check_laws, difference, fresh_inputs, outputs_of, randomize, structure, zero
 
 import tf_terngrad as tt
 from tf_terngrad.keras_internals import all_layers
@@ -191,6 +191,26 @@ def test_where_no_head_adds_anything_the_layer_leaves_a_sum():
     assert difference(outputs_of(model, fresh_inputs(model))[0], outputs_of(small, fresh_inputs(model))[0]) < 1e-5
     model.get_layer("attention").output_dense.bias.assign(np.zeros(WIDTH))
     assert not any(isinstance(layer, layers.MultiHeadAttention) for layer in check_laws(model).layers)
+
+
+def test_a_head_that_gives_a_constant_is_folded_with_its_factor():
+    model = model_of(CASES["heads"], learned=False)
+    masks(model)[0].gate.assign([0.5, 1.0, 2.0])
+    zero(model.get_layer("attention").value_dense.kernel, 1, [0, 2])
+    assert check_laws(model).get_layer("attention").num_heads == 1
+
+
+@pytest.mark.parametrize("name", ["offsets", "by hand"])
+def test_groups_within_the_tolerance_are_masked(name):
+    model = model_of(CASES[name], learned=False)
+    (mask,) = masks(model)
+    mask.window.assign(np.where(np.arange(mask.window.shape[0]) % 3, 0.1, 0.01))
+    mask.gate.assign([1.0, 0.01, 1.0])
+    small = tt.compact(model, tolerance=0.02)
+    mask.window.assign(np.where(np.arange(mask.window.shape[0]) % 3, 0.1, 0.0))
+    mask.gate.assign([1.0, 0.0, 1.0])
+    given = fresh_inputs(model)
+    assert difference(outputs_of(model, given)[0], outputs_of(small, given)[0]) < 1e-5
 
 
 def test_structures_tell_what_learns():
