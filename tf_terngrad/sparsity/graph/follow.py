@@ -209,7 +209,7 @@ class Graph:
 
 def _is_whole(call, edge):
     """Whether a term of a sum is one for each example, and no bias or table of positions."""
-    return len(edge.shape) == len(call.output.shape) and edge.shape[0] == call.output.shape[0]
+    return len(edge.shape) == len(call.output.shape) and edge.shape[:1] == call.output.shape[:1]
 
 
 def _symbols(arguments):
