@@ -32,7 +32,7 @@ class Credited(keras.constraints.Constraint):
 class AttentionMask(keras.layers.Layer):
     """A softmax over scores that learns which steps have to look at which, and which heads are needed.
 
-    Use it in place of the softmax of attention that you write yourself. For `keras.layers.MultiHeadAttention` there is
+    Use it when you write attention yourself: in place of its softmax. For `keras.layers.MultiHeadAttention` there is
     `SparseAttention`.
 
     `y[h] = g[h] * softmax(scores[h] + m - stop(m))`, over the scores whose `m > 0`; the others are masked. `m` begins
@@ -61,13 +61,13 @@ class AttentionMask(keras.layers.Layer):
         ValueError: for unknown groups, for both "offset" and "block", for a block without "block" or the other way
             round; at build, if the number of steps is not known, or queries and keys differ in it.
 
-    Source: the mask over attention that Wen proposes for structured sparsity (talk, 2019); compare adaptive spans
+    Source: the mask over attention that Wen proposes in a talk on structured sparsity; compare adaptive spans
     (Sukhbaatar et al., 2019) and gates on heads (Voita et al., 2019).
 
     >>> layer = AttentionMask("offset")
     >>> layer.build((None, 2, 3, 3))
-    >>> layer.window.assign(np.repeat([0.0, 1.0], 4))  # head 0 may look at itself alone, head 1 everywhere
-    >>> layer(np.zeros((1, 2, 3, 3), "float32")).numpy()[0, :, 1].round(2).tolist()
+    >>> seen = layer.window.assign(np.repeat([0.0, 0.1], 4))  # a step of head 0 sees itself, one of head 1 all
+    >>> np.round(layer(np.zeros((1, 2, 3, 3))).numpy()[0, :, 1].astype(float), 2).tolist()
     [[0.0, 1.0, 0.0], [0.33, 0.33, 0.33]]
     """
 

@@ -13,7 +13,8 @@ from tf_terngrad.sparsity.rules.learned_attention import MaskedHeads
 class SparseAttention(BiasedAttention):
     """`keras.layers.MultiHeadAttention` that learns how far each head has to look, and which heads are needed.
 
-    Use it in place of `keras.layers.MultiHeadAttention`: it is one, and before training computes what that one does.
+    Use it when you have a `keras.layers.MultiHeadAttention`: in its place, for it is one, and before training it
+    computes what that one does.
 
     What it learns is what an `AttentionMask` in the place of its softmax does: see there. `tt.sparsify(model, strength,
     kinds=["offset", "gate"])` lets offsets and heads die that the loss does not need; `tt.compact` makes a
@@ -37,7 +38,7 @@ class SparseAttention(BiasedAttention):
     >>> layer = SparseAttention(num_heads=2, key_dim=4, groups=["head", "offset"])
     >>> layer(np.ones((1, 5, 8)), np.ones((1, 5, 8))).shape
     TensorShape([1, 5, 8])
-    >>> [weight.shape for weight in layer.attention_mask.weights]  # a factor a head; a weight for each of 8 offsets
+    >>> [tuple(weight.shape) for weight in layer.attention_mask.weights]  # a factor a head; a weight for each of 8 offsets
     [(2,), (16,)]
     """
 
