@@ -38,7 +38,7 @@ class SparseAttention(BiasedAttention):
     >>> layer = SparseAttention(num_heads=2, key_dim=4, groups=["head", "offset"])
     >>> layer(np.ones((1, 5, 8)), np.ones((1, 5, 8))).shape
     TensorShape([1, 5, 8])
-    >>> [tuple(weight.shape) for weight in layer.attention_mask.weights]  # a factor a head; a weight for each of 8 offsets
+    >>> [tuple(weight.shape) for weight in layer.attention_mask.weights]  # a factor a head; 8 offsets
     [(2,), (16,)]
     """
 
