@@ -50,6 +50,13 @@ def by_matmul(query, key, value):
     return heads_first(ops.matmul(ops.softmax(scores, axis=-1), value))
 
 
+def by_masked_softmax(query, key, value):
+    query, key, value = map(heads_first, (query, key, value))
+    scores = ops.matmul(query, ops.transpose(key, (0, 1, 3, 2))) / SIZE**0.5
+    weights = layers.Softmax()(scores, mask=ops.tril(ops.ones((STEPS, STEPS))) > 0)
+    return heads_first(ops.matmul(weights, value))
+
+
 def by_einsum(query, key, value):
     scores = ops.einsum("bqhd,bkhd->bhqk", query, key) * SIZE**-0.5
     return ops.einsum("bhqk,bkhd->bqhd", ops.softmax(scores), value)
@@ -67,6 +74,7 @@ def scaled(query, key, value):
 
 BY_HAND = {
     "matmul": lambda: Attend(by_matmul),
+    "a masked Softmax": lambda: Attend(by_masked_softmax),
     "einsum": lambda: Attend(by_einsum),
     "TensorFlow": lambda: Attend(by_tensorflow),
     "dot_product_attention": lambda: Attend(ops.dot_product_attention),

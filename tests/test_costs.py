@@ -130,6 +130,23 @@ def test_multi_head_attention_costs_what_its_einsums_cost():
     assert total(of_layer(layers.MultiHeadAttention(2, 3, value_dim=5), *shapes)) == total(of_layer(by_hand, *shapes))
 
 
+@pytest.mark.parametrize("kind", [layers.MultiHeadAttention, tt.layers.SparseAttention])
+def test_scores_cost_four_times_as_much_at_twice_the_length(kind):
+    def cost(steps):
+        return total(of_layer(lambda x: kind(2, 3, value_dim=5, name="attention")(x, x), (steps, 7)))
+
+    projections = 7 * 2 * (3 + 3 + 5 + 5)
+    assert [cost(steps) for steps in (4, 8)] == [steps * projections + steps**2 * 2 * (3 + 5) for steps in (4, 8)]
+
+
+def test_attention_over_an_open_length_asks_which_one_to_count():
+    model = of_layer(lambda x: layers.MultiHeadAttention(2, 3, name="attention")(x, x), (None, 7))
+    with pytest.raises(ValueError, match=r"leaves a size open.*input_shapes"):
+        tt.compare(model, tt.compact(model))
+    closed = of_layer(lambda x: layers.MultiHeadAttention(2, 3, name="attention")(x, x), (9, 7))
+    assert total(model, input_shapes=(9, 7)) == total(closed)
+
+
 def test_grouped_query_attention_with_as_many_heads_is_multi_head_attention():
     shapes = [(6, 8), (4, 8)]
     assert total(of_layer(layers.GroupQueryAttention(3, 4, 4), *shapes)) == total(

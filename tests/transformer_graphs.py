@@ -4,6 +4,8 @@ import keras
 from keras import layers, ops
 from laws import randomize
 
+import tf_terngrad as tt
+
 STEPS, WIDTH = 6, 12
 
 
@@ -125,6 +127,9 @@ class _Grower:
             return self.by_hand(causal)
         if kind == "grouped":
             layer = layers.GroupQueryAttention(4, 4, self.pick(1, 2, 4), **options)
+        elif self.shared is None and self.pick(True, False):
+            learned = self.pick({"groups": ["head", "offset"]}, {"groups": "block", "block": 2})
+            layer = tt.layers.SparseAttention(3, 4, **learned, each_head=self.pick(True, False), **options)
         else:
             layer = layers.MultiHeadAttention(self.pick(2, 3), self.pick(3, 4), value_dim=self.pick(None, 5), **options)
         return lambda x: layer(x, x, attention_mask=self.mask_of(x), use_causal_mask=causal)

@@ -58,8 +58,9 @@ def sparsify(
             strength = ratio * |loss| / ((1 - ratio) * sum_g ||w_g||), then fixed (PruneTrain, 2019). In a loop of your
             own, call `calibrate(loss)` on the result before the first update. Workers that `tt.distributed` trains
             together have the mean of what their first batches give.
-        kinds: which kinds of structures: any of "filter", "unit", "hidden", "head", "key", "value", "input", "branch";
-            all by default.
+        kinds: which kinds of structures: any of "filter", "unit", "width" (of a residual stream, with all layers that
+            add to it or read it), "hidden", "head", "key", "value", "gate", "offset", "block", "input", "branch"; all
+            by default.
         include: names of layers or structures, with wildcards; all by default.
         exclude: names of layers or structures to leave out, with wildcards.
         method: "proximal" or "subgradient".
@@ -245,6 +246,10 @@ class Sparsity:
         """What an update has to know of the weights before they move: which groups are zero, and the weights."""
         weights = {id(variable): ops.copy(variable.value) for variable in self._groups.variables}  # not read later
         return self._dead.now(), weights
+
+    def constrain(self, moves):
+        """Have what an update moves obey its own constraints: the step begins from what they allow."""
+        hooks.constrain([variable for variable in self._groups.variables if moves(variable)])
 
     def shrink(self):
         """What an update ends with: of the variables that the one moves which goes on; else of all that train.

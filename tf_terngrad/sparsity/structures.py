@@ -17,10 +17,14 @@ from tf_terngrad.sparsity.rules.activation import shown_by_numbers
 NOUNS = {
     "filter": ("filter", "filters"),
     "unit": ("unit", "units"),
+    "width": ("residual dimension", "residual dimensions"),
     "hidden": ("hidden unit", "hidden units"),
     "head": ("head", "heads"),
     "key": ("key dimension", "key dimensions"),
     "value": ("value dimension", "value dimensions"),
+    "gate": ("head's factor", "factors of heads"),
+    "offset": ("offset", "offsets"),
+    "block": ("block", "blocks"),
     "input": ("input", "inputs"),
     "branch": ("branch", "branches"),
 }
@@ -28,7 +32,10 @@ NOUNS = {
 
 KINDS = tuple(NOUNS)
 
-WITHIN = ("head", "key", "value")
+LEARNED = ("gate", "offset", "block")
+"""Kinds of what attention with a learnable mask learns: no width of a layer."""
+
+WITHIN = ("head", "key", "value", *LEARNED)
 """Kinds that do not leave the layer they are born in, which has several: their structures' names tell them apart."""
 
 
@@ -89,9 +96,11 @@ class Structure:
 
     Attributes:
         name: the layer where the members are born, with the positions if they are not all of its outputs.
-        kind: "filter", "unit", "hidden" (a unit of a recurrent layer, which may be another layer's too: a tied
-            embedding's column), "head", "key" and "value" (heads of an attention layer, and dimensions of all of its
-            heads), "input" (a feature of the model's input) or "branch" (of a residual sum).
+        kind: "filter", "unit", "width" (a dimension that several layers add to, such as a transformer's residual
+            stream), "hidden" (a unit of a recurrent layer, which may be another layer's too: a tied embedding's
+            column), "head", "key" and "value" (heads of an attention layer, and dimensions of all of its heads),
+            "gate", "offset" and "block" (what `tt.layers.SparseAttention` learns), "input" (a feature of the model's
+            input) or "branch" (of a residual sum).
         size: how many members there are.
         slices: the `Slice`s of all variables that a member lies in.
         born: the paths of the layers whose outputs the members are.
@@ -304,6 +313,8 @@ def _born_as(graph, members, born):
     is_part = first.indices.shape[1] > 1 or len(weight.produced) > 1
     if kind == "unit" and is_part and members.units[0] in graph.grids.heads:
         kind = "head"
+    elif kind != "hidden" and "unit" in kinds and np.isin(members.units, graph.added).any():
+        kind = "width"
     several = f" axis {first.axis}" if len(weight.produced) > 1 else ""
     name = weight.path + (f" {noun(kind, 2)}" if kind in WITHIN else several)
     return kind, _part(name, first.indices.ravel(), first.variable.shape[first.axis])

@@ -68,12 +68,13 @@ def _used_only_for(graph, users, edge, index):
 
 
 def _own_weights(graph, calls):
-    """The weights of the layers that are called nowhere else."""
+    """The weights of the layers that are called nowhere else, but for those that only learn what a layer sees."""
     inside = {id(call) for call in calls}
     shared = {id(call.layer) for call in graph.calls if id(call) not in inside}
+    learned = {id(weight) for call in calls for weight in rule_for(call.layer).learned(call.layer)}
     return [
         graph.weights.get(id(variable), Weight(variable, call.path, "kernel"))
         for call in calls
         for variable in getattr(call.layer, "weights", [])
-        if id(call.layer) not in shared and variable.shape
+        if id(call.layer) not in shared and variable.shape and id(variable) not in learned
     ]

@@ -57,7 +57,7 @@ def masks_inside(outputs):
             continue
         seen.add(id(tensor))
         mask = mask_of(tensor)
-        if mask is not None and not (node_of(mask).is_input and not is_read(mask)):
+        if isinstance(mask, keras.KerasTensor) and not (node_of(mask).is_input and not is_read(mask)):
             masks[id(mask)] = mask
             waiting.append(mask)
         waiting += node_of(tensor).arguments.keras_tensors

@@ -5,6 +5,8 @@ belongs to and the constant it emits, if any. A unit is what can only leave as a
 read them, or freeze them. The rules of `tf_terngrad.sparsity.rules` say which layer does what.
 """
 
+import functools
+
 import keras
 import numpy as np
 from keras import tree
@@ -43,6 +45,7 @@ class Graph:
         weights: `Weight` by id of the variable.
         readings: `Reading` by (id of the kernel, axis), or by a key of its own where there is no kernel.
         frozen: list of (units, reason).
+        added: the units that several tensors of the model are added along.
         inputs, outputs: the model's edges.
         features: the edges that hold the model's input as flat features, any of which can leave through a gather.
     """
@@ -70,6 +73,15 @@ class Graph:
         self._hold_axes()
         self.freeze(self.grids.settle(), "of what a reshape makes, only heads leave, and the last axis")
         freeze_what_knows_its_width(self)
+
+    @functools.cached_property
+    def added(self):
+        """The units of channels that sums of several tensors have."""
+        sums = [
+            call for call in self.calls if call.rule.adds and sum(_is_whole(call, edge) for edge in call.inputs) > 1
+        ]
+        units = [channels.units for call in sums for channels in call.output.followed]
+        return self.units.find(np.concatenate([np.zeros(0, np.int64), *units]))
 
     @property
     def opaque(self):
@@ -204,6 +216,11 @@ class Graph:
             for axis, units in weight.axes.items():
                 if any(axis not in known for known in weight.holders.values()):
                     self.freeze(units, f"{weight.path}: another layer keeps this axis of the weight")
+
+
+def _is_whole(call, edge):
+    """Whether a term of a sum is one for each example, and no bias or table of positions."""
+    return len(edge.shape) == len(call.output.shape) and edge.shape[:1] == call.output.shape[:1]
 
 
 def _symbols(arguments):

@@ -81,7 +81,7 @@ class Copies:
 
     def _mask(self, tensor):
         mask = mask_of(tensor)
-        return mask if mask is None or mask is UNSEEN else self._copied(mask)
+        return self._copied(mask) if isinstance(mask, keras.KerasTensor) else mask
 
     def _copied(self, tensor):
         """What stands for a tensor in the copy; a mask that no call reads gets its calls here."""

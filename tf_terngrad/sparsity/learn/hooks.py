@@ -67,6 +67,7 @@ class AfterUpdate(Hook, keras.constraints.Constraint):
             if not update.is_new_to(self.owner):
                 return value
             self.variable.assign(value)
+            self.owner.constrain(update.moves)
             self.owner.shrink()
             return self.variable.value
 
@@ -102,6 +103,19 @@ def owners(variables):
         if isinstance(hook, AfterUpdate):
             found[id(hook.owner)] = hook.owner
     return list(found.values())
+
+
+def constrain(variables):
+    """Have variables obey the constraints that users gave them."""
+    for variable in variables:
+        own = users_own_constraint(variable.constraint)
+        if own is not None:
+            variable.assign(own(variable.value))
+
+
+def users_own_constraint(hook):
+    """The constraint under all hooks on a variable, or None."""
+    return users_own_constraint(hook.before) if isinstance(hook, Hook) else hook
 
 
 def constrained(value, before):

@@ -8,12 +8,14 @@ from keras import ops
 
 from tf_terngrad import checks
 from tf_terngrad.sparsity.learn import penalties
+from tf_terngrad.sparsity.learn.attention_mask import AttentionMask
 from tf_terngrad.sparsity.learn.intrinsic import IntrinsicSparse
 from tf_terngrad.sparsity.learn.shared_penalty import penalize_together
+from tf_terngrad.sparsity.learn.sparse_attention import SparseAttention
 from tf_terngrad.sparsity.rules import register_rule, rule_for
 from tf_terngrad.sparsity.rules.compositions import Residual, Wrapped
 
-__all__ = ["GroupSparse", "IntrinsicSparse", "SkippableBranch"]
+__all__ = ["AttentionMask", "GroupSparse", "IntrinsicSparse", "SkippableBranch", "SparseAttention"]
 
 _register = keras.saving.register_keras_serializable(package="tf_terngrad")
 

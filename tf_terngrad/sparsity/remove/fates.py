@@ -16,10 +16,11 @@ class Fate:
     Attributes:
         new: the variable of the compact model; None if the old one left altogether.
         kept: for each axis of the old variable the positions that stay, increasing:
-            new = factor * old[np.ix_(*kept)].reshape(new.shape). The shape differs otherwise only where a layer of the
-            user's used the variable by itself: then an `Embedding` keeps it, with the last axis as its width.
+            new = (factor * old)[np.ix_(*kept)].reshape(new.shape). The shape differs otherwise only where a layer of
+            the user's used the variable by itself: then an `Embedding` keeps it, with the last axis as its width.
         folded: whether constants that left the layer's input were added to it, so that its values are new.
-        factor: what keeps a result the same that depends on the width, such as attention's 1 / √(key dimensions).
+        factor: what keeps a result the same: a number where it depends on the width, such as attention's
+            1 / √(key dimensions); an array that broadcasts to the old variable where each head had a factor.
         reference: weak reference to the old variable; None for a bias that was made to hold folded constants.
     """
 

@@ -9,7 +9,7 @@ from tf_terngrad.keras_internals import may_lose_inputs
 from tf_terngrad.sparsity.graph.follow import ALIAS
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.rules import rule_for
-from tf_terngrad.sparsity.structures import from_graph
+from tf_terngrad.sparsity.structures import LEARNED, from_graph
 
 
 class Kept:
@@ -243,7 +243,7 @@ def _round_up(found, needed, round_to, scores):
     for structure, units in found:
         stay = int(needed[units].sum())
         missing = min(-stay % round_to, structure.size - stay)
-        if structure.kind != "input" and stay and missing:
+        if structure.kind not in ("input", *LEARNED) and stay and missing:
             dead = np.flatnonzero(~needed[units])
             best = dead[np.argsort(-scored(structure, scores, "compact")[dead], kind="stable")]
             needed[units[best[:missing]]] = True

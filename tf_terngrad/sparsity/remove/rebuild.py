@@ -78,6 +78,15 @@ class Builder:
         """What does not work any more of the classes of the user's models."""
         return self._classes.sentences
 
+    @property
+    def graph(self):
+        """The `Graph` of the model that is rebuilt."""
+        return self._graph
+
+    def units_along(self, variable, axis):
+        """The units along an axis of a variable."""
+        return self._graph.weights[id(variable)].axes[axis]
+
     def call_at(self, site):
         """What was seen at a place of the model's graphs."""
         return self._graph.sites[site]
@@ -110,7 +119,8 @@ class Builder:
     def remake(self, call, name=None):
         """A layer made from its smaller configuration; its weights follow when the model stands."""
         old, settings = call.layer, own_settings(call.layer)
-        if (settings or not is_stock(old)) and self._keeps_widths(call):
+        kind = rule_for(old).stock_type(old)
+        if kind is type(old) and (settings or not is_stock(old)) and self._keeps_widths(call):
             return self.carried(old, name)
         if own := subclasses.put_on(old):
             raise ValueError(
@@ -121,7 +131,7 @@ class Builder:
             with without_settings(old, settings):
                 config = self._config(call, name)
             with SafeModeScope(safe_mode=False):
-                new = type(old).from_config(config)
+                new = kind.from_config(config)
             self._blank += blank_weights(new)
         except (TypeError, ValueError, NotImplementedError) as error:
             if not isinstance(old, keras.layers.Layer):
@@ -154,7 +164,7 @@ class Builder:
         self._carrier.note_remade(old, new)
 
     def scale(self, variable, factor):
-        """Multiply what stays of a variable by a number (a variable of None: nothing to say)."""
+        """Multiply what stays of a variable by a number, or an array that broadcasts to it (None: nothing to say)."""
         if variable is not None:
             self._factors[id(variable)] = factor
 
@@ -230,7 +240,8 @@ class Builder:
         return folds
 
     def _copy_state(self, old, new):
-        sources, targets = state_of(old), state_of(new)
+        learned = set(map(id, rule_for(old).learned(old)))
+        sources, targets = [variable for variable in state_of(old) if id(variable) not in learned], state_of(new)
         if id(old) in self._folds:
             before, after = (rule_for(old).bias(layer) for layer in (old, new))
             self._fold(old, before, after)
@@ -267,8 +278,8 @@ class Builder:
         kept = self.kept.along(self._graph.weights.get(id(source)), source.shape)
         factor = self._factors.get(id(source), 1.0)
         array = _cut(array_of(source), kept)
-        if factor != 1:
-            array = (array * np.float64(factor)).astype(array.dtype)
+        if np.any(factor != 1):
+            array = (array * _cut(np.broadcast_to(factor, source.shape), kept)).astype(array.dtype)
         if array.size == math.prod(target.shape) and array.shape[-1:] in (target.shape[-1:], ()):
             array = array.reshape(target.shape)  # a table has rows, whatever the axes of a bare weight before its last
         if tuple(target.shape) != array.shape:

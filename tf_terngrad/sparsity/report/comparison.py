@@ -12,6 +12,7 @@ from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.remove.fates import known_fates
 from tf_terngrad.sparsity.remove.needs import needs
 from tf_terngrad.sparsity.report.content import Matrix, Report, Row
+from tf_terngrad.sparsity.report.heads import heads_of, looks_of, of_scores, projections
 from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.activation import shown_by_numbers
@@ -20,7 +21,7 @@ ARROW = " → "
 """Between the type of a layer and the one that holds its weights now."""
 
 
-def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None):
+def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None, examples=None):
     """Compare a model with its compacted self, layer by layer.
 
     Use it when you want to see, or show others, what compaction took out and what it gained.
@@ -35,14 +36,17 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
         notes: sentences for the reader, or a mapping {what: why} of what could not shrink.
         input_shapes: shapes of one example, one for each input; needed when the model leaves sizes open.
         title: the report's title; the model's name by default.
+        examples: data of the model, an array or one for each input: the report then shows what each attention head
+            looks at, on the first 64 of them.
 
     Returns:
         A `Report`.
 
     Raises:
         TypeError: not Keras models, or a metric that is no number.
-        ValueError: a model is not built, inputs or outputs do not correspond, no layer has its name in both, or the
-            weights are not finite.
+        ValueError: a model is not built, inputs or outputs do not correspond, no layer has its name in both, the
+            weights are not finite, an input leaves a size open and `input_shapes` does not say it, or `examples` are
+            not as many as the inputs.
 
     Example:
 
@@ -56,7 +60,8 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
     _check_ports(model, small)
     before, after = layer_costs(model, input_shapes), layer_costs(small, input_shapes)
     known = {id(fate.old): fate for fate in known_fates(small) or () if fate.old is not None}
-    rows = [_row(*pair, known) for pair in _pairs(before, after)]
+    pairs = _pairs(before, after)
+    rows = [_row(*pair, known) for pair in pairs]
     if not any(row.matters and not row.status for row in rows) and any(row.matters for row in rows):
         raise ValueError(
             f"No layer of '{small.name}' has the name of a layer of '{model.name}'. Expected the model and its "
@@ -69,15 +74,16 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
     ]
     totals = [tuple(sum(cost.multiply_adds or 0 for cost in costs) for costs in (before, after))]
     shown = shown_by_numbers((cost.path, cost.layer) for cost in before)
+    heads = heads_of(pairs, known, {} if examples is None else looks_of(model, examples))
     notes = [
         *_notes(notes),
         *remedy,
         *shown,
         *_other_types(rows),
         *_unknown_parts(rows, model, small),
-        *filter(None, [needs(small)]),
+        *filter(None, [needs(small), *map(of_scores, heads)]),
     ]
-    report = Report(title or model.name, rows, [], _curves(history), notes)
+    report = Report(title or model.name, rows, [], _curves(history), notes, heads)
     report.add("parameters", model.count_params(), small.count_params())
     report.add("multiply-adds", *totals[0])
     for name, values in (metrics or {}).items():
@@ -146,11 +152,23 @@ def _width(cost):
 
 
 def _named(layer):
-    """The weights of a layer by name; of a name that comes again, with its number, as in stacked cells."""
+    """The weights of a layer by name; of a name that comes again, with its number, as in stacked cells.
+
+    Those of an attention layer's projections have the projection's name too.
+    """
     seen = collections.Counter()
+    names = {id(part.kernel): part.name for part in projections(layer).values()}
     for weight in getattr(layer, "weights", ()):
-        seen[weight.name] += 1
-        yield weight.name + (f" {seen[weight.name]}" if seen[weight.name] > 1 else ""), weight
+        if names and id(weight) not in names:
+            continue  # biases of two axes, which say nothing that the kernels do not
+        name = f"{names[id(weight)]} {weight.name}" if names else weight.name
+        seen[name] += 1
+        yield name + (f" {seen[name]}" if seen[name] > 1 else ""), weight
+
+
+def _holder(layer, weight):
+    """The projection of an attention layer that holds a weight; of any other layer, itself."""
+    return next((part for part in projections(layer).values() if part.kernel is weight), layer)
 
 
 def _matrices(before, after, known):
@@ -160,7 +178,8 @@ def _matrices(before, after, known):
     for name, weight in _named(before.layer):
         if len(weight.shape) < 2 or "float" not in weight.dtype:
             continue
-        outputs = getattr(rule_for(before.layer).axes(before.layer).get(weight.name), "outputs", ()) or -1
+        holder = _holder(before.layer, weight)
+        outputs = getattr(rule_for(holder).axes(holder).get(weight.name), "outputs", ()) or -1
         pair = [
             None if each is None else weight_matrix(keras.ops.convert_to_numpy(each), outputs).copy()
             for each in (weight, partners.get(name))

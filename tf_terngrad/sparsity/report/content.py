@@ -96,6 +96,7 @@ class Report:
         metrics: list of `Metric`; the totals come first.
         history: training curves by name, arrays with one value an epoch.
         notes: sentences worth reading, such as what could not shrink and why.
+        heads: the `Heads` of each attention layer.
         sections: what the text, the page and the picture show, each a `Section`, in this order; add your own.
     """
 
@@ -104,6 +105,7 @@ class Report:
     metrics: list
     history: dict = dataclasses.field(default_factory=dict)
     notes: list = dataclasses.field(default_factory=list)
+    heads: list = dataclasses.field(default_factory=list)
     sections: list = dataclasses.field(default_factory=lambda: list(SECTIONS))
 
     def add(self, title, before, after, unit=""):

@@ -31,7 +31,7 @@ td.n, th.n { text-align: right; } td.n small { color: var(--soft); font-size: in
   overflow: hidden; } .bar i { display: block; height: 100%; background: var(--after); }
 .card .gone { color: var(--sand); font-size: inherit; }
 .pairs { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 440px), 1fr)); gap: 12px; }
-.pair h3 { font-size: 14px; margin: 0 0 8px; overflow-wrap: anywhere; }
+.pairs.wide { grid-template-columns: 1fr; } .pair h3 { font-size: 14px; margin: 0 0 8px; overflow-wrap: anywhere; }
 .pair h3 small { font-weight: 400; color: var(--soft); white-space: nowrap; }
 .pair div { display: grid; grid-template-columns: 1fr 1fr; gap: 14px; align-items: start; }
 .pair img { display: block; border: 1px solid var(--line); background: #fff; }

@@ -6,7 +6,7 @@ import keras
 import numpy as np
 
 from tf_terngrad.keras_internals import attention_axes, attention_parts, layers, operation
-from tf_terngrad.sparsity.graph.channels import Channels
+from tf_terngrad.sparsity.graph.channels import Channels, Edge
 from tf_terngrad.sparsity.rules.axes import EACH, Axes
 from tf_terngrad.sparsity.rules.base import Rule
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
@@ -113,12 +113,9 @@ class Heads(Rule):
 
     def _show_scores(self, call, heads):
         """The scores have an axis of the heads, if they are given out."""
-        attended = len(attention_axes(call.layer))
-        place = -2 * attended - 1
         for edge in call.outputs[1:]:
-            edge.axes[place] = Channels.of(heads)
-        given = getattr(_named(call).get("attention_mask"), "shape", ())
-        if len(given) == len(_inputs(call)["query"].shape) + attended and given[place] != 1:
+            edge.axes[_heads_of_scores(call)] = Channels.of(heads)
+        if isinstance(call.kwargs.get("attention_mask"), Edge) and _is_by_head(call):
             call.freeze_axis(Channels.of(heads), "its mask has one for each head")
 
     def config(self, call, kept):
@@ -145,6 +142,18 @@ class Heads(Rule):
         for variable in (query.kernel, query.bias):
             builder.scale(variable, factor)
         return builder.remake(call, name)
+
+    def rebuild(self, builder, call, args, kwargs):
+        if "attention_mask" in kwargs:
+            kwargs = {**kwargs, "attention_mask": self.cut_mask(builder, call, kwargs["attention_mask"])}
+        return super().rebuild(builder, call, args, kwargs)
+
+    def cut_mask(self, builder, call, mask):
+        """What stays of the mask of a call: an array with a mask for each head loses those of the heads that leave."""
+        if isinstance(call.kwargs.get("attention_mask"), Edge) or not _is_by_head(call):
+            return mask
+        heads = builder.graph.weights[id(attention_parts(call.layer)["query"].kernel)].axes[1]
+        return np.take(mask, np.flatnonzero(builder.kept.stays(heads)), _heads_of_scores(call))
 
     def multiply_adds(self, layer, output, query, value, key=None, **kwargs):
         queries, values, parts = math.prod(query.shape[:-1]), math.prod(value.shape[:-1]), attention_parts(layer)
@@ -297,6 +306,17 @@ def _inputs(call):
     named = _named(call)
     key = named.get("key")
     return {"query": named["query"], "value": named["value"], "key": named["value"] if key is None else key}
+
+
+def _heads_of_scores(call):
+    """The axis of the heads in scores and in a mask of them, from the end."""
+    return -2 * len(attention_axes(call.layer)) - 1
+
+
+def _is_by_head(call):
+    """Whether a call is given a mask for each head."""
+    given, place = getattr(call.kwargs.get("attention_mask"), "shape", ()), _heads_of_scores(call)
+    return len(given) == len(_inputs(call)["query"].shape) + len(attention_axes(call.layer)) and given[place] != 1
 
 
 def _width(edge, kept):

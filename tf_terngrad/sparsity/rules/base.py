@@ -68,6 +68,9 @@ class Rule:
     loses_masks = False
     """Whether operations may stand for the smaller layer, which hand no mask of the steps on."""
 
+    adds = False
+    """Whether it adds tensors element by element, as a residual sum does."""
+
     expands = False
     """Whether the layer is a composition: `expand(call)` follows its parts and returns the output edges."""
 
@@ -101,6 +104,14 @@ class Rule:
     def parts(self, layer, args, kwargs):
         """The `Part`s that one call of a composition calls; None: the layer is none, or nobody knows them."""
         return None
+
+    def learned(self, layer):
+        """The weights that only training needs, and that have no place in the smaller layer."""
+        return ()
+
+    def stock_type(self, layer):
+        """The class of the smaller layer."""
+        return type(layer)
 
     def held(self, layer):
         """The layers inside of this one whose weights have rules of their own."""

@@ -121,6 +121,8 @@ class Product(Elementwise):
 class Sum(Elementwise):
     """x + y (or x - y): a term that is zero everywhere can leave, and its layers with it."""
 
+    adds = True
+
     def __init__(self, first_stays=False):
         self.first_stays = first_stays
 

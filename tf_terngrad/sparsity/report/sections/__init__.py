@@ -4,6 +4,7 @@ To add one, write a class of `Section` in a new file and put an instance in the 
 A program of your own puts one in `report.sections` instead.
 """
 
+from tf_terngrad.sparsity.report.sections.heads import Attention
 from tf_terngrad.sparsity.report.sections.layers import Layers
 from tf_terngrad.sparsity.report.sections.notes import Notes
 from tf_terngrad.sparsity.report.sections.section import Section
@@ -14,4 +15,4 @@ from tf_terngrad.sparsity.report.sections.weights import Weights
 __all__ = ["SECTIONS", "Section"]
 
 # In the order of the text, of the page and of the picture.
-SECTIONS = (Summary(), Layers(), Weights(), Training(), Notes())
+SECTIONS = (Summary(), Layers(), Attention(), Weights(), Training(), Notes())

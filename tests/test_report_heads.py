@@ -1,0 +1,139 @@
+"""The report's section of attention: the heads that left, the weight of dimensions, and what each head looks at."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from laws import outputs_of, randomize, structure
+
+import tf_terngrad as tt
+from tf_terngrad.sparsity.report.figure import figure
+
+STEPS, WIDTH, HEADS, SIZE = 7, 8, 4, 3
+
+
+def attention(kind=layers.MultiHeadAttention, nested=False, **call):
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((STEPS, WIDTH))
+    options = (HEADS, SIZE) if kind is not layers.GroupQueryAttention else (SIZE, HEADS, 2)
+    attended = kind(*options, name="attention")
+    if nested:
+        inner = keras.Input((STEPS, WIDTH))
+        y = keras.Model(inner, attended(inner, inner, **call), name="tower")(inputs)
+    else:
+        y = attended(inputs, inputs, **call)
+    return randomize(keras.Model(inputs, layers.Dense(2)(y)))
+
+
+def data(seed=0):
+    return np.random.default_rng(seed).normal(size=(5, STEPS, WIDTH)).astype("float32")
+
+
+def looks(scores):
+    """(batch, heads, queries, keys) -> the mean weight at each distance, one number at a time."""
+    found = np.zeros((scores.shape[1], 2 * STEPS - 1))
+    for head in range(scores.shape[1]):
+        for number, offset in enumerate(range(1 - STEPS, STEPS)):
+            at = [scores[:, head, t, s] for t in range(STEPS) for s in range(STEPS) if t - s == offset]
+            found[head, number] = np.mean(at)
+    return found
+
+
+KINDS = [layers.MultiHeadAttention, layers.GroupQueryAttention, tt.layers.SparseAttention]
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("kind", KINDS)
+def test_it_shows_where_the_layer_looks(kind, nested):
+    model, x = attention(kind, nested, use_causal_mask=True), data()
+    layer = model.get_layer("tower").get_layer("attention") if nested else model.get_layer("attention")
+    (heads,) = tt.compare(model, tt.compact(model), examples=x).heads
+    _, scores = layer(x, x, use_causal_mask=True, return_attention_scores=True)
+    np.testing.assert_allclose(heads.looks, looks(np.asarray(scores)), atol=1e-6)
+    assert heads.offsets.tolist() == list(range(1 - STEPS, STEPS))
+    assert heads.title == ("tower/attention" if nested else "attention")
+
+
+def test_without_data_it_shows_norms_and_what_left():
+    model = attention()
+    query, key = (getattr(model.get_layer("attention"), f"{name}_dense").kernel.numpy() for name in ("query", "key"))
+    structure(model, "attention heads").zero([2])
+    structure(model, "attention key dimensions").zero([0])
+    report = tt.compare(model, tt.compact(model))
+    (heads,) = report.heads
+    assert heads.looks is heads.seen is heads.scores is None
+    assert heads.left.tolist() == [False, False, True, False]
+    norms, kept = heads.weights["keys"]
+    assert kept.tolist() == [False, True, True]
+    for head, size in ((0, 1), (3, 2)):
+        product = np.linalg.norm(query[:, head, size]) * np.linalg.norm(key[:, head, size])
+        assert norms[head, size] == pytest.approx(product**0.5, rel=1e-5)
+    assert not norms[2].any() and not norms[:, 0].any()
+    assert "attention  4 → 3  3 → 2           3 → 3" in str(report)
+
+
+def windowed():
+    model = attention(tt.layers.SparseAttention)
+    mask = model.get_layer("attention").attention_mask
+    mask.window.assign(np.where(np.isin(np.tile(mask.kinds, HEADS), [1, 2]), 0.1, 0.0))
+    return model, mask
+
+
+def test_it_says_how_far_a_learned_window_goes():
+    model, _ = windowed()
+    report = tt.compare(model, tt.compact(model))
+    (heads,) = report.heads
+    share = (STEPS + STEPS - 1 + STEPS - 2) / STEPS**2
+    assert heads.reach == (2, 0)
+    assert heads.scores == pytest.approx(share)
+    assert f"2 back ({share:.0%} of scores)" in str(report)
+    assert f"attention: its heads look at most 2 steps back and 0 ahead, at {share:.0%} of the scores" in str(report)
+
+
+def test_heads_that_left_do_not_count_in_a_window():
+    model = attention(tt.layers.SparseAttention)
+    mask = model.get_layer("attention").attention_mask
+    mask.window.assign(np.repeat([0.0, 0.0, 0.0, 0.1], len(mask.kinds)))
+    assert tt.compare(model, tt.compact(model)).heads[0].reach == (STEPS - 1, STEPS - 1)
+    structure(model, "attention heads").zero([3])
+    report = tt.compare(model, tt.compact(model))
+    assert report.heads[0].reach == (0, 0)
+    assert "itself alone" in str(report)
+
+
+@pytest.mark.filterwarnings("ignore:.*every channel is dead")
+def test_a_layer_that_left_is_drawn_too(tmp_path):
+    inputs = keras.Input((STEPS, WIDTH))
+    attended = layers.MultiHeadAttention(HEADS, SIZE, name="attention")(inputs, inputs)
+    model = randomize(keras.Model(inputs, layers.Dense(2)(inputs + attended)))
+    structure(model, "attention heads").zero(range(HEADS))
+    model.get_layer("attention").output_dense.bias.assign(np.zeros(WIDTH))
+    report = tt.compare(model, tt.compact(model), examples=data())
+    assert report.heads[0].left.all()
+    report.plot(tmp_path / "report.png")
+    assert "Attention" in [part.get_suptitle().split(":")[0] for part in figure(report).subfigs]
+
+
+def test_a_model_without_attention_has_no_such_section():
+    model = keras.Sequential([keras.Input((4,)), layers.Dense(3), layers.Dense(2)])
+    report = tt.compare(model, tt.compact(model), examples=np.ones((2, 4)))
+    assert report.heads == []
+    assert "attention" not in str(report)
+
+
+def test_masks_that_travel_are_those_of_the_model():
+    inputs = keras.Input((STEPS,), dtype="int32")
+    x = layers.Embedding(9, WIDTH, mask_zero=True)(inputs)
+    model = randomize(keras.Model(inputs, layers.MultiHeadAttention(HEADS, SIZE, name="attention")(x, x)))
+    words = np.random.default_rng(0).integers(1, 9, (4, STEPS))
+    words[:, -2:] = 0
+    (heads,) = tt.compare(model, tt.compact(model), examples=words).heads
+    assert not heads.looks[:, 0].any()  # six steps ahead are only padding
+    assert heads.looks[:, STEPS - 1].all()
+    assert np.isfinite(outputs_of(model, words)[0]).all()
+
+
+def test_data_for_another_number_of_inputs_is_refused():
+    model = attention()
+    with pytest.raises(ValueError, match=r"compare: expected `examples` to be an array for each of the 1 inputs"):
+        tt.compare(model, tt.compact(model), examples=[data(), data()])

@@ -1,0 +1,215 @@
+"""The softmax that learns where attention has to look: a mask over scores, by offset or block, and a factor a head.
+
+A score that is masked stays masked in the smaller model, as a constant that Keras's own layers take. That is why the
+mask is all or nothing: numbers between would have no place in a stock layer.
+"""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_terngrad import checks
+from tf_terngrad.sparsity.rules import register_rule
+from tf_terngrad.sparsity.rules.learned_attention import MaskedSoftmax, masked
+
+_register = keras.saving.register_keras_serializable(package="tf_terngrad")
+
+GROUPS = ("head", "offset", "block")
+
+CREDIT = 0.1
+"""What the weight of a group of scores begins with, and has at most: small, so that few updates show what matters."""
+
+
+@_register
+class Credited(keras.constraints.Constraint):
+    """Weights that stay between zero and the credit."""
+
+    def __call__(self, w):
+        return ops.clip(w, 0.0, CREDIT)
+
+
+@_register
+class AttentionMask(keras.layers.Layer):
+    """A softmax over scores that learns which steps have to look at which, and which heads are needed.
+
+    Use it when you write attention yourself: in place of its softmax. For `keras.layers.MultiHeadAttention` there is
+    `SparseAttention`.
+
+    `y[h] = g[h] * softmax(scores[h] + m - stop(m))`, over the scores whose `m > 0`; the others are masked. `m` begins
+    at 0.1 and stays between 0 and 0.1. The term `m - stop(m)` is zero: it gives `m` the gradient of a factor before
+    `exp(score)`, so `-dL/dm` is, to first order, how much the loss rises if this group is masked. Under
+    `tt.sparsify(model, strength)` a group stays that is worth more than the strength, and any other becomes zero, for
+    good. What `tt.compact` makes of it is a `Softmax` of scores with a constant mask, which gives the same outputs.
+
+    A step may always look at itself, so that a softmax never runs over nothing: there is no `m` for offset 0, and none
+    for the blocks on the diagonal.
+
+    Args:
+        groups: what learns, one or two: "offset" (one `m` for each distance of query and key: a learned window) or
+            "block" (one for each square of positions), and "head" (a factor `g` for each head, which begins at one).
+        block: the side of a block, in steps; for "block" only.
+        each_head: whether each head has an `m` of its own; else they share it.
+        **kwargs: `name` and the like, as any Keras layer takes them.
+
+    Call arguments:
+        scores: tensor (..., heads, steps, steps), before the softmax.
+        allowed: Boolean tensor that broadcasts to the scores, True where a step may look; None: everywhere. Where a
+            step may look nowhere, it looks everywhere alike.
+
+    Raises:
+        TypeError: if `groups` is no text or list of texts, `block` no integer, `each_head` no Boolean.
+        ValueError: for unknown groups, for both "offset" and "block", for a block without "block" or the other way
+            round; at build, if the number of steps is not known, or queries and keys differ in it.
+
+    Source: the mask over attention that Wen proposes in a talk on structured sparsity; compare adaptive spans
+    (Sukhbaatar et al., 2019) and gates on heads (Voita et al., 2019).
+
+    >>> layer = AttentionMask("offset")
+    >>> layer.build((None, 2, 3, 3))
+    >>> seen = layer.window.assign(np.repeat([0.0, 0.1], 4))  # a step of head 0 sees itself, one of head 1 all
+    >>> np.round(layer(np.zeros((1, 2, 3, 3))).numpy()[0, :, 1].astype(float), 2).tolist()
+    [[0.0, 1.0, 0.0], [0.33, 0.33, 0.33]]
+    """
+
+    def __init__(self, groups="offset", block=None, each_head=True, **kwargs):
+        super().__init__(**kwargs)
+        owner = f"{type(self).__name__} {self.name!r}"
+        self.groups = checks.strings(groups, "groups", owner, or_one=True)
+        for group in self.groups:
+            checks.one_of(group, GROUPS, "groups", owner)
+        if not self.groups or {"offset", "block"} <= {*self.groups}:
+            expected = '"head", and at most one of "offset" and "block"'
+            raise ValueError(checks.refusal(owner, "groups", expected, groups))
+        if ("block" in self.groups) != (block is not None):
+            expected = 'a number of steps where groups has "block", and None elsewhere'
+            raise ValueError(checks.refusal(owner, "block", expected, block))
+        self.block = checks.integer(block, "block", owner, least=1, or_none=True)
+        self.each_head = checks.flag(each_head, "each_head", owner)
+        self.softmax = keras.layers.Softmax(dtype=self.dtype_policy)
+        self.gate = self.window = self.kinds = None
+
+    @property
+    def groups_of_scores(self):
+        """What its window is made of, "offset" or "block"; None if there is no window."""
+        return next((group for group in self.groups if group != "head"), None)
+
+    def build(self, scores_shape):
+        """Makes a factor for each head, and a weight for each group of scores."""
+        if self.built:
+            return
+        heads, queries, keys = scores_shape[-3:]
+        if "head" in self.groups:
+            self.gate = self._weight(heads, "gate", 1.0, keras.constraints.NonNeg())
+        if self.groups_of_scores:
+            self._check_steps(queries, keys)
+            self.index, self.kinds = numbered(*(blocks(queries, self.block) if self.block else offsets(queries)))
+            rows = heads if self.each_head else 1
+            self.window = self._weight(rows * len(self.kinds), "window", CREDIT, Credited())
+        self.built = True
+
+    def call(self, scores, allowed=None):
+        """The weights with which each step looks at the others."""
+        bias, steps = self.bias(scores.shape[-1]), scores.shape[-1]
+        scores = scores if bias is None else scores + ops.cast(bias, scores.dtype)
+        return self.weighed(self.softmax(masked(scores, self.narrowed(allowed, steps))), -3)
+
+    def compute_output_shape(self, scores_shape):
+        """The shape does not change."""
+        return scores_shape
+
+    def bias(self, steps):
+        """Zeros that carry the gradient to the window, (heads or 1, steps, steps); None if there is no window."""
+        if self.window is None:
+            return None
+        return self._spread(self.window - ops.stop_gradient(self.window), 0.0, steps)
+
+    def narrowed(self, mask, steps):
+        """What of a mask of so many steps the window leaves; a step that the window masks is False."""
+        if self.window is None:
+            return mask
+        seen = self._spread(self.window > 0, True, steps)
+        return seen if mask is None else ops.logical_and(mask, seen)
+
+    def weighed(self, tensor, axis):
+        """A tensor times the factor of each head; `axis`: its axis of heads, from the end."""
+        if self.gate is None:
+            return tensor
+        return tensor * ops.cast(ops.reshape(self.gate, (-1,) + (1,) * (-axis - 1)), tensor.dtype)
+
+    def seen(self, tolerance=0.0):
+        """Which scores are not masked, a Boolean array (heads or 1, steps, steps); None if there is no window.
+
+        Args:
+            tolerance: a group counts as masked up to this weight.
+        """
+        if self.window is None:
+            return None
+        groups = ops.convert_to_numpy(self.window).reshape(-1, len(self.kinds)) > tolerance
+        return np.concatenate([groups, np.ones((len(groups), 1), bool)], 1)[:, self.index]
+
+    def get_config(self):
+        """The groups, plain values."""
+        own = {"groups": list(self.groups), "block": self.block, "each_head": self.each_head}
+        return {**super().get_config(), **own}
+
+    def _weight(self, size, name, first, constraint):
+        first = keras.initializers.Constant(first)
+        return self.add_weight((size,), first, constraint=constraint, name=name, autocast=False)
+
+    def _spread(self, groups, always, steps):
+        """The value of each score's group; `always` where a step may always look."""
+        if steps is not None and steps > len(self.index):
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r}: expected at most {len(self.index)} steps, for which it was "
+                f"built. Received: {steps}. Build it for the longest sequence first."
+            )
+        groups = ops.reshape(groups, (-1, len(self.kinds)))
+        fixed = ops.full((groups.shape[0], 1), always, groups.dtype)
+        return ops.take(ops.concatenate([groups, fixed], 1), self.index[:steps, :steps], axis=1)
+
+    def _check_steps(self, queries, keys):
+        owner = f"{type(self).__name__} {self.name!r}"
+        if None in (queries, keys):
+            raise ValueError(
+                f"{owner}: expected a known number of steps, for each offset or block has a weight of its own. "
+                f"Received: {queries} queries, {keys} keys. Give the model an input of a known length, or learn "
+                'groups="head".'
+            )
+        if queries != keys:
+            raise ValueError(
+                f"{owner}: expected as many queries as keys, for a step may always look at itself. Received: {queries} "
+                f'queries, {keys} keys. For attention to another sequence learn groups="head".'
+            )
+
+
+def offsets(steps):
+    """The distance of each query from each key, (steps, steps), and where it is zero.
+
+    >>> offsets(2)[0].tolist()  # positive: the key lies behind
+    [[0, -1], [1, 0]]
+    """
+    places = np.arange(steps)
+    found = places[:, None] - places
+    return found, found == 0
+
+
+def blocks(steps, side):
+    """The number of each score's block, (steps, steps), and which blocks lie on the diagonal.
+
+    >>> blocks(4, 2)[0].tolist()
+    [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+    """
+    places = np.arange(steps) // side
+    count = -(-steps // side)
+    return places[:, None] * count + places, places[:, None] == places
+
+
+def numbered(kinds, always):
+    """The number of each score's group, the last one where a step may always look; and the kind of each but that."""
+    found, number = np.unique(kinds[~always], return_inverse=True)
+    index = np.full(kinds.shape, len(found))
+    index[~always] = number.ravel()
+    return index, found
+
+
+register_rule(AttentionMask, MaskedSoftmax())
