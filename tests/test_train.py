@@ -220,7 +220,7 @@ REFUSED = {
     ("--dataset=mnist", "--data_dir=nowhere"): "No mnist.npz in data_dir",
     ("--model=lstm_lm", "--data_dir=nowhere"): "No file of nowhere ends in train.txt",
     ("--model=lstm_lm", "--units=8,none"): "expected sizes, such as 200,200",
-    ("--model=rhn", "--units=8,8"): "--model=rhn has one recurrent layer: expected one size",
+    ("--model=rhn", "--units=8,8"): "--model=rhn and --model=bidaf have one size: expected --units=200",
     ("--model=lstm_lm", "--ratio=0.5"): "--ratio is for images",
     ("--model=lstm_lm", "--batch_size=5000"): "train: expected a text of more than 5000 times 35 words",
 }

@@ -37,7 +37,10 @@ class NestedModel(Rule):
         return Edge.like(tensor)
 
     def layer(self, builder, call, name=None):
-        return builder.model(call.layer, self._inputs(call), name)
+        smaller = builder.model(call.layer, self._inputs(call), name)
+        if call.layer.supports_masking:
+            smaller.supports_masking = True
+        return smaller
 
 
 class Composite(NestedModel):

@@ -31,7 +31,7 @@ class Contraction(Rule):
             call.freeze_axis(a, "summed with a tensor that cannot shrink")
             call.freeze_axis(b, "summed with a tensor that cannot shrink")
         for axis, channels in self.remaining(call, summed):
-            call.output.axes[axis] = channels and channels.unknown()
+            call.output.axes[axis] = channels and channels.zero_or_unknown()
 
     def _with_constant(self, call):
         """Of a product with a constant matrix on the left, as with a graph's neighbours, the last axis goes through."""
@@ -41,7 +41,7 @@ class Contraction(Rule):
         for channels in edge.axes if through is None else edge.axes[:-1]:
             call.freeze_axis(channels, "multiplied with a constant array, or with a vector")
         call.freeze(call.inputs[1:], "multiplied with a constant array, or with a vector")
-        call.output.axes[-1] = through and through.with_values(np.where(through.values == 0, 0.0, np.nan))
+        call.output.axes[-1] = through and through.zero_or_unknown()
 
     def summed(self, layer):
         """The axis of each input that is summed."""
