@@ -2,8 +2,8 @@
 
     python -m tools.reproduce_reading --data_dir=DIR --every=2 --output=runs/reading
 
-DIR holds SQuAD's files, or a text in the layout of the Penn Treebank, of which cloze questions are made: a sentence with
-a run of words taken out, the sentences around it as the context. By default the text is that of Python's help.
+DIR holds SQuAD's files, or a text in the layout of the Penn Treebank, of which cloze questions are made: a sentence
+with a run of words taken out, the sentences around it as the context. By default the text is that of Python's help.
 
 All rows begin with one dense network; each trains on with another strength, is compacted, and trains further without
 one, the dense row as long. Checkpoints in the output folder are gone on with; a line a row, the table, in Markdown, and

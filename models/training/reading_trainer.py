@@ -88,8 +88,8 @@ class ReadingTrainer:
             self._steps(),
             tuple(callbacks),
         )
-        # `fit` ends with the averages in the weights; a checkpoint holds both.
-        model.optimizer.finalize_variable_values(model.trainable_variables)
+        if epochs:  # a checkpoint holds the weights before the average; averages of no update would be zeros
+            model.optimizer.finalize_variable_values(model.trainable_variables)
         return curves
 
     def answers(self, model: keras.Model, part: str = "test") -> list[str]:
