@@ -23,7 +23,7 @@ def data(tmp_path, monkeypatch):
         (tmp_path / f"text.{part}.txt").write_text("\n".join(LINES * count))
     for name, value in {"CONTEXT": 24, "QUESTION": 8, "UNITS": 5, "EMBEDDING": 6, "BATCH": 10, "AVERAGE": 0.5}.items():
         monkeypatch.setattr(reading_rows, name, value)
-    for name, value in {"RATE": 0.03, "BASE_EPOCHS": 0, "SPARSE_EPOCHS": 2, "FURTHER_EPOCHS": 0}.items():
+    for name, value in {"RATE": 0.1, "BASE_EPOCHS": 0, "SPARSE_EPOCHS": 2, "FURTHER_EPOCHS": 0}.items():
         monkeypatch.setattr(reading_rows, name, value)
     return reading_rows.Data.load(tmp_path)
 
@@ -74,7 +74,7 @@ def test_a_part_without_questions_is_refused(data, tmp_path):
 
 
 def test_rows_train_shrink_and_are_measured(data, tmp_path):
-    rows = (reading_rows.Row("dense"), reading_rows.Row("sparse", 3.0))
+    rows = (reading_rows.Row("dense"), reading_rows.Row("sparse", 2.0))
     models = [reading_rows.train(row, data, tmp_path) for row in rows]
     results = [reading_rows.measure(row, model, data) for row, model in zip(rows, models, strict=True)]
     assert results[0].units == (5,) * 6

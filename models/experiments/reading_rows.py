@@ -39,7 +39,7 @@ class Row:
     strength: float = 0.0
 
 
-ROWS = (Row("dense"), *(Row(f"strength-{strength:g}", strength) for strength in (0.001, 0.002, 0.004, 0.008)))
+ROWS = (Row("dense"), *(Row(f"strength-{strength:g}", strength) for strength in (0.005, 0.01, 0.02, 0.04)))
 
 
 @dataclasses.dataclass(frozen=True)
