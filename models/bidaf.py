@@ -91,8 +91,8 @@ def bidaf(
     read = _both_ways(units, "reading")
     there = [ops.not_equal(tensor, 0) for tensor in (inputs[0], inputs[2])]
     encoded = [
-        read(drop(pass_on(ops.concatenate([words(numbers), spell(letters)], axis=-1))), mask=mask)
-        for numbers, letters, mask in zip(inputs[::2], inputs[1::2], there, strict=True)
+        read(drop(pass_on(ops.concatenate([words(numbers), spell(spelled)], axis=-1))), mask=mask)
+        for numbers, spelled, mask in zip(inputs[::2], inputs[1::2], there, strict=True)
     ]
     flow = attention_flow(*encoded, *there)
     g0 = _both_ways(units, "g0")(drop(flow), mask=there[0])

@@ -300,6 +300,27 @@ def test_a_mask_is_handed_on_by_directions_of_different_widths(how, tmp_path):
         np.testing.assert_array_equal(each(inputs)._keras_mask, model(inputs)._keras_mask)
 
 
+class Listening(layers.Layer):
+    """Nobody sees what is inside, where a mask is read."""
+
+    def build(self, shape):
+        self.inside = layers.GRU(4)
+
+    def call(self, x):
+        self.add_loss(ops.mean(x))
+        return self.inside(x)
+
+
+def test_a_mask_is_handed_on_to_a_layer_whose_inside_is_not_known():
+    tokens = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(9, 8, mask_zero=True)(tokens)
+    x = layers.Bidirectional(layers.GRU(6, return_sequences=True))(x)
+    model = randomize(keras.Model(tokens, layers.Dense(3)(Listening()(layers.Dense(5)(x)))))
+    assert any("Listening" in str(each) for each in tt.structures(model).frozen)
+    zero_members(model, uneven_members(2))
+    assert any(isinstance(layer, keras.Model) for layer in check_laws(model).layers)
+
+
 @pytest.mark.filterwarnings("error:.*does not support masking")
 def test_a_mask_that_is_not_asked_for_is_not_handed_on(tmp_path):
     model = randomize(keras.Model(*MODELS["masked"]()))

@@ -156,10 +156,9 @@ class Bidirectional(Rule):
     def _may_differ(self, call):
         """Whether the two directions can be a model of their own, which takes the same tensors in every call."""
         sequence, given, mask = arguments(call.args, call.kwargs)
-        hidden = sequence.masked and mask is None
-        return (
-            not hidden and all(isinstance(each, Edge) for each in _tensors(sequence, given, mask)) and self._alike(call)
-        )
+        shown = mask is not None or not sequence.masked
+        followed = all(isinstance(each, Edge) for each in _tensors(sequence, given, mask))
+        return shown and followed and self._alike(call)
 
     def _alike(self, call):
         """Whether all calls so far are given as many states, and a mask or none."""
@@ -248,8 +247,9 @@ def _tensors(sequence, given, mask):
 
 
 def _mask_is_asked_for(call):
-    """Whether the model gives its outputs masks, or is another model's part, where the graph does not show it."""
-    return call.path != call.layer.name or any(mask_of(tensor) is not None for tensor in call.graph.model.outputs)
+    """Whether something reads masks where no call shows it: who trains the model, a model around it, an unknown layer."""
+    given = any(mask_of(tensor) is not None for tensor in call.graph.model.outputs)
+    return given or call.path != call.layer.name or bool(call.graph.opaque)
 
 
 def _any_length(tensor):
