@@ -247,7 +247,7 @@ def _tensors(sequence, given, mask):
 
 
 def _mask_is_asked_for(call):
-    """Whether something reads masks where no call shows it: who trains the model, a model around it, an unknown layer."""
+    """Whether something reads masks where no call shows it: what trains the model, a model around, an unknown layer."""
     given = any(mask_of(tensor) is not None for tensor in call.graph.model.outputs)
     return given or call.path != call.layer.name or bool(call.graph.opaque)
 
