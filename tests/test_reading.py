@@ -21,7 +21,7 @@ def data(tmp_path, monkeypatch):
     """Some questions, and sizes of a tiny network."""
     for part, count in {"train": 30, "valid": 5, "test": 5}.items():
         (tmp_path / f"text.{part}.txt").write_text("\n".join(LINES * count))
-    for name, value in {"CONTEXT": 24, "QUESTION": 8, "UNITS": 5, "EMBEDDING": 6, "BATCH": 10, "AVERAGE": 0.5}.items():
+    for name, value in {"CONTEXT": 24, "QUESTION": 8, "UNITS": 5, "EMBEDDING": 6, "BATCH": 4, "AVERAGE": 0.5}.items():
         monkeypatch.setattr(reading_rows, name, value)
     for name, value in {"RATE": 0.1, "BASE_EPOCHS": 0, "SPARSE_EPOCHS": 2, "FURTHER_EPOCHS": 0}.items():
         monkeypatch.setattr(reading_rows, name, value)
@@ -73,6 +73,7 @@ def test_a_part_without_questions_is_refused(data, tmp_path):
         ReadingTrainer(tmp_path, data.lexicon, parts)
 
 
+@pytest.mark.filterwarnings("ignore:.*every channel is dead")
 def test_rows_train_shrink_and_are_measured(data, tmp_path):
     rows = (reading_rows.Row("dense"), reading_rows.Row("sparse", 2.0))
     models = [reading_rows.train(row, data, tmp_path) for row in rows]
