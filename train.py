@@ -10,6 +10,10 @@ A language model, of a folder with three files as those of the Penn Treebank, or
 
     python train.py --model=lstm_lm --units=200,200 --dropout=0.3 --strength=0.003 --data_dir=ptb --output=runs/ptb
 
+A network that reads, on SQuAD or on cloze questions that are made of a text:
+
+    python train.py --model=bidaf --dropout=0.1 --strength=0.001 --data_dir=squad --output=runs/squad
+
 With neither --strength nor --ratio the training is dense. The output folder gets config.json, checkpoints/ with the
 curves beside them, model.keras and model.tflite. A sparse run also leaves compact.keras and report.html; its
 model.tflite is the compact model, and before.tflite what it is compared with.
@@ -27,7 +31,7 @@ import tensorflow as tf
 from absl import app, flags
 
 import tf_terngrad as tt
-from models import NETWORKS, WORDS, networks_of
+from models import IMAGES, NETWORKS, QUESTIONS, networks_of
 from models.data import datasets
 from models.training.run_folder import CONFIG, open_run
 from models.training.tasks import OPTIMIZERS, defaults_of, task_of
@@ -42,11 +46,19 @@ RUN = [
         "data_dir",
         None,
         "Folder with mnist.npz or cifar10_jpeg.npz, without which they are downloaded; of a language model, with three "
-        "files that end in train.txt, valid.txt and test.txt, without which it learns the help texts of Python.",
+        "files that end in train.txt, valid.txt and test.txt, without which it learns the help texts of Python; of "
+        "bidaf, with SQuAD's train and dev files, or with such a text, of which cloze questions are made.",
     ),
-    flags.DEFINE_list("units", None, "Of a language model's recurrent layers; 200,200, or 200 for rhn, which has one."),
-    flags.DEFINE_integer("vocabulary", None, "Different words of a language model; without it, all.", lower_bound=2),
-    flags.DEFINE_float("dropout", 0.0, "Of a language model.", 0, 1),
+    flags.DEFINE_string("vectors", None, "File of trained vectors of words for bidaf, such as GloVe's."),
+    flags.DEFINE_list(
+        "units", None, "Of a language model's recurrent layers; 200,200, or 200 for rhn; 32 for all layers of bidaf."
+    ),
+    flags.DEFINE_integer(
+        "vocabulary", None, "Different words of a language model, or of bidaf; without it, all.", lower_bound=2
+    ),
+    flags.DEFINE_float("dropout", 0.0, "Of a language model, or of bidaf.", 0, 1),
+    flags.DEFINE_integer("context", None, "Words of a context that bidaf reads; 80.", lower_bound=1),
+    flags.DEFINE_integer("question", None, "Words of a question that bidaf reads; 24.", lower_bound=1),
     flags.DEFINE_bool("tied", False, "A language model's logits are products with its embedding."),
     flags.DEFINE_integer("steps", 35, "Words through which a language model's gradients flow back.", lower_bound=1),
     flags.DEFINE_float(
@@ -61,24 +73,32 @@ RUN = [
         "distill", False, "The dense model teaches the compact model in further training; needs --baseline."
     ),
     flags.DEFINE_enum(
-        "optimizer", None, sorted(OPTIMIZERS), "Optimizer; momentum, which is 0.9, for images, sgd for texts."
+        "optimizer",
+        None,
+        sorted(OPTIMIZERS),
+        "Optimizer; momentum, which is 0.9, for images, sgd for texts, adam for questions.",
     ),
     flags.DEFINE_float(
         "learning_rate",
         None,
         "Initial learning rate: 0.01 for images, from where it falls to 0 along a cosine; 1 for texts, a tenth of it "
-        "in the second third of the epochs, a hundredth in the last.",
+        "in the second third of the epochs, a hundredth in the last; 0.001 for questions, where it stays.",
         lower_bound=0,
     ),
-    flags.DEFINE_integer("epochs", None, "Epochs of training; 30 for images, 12 for texts.", lower_bound=1),
+    flags.DEFINE_integer(
+        "epochs", None, "Epochs of training; 30 for images, 12 for texts and questions.", lower_bound=1
+    ),
     flags.DEFINE_integer(
         "finetune_epochs",
         None,
-        "Epochs of training the compact model further; 10 for images, 0 for texts.",
+        "Epochs of training the compact model further; 10 for images, 0 for texts, 4 for questions.",
         lower_bound=0,
     ),
     flags.DEFINE_integer(
-        "batch_size", None, "Examples in a batch, of all workers together; 64 images, 20 texts.", lower_bound=1
+        "batch_size",
+        None,
+        "Examples in a batch, of all workers together; 64 images, 20 texts, 60 questions.",
+        lower_bound=1,
     ),
     flags.DEFINE_enum("compression", "none", sorted(COMPRESSIONS), "How gradients travel between workers."),
     flags.DEFINE_integer("seed", 0, "Of the initial weights and the order of the examples.", 0, 2**32 - 1),
@@ -102,12 +122,17 @@ flags.register_validator(
 flags.register_multi_flags_validator(
     ["units", "model"],
     lambda given: not NETWORKS[given["model"]].one_layer or given["units"] is None or len(given["units"]) == 1,
-    "--model=rhn has one recurrent layer: expected one size, such as --units=200",
+    "--model=rhn and --model=bidaf have one size: expected --units=200, for example",
 )
 flags.register_multi_flags_validator(
     ["ratio", "model"],
-    lambda given: not (given["ratio"] and given["model"] in networks_of(WORDS)),
+    lambda given: not given["ratio"] or given["model"] in networks_of(IMAGES),
     "--ratio is for images",
+)
+flags.register_multi_flags_validator(
+    ["distill", "model"],
+    lambda given: not given["distill"] or given["model"] not in networks_of(QUESTIONS),
+    "--distill is for images and texts",
 )
 flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, "expected a share between 0 and 1")
 

@@ -11,10 +11,10 @@ trainers and the rows of result tables: see `models.data`, `models.training` and
 import importlib
 import pkgutil
 
-from models.registry import IMAGES, NETWORKS, WORDS, network, networks_of
+from models.registry import IMAGES, NETWORKS, QUESTIONS, WORDS, network, networks_of
 
 for module in pkgutil.iter_modules(__path__):
     if not module.ispkg:
         importlib.import_module(f"models.{module.name}")
 
-__all__ = ["IMAGES", "NETWORKS", "WORDS", "network", "networks_of"]
+__all__ = ["IMAGES", "NETWORKS", "QUESTIONS", "WORDS", "network", "networks_of"]

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 import keras
 
-IMAGES, WORDS = "images", "words"
+IMAGES, WORDS, QUESTIONS = "images", "words", "questions"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -14,10 +14,10 @@ class Network:
 
     Args:
         build: of images, a function of `input_shape` and `classes`; of words, of `vocabulary`, `units` and further
-            options, as `models.lstm_lm` has them. Both give logits.
-        task: `IMAGES` or `WORDS`, what it trains on.
+            options, as `models.lstm_lm` has them; of questions, as `models.bidaf`. All give logits.
+        task: `IMAGES`, `WORDS` or `QUESTIONS`, what it trains on.
         recipe: values of train.py's flags where nobody gives any; the others are those of the task.
-        one_layer: whether a network of words has one recurrent layer, and `units` is a number.
+        one_layer: whether the `units` of a network with recurrent layers are one number.
     """
 
     build: Callable[..., keras.Model]
@@ -36,7 +36,7 @@ def network(task: str, **options) -> Callable:
     """Register the function behind this decorator under its name; use it for each network in `models/`.
 
     Args:
-        task: `IMAGES` or `WORDS`.
+        task: `IMAGES`, `WORDS` or `QUESTIONS`.
         **options: further arguments of `Network`.
 
     >>> @network(IMAGES, recipe={"epochs": 3})
@@ -54,5 +54,5 @@ def network(task: str, **options) -> Callable:
 
 
 def networks_of(task: str) -> dict[str, Network]:
-    """Those that train on images, or on words, by name."""
+    """Those that train on images, on words or on questions, by name."""
     return {name: found for name, found in NETWORKS.items() if found.task == task}

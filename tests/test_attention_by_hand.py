@@ -4,9 +4,10 @@ import keras
 import pytest
 import tensorflow as tf
 from keras import layers, ops
-from laws import check_random_zeros, check_widths, random_members, randomize
+from laws import check_laws, check_random_zeros, check_widths, random_members, randomize, zero
 
 import tf_terngrad as tt
+from tf_terngrad.keras_internals import all_layers
 
 WIDTH, HEADS, SIZE, STEPS = 12, 3, 4, 6
 
@@ -113,6 +114,16 @@ def test_what_is_zero_leaves_and_nothing_else(name):
     check_widths(model, random_members(0))
     model.set_weights(weights)
     check_random_zeros(model, seed=1)
+
+
+def test_a_sum_of_zeros_is_zero_whatever_reads_it():
+    model = model_of(Attend(by_matmul))
+    value = next(layer for layer in all_layers(model) if layer.name == "value")
+    for weight in (value.kernel, value.bias):
+        zero(weight, -1, [1, 1 + SIZE, 1 + 2 * SIZE])
+    small = check_laws(model)
+    (smaller,) = (layer for layer in all_layers(small) if layer.name == "value")
+    assert smaller.units == HEADS * (SIZE - 1)
 
 
 @pytest.mark.parametrize("name", BY_HAND)

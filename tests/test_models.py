@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import models
-from models import IMAGES, NETWORKS, WORDS, network, networks_of
+from models import IMAGES, NETWORKS, QUESTIONS, WORDS, network, networks_of
 from models.lenet import lenet
 from models.mlp import mlp
 from models.resnet20 import resnet20
@@ -63,6 +63,7 @@ def test_every_module_is_a_network_but_what_says_otherwise():
     names = {path.stem for path in pathlib.Path(models.__file__).parent.glob("*.py")}
     assert set(NETWORKS) == names - {"__init__", "registry", "embedding"}
     assert set(networks_of(WORDS)) == {"lstm_lm", "rhn"}
+    assert set(networks_of(QUESTIONS)) == {"bidaf"}
 
 
 def test_a_network_brings_its_recipe(monkeypatch):

@@ -276,10 +276,68 @@ def test_a_sum_hands_on_no_other_mask_than_before(add):
     assert not any(found.kind == "branch" for found in tt.structures(model))
 
 
-def test_directions_before_a_mask_leave_together():
+def tagger(tokens, both):
+    """A network with a mask on its outputs."""
+    return layers.Dense(3)(both(layers.Embedding(9, 8, mask_zero=True)(tokens)))
+
+
+MASKED = {
+    "merged": layers.Bidirectional,
+    "a sum": lambda layer: layers.Bidirectional(layer, merge_mode="sum"),
+    "apart": lambda layer: lambda x: layers.Add()(layers.Bidirectional(layer, merge_mode=None)(x)),
+}
+
+
+@pytest.mark.parametrize("how", MASKED)
+def test_a_mask_is_handed_on_by_directions_of_different_widths(how, tmp_path):
+    tokens = keras.Input((7,), dtype="int32")
+    model = randomize(keras.Model(tokens, tagger(tokens, MASKED[how](layers.GRU(6, return_sequences=True)))))
+    zero_members(model, uneven_members(2))
+    small, inputs = check_laws(model), fresh_inputs(model)
+    small.save(tmp_path / "small.keras")
+    loaded = keras.models.load_model(tmp_path / "small.keras")
+    for each in (small, loaded):
+        np.testing.assert_array_equal(each(inputs)._keras_mask, model(inputs)._keras_mask)
+
+
+class Listening(layers.Layer):
+    """Nobody sees what is inside, where a mask is read."""
+
+    def build(self, shape):
+        self.inside = layers.GRU(4)
+
+    def call(self, x):
+        self.add_loss(ops.mean(x))
+        return self.inside(x)
+
+
+def test_a_mask_is_handed_on_to_a_layer_whose_inside_is_not_known():
+    tokens = keras.Input((7,), dtype="int32")
+    x = layers.Embedding(9, 8, mask_zero=True)(tokens)
+    x = layers.Bidirectional(layers.GRU(6, return_sequences=True))(x)
+    model = randomize(keras.Model(tokens, layers.Dense(3)(Listening()(layers.Dense(5)(x)))))
+    assert any("Listening" in str(each) for each in tt.structures(model).frozen)
+    zero_members(model, uneven_members(2))
+    assert any(isinstance(layer, keras.Model) for layer in check_laws(model).layers)
+
+
+@pytest.mark.filterwarnings("error:.*does not support masking")
+def test_a_mask_that_is_not_asked_for_is_not_handed_on(tmp_path):
     model = randomize(keras.Model(*MODELS["masked"]()))
-    found = structure(model, "bidirectional/forward_lstm_1")
-    assert found.born == ("bidirectional/forward_lstm_1", "bidirectional/backward_lstm_1")
+    zero_members(model, uneven_members(4))
+    small, inputs = check_laws(model), fresh_inputs(model)
+    small.save(tmp_path / "small.keras")
+    loaded = keras.models.load_model(tmp_path / "small.keras")
+    assert difference(*outputs_of(model, inputs), *outputs_of(loaded, inputs)) < 1e-4
+    assert [layer for layer in small.layers if isinstance(layer, keras.Model)]
+
+
+def test_directions_before_a_mask_that_the_graph_does_not_show_leave_together():
+    model = randomize(keras.Model(*MODELS["masked_inside"]()))
+    born = {found.born for found in tt.structures(model)}
+    assert any(len(each) == 2 and "forward" in each[0] and "backward" in each[1] for each in born)
+    shown = {found.born for found in tt.structures(keras.Model(*MODELS["masked"]()))}
+    assert {len(each) for each in shown} == {1}
 
 
 def test_round_to():

@@ -220,9 +220,12 @@ REFUSED = {
     ("--dataset=mnist", "--data_dir=nowhere"): "No mnist.npz in data_dir",
     ("--model=lstm_lm", "--data_dir=nowhere"): "No file of nowhere ends in train.txt",
     ("--model=lstm_lm", "--units=8,none"): "expected sizes, such as 200,200",
-    ("--model=rhn", "--units=8,8"): "--model=rhn has one recurrent layer: expected one size",
+    ("--model=rhn", "--units=8,8"): "--model=rhn and --model=bidaf have one size: expected --units=200",
     ("--model=lstm_lm", "--ratio=0.5"): "--ratio is for images",
     ("--model=lstm_lm", "--batch_size=5000"): "train: expected a text of more than 5000 times 35 words",
+    ("--model=bidaf", "--baseline", "--distill"): "--distill is for images and texts",
+    ("--model=bidaf", "--ratio=0.5"): "--ratio is for images",
+    ("--model=bidaf", "--vectors=nowhere"): "nowhere",
 }
 
 
@@ -263,4 +266,17 @@ def test_a_language_model_from_text_to_report(model, tmp_path):
     cells = {"HighwayCell": HighwayCell}
     small = keras.models.load_model(tmp_path / "run/compact.keras", custom_objects=cells, compile=False)
     assert small.input_shape == (None, 10) and small.output_shape == (None, 10, 100)
+    assert {"model.keras", "model.tflite", "report.html"} <= {path.name for path in (tmp_path / "run").iterdir()}
+
+
+def test_a_network_that_reads_from_text_to_report(tmp_path):
+    for part in ("train", "valid", "test"):
+        (tmp_path / f"text.{part}.txt").write_text("the sun rose upon the earth when lot entered .\n" * 20)
+    size = ("--units=3", "--context=20", "--question=9", "--dropout=0.1", "--epochs=1", "--finetune_epochs=0")
+    run = start("--model=bidaf", *size, "--strength=0.05", "--data_dir=.", "--output=run", cwd=tmp_path)
+    printed, _ = run.communicate()
+    assert run.returncode == 0, printed
+    assert "of the answers match exactly" in printed and "test F1" in printed and "hidden units" in printed
+    small = keras.models.load_model(tmp_path / "run/compact.keras", compile=False)
+    assert small.output_shape == (None, 2, 20)
     assert {"model.keras", "model.tflite", "report.html"} <= {path.name for path in (tmp_path / "run").iterdir()}

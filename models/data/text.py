@@ -71,7 +71,7 @@ def load_text(data_dir: str | Path | None = None, vocabulary: int | None = None)
     """
     if vocabulary is not None and vocabulary < 2:
         raise ValueError(f"Expected a vocabulary of at least 2 words, <unk> and another. Received: {vocabulary}")
-    parts = _help_texts() if data_dir is None else {part: _read(Path(data_dir), part) for part in PARTS}
+    parts = {part: [word for line in lines for word in (*line, END)] for part, lines in sentences(data_dir).items()}
     counts = collections.Counter(parts["train"])
     counts[UNKNOWN] += 0
     kept = sorted(counts, key=lambda word: (-counts[word], word))
@@ -83,30 +83,36 @@ def load_text(data_dir: str | Path | None = None, vocabulary: int | None = None)
     return Text(tuple(kept), **arrays)
 
 
-def _read(folder: Path, part: str) -> list[str]:
+def sentences(data_dir: str | Path | None = None) -> dict[str, list[list[str]]]:
+    """The words of each sentence of a text, by part.
+
+    Args:
+        data_dir: as that of `load_text`, with the same errors.
+
+    >>> sentences()["test"][0][:3]
+    ['assignment', 'statements', '*']
+    """
+    return _help_texts() if data_dir is None else {part: _read(Path(data_dir), part) for part in PARTS}
+
+
+def _read(folder: Path, part: str) -> list[list[str]]:
     files = sorted(folder.glob(f"*{part}.txt"))
     if not files:
         raise FileNotFoundError(f"No file of {folder} ends in {part}.txt, as ptb.{part}.txt does.")
     if len(files) > 1:
         raise ValueError(f"Expected one file in {folder} that ends in {part}.txt. Received: {[f.name for f in files]}")
-    words = _words(files[0].read_text(encoding="utf-8").splitlines())
-    if not words:
+    lines = [line.split() for line in files[0].read_text(encoding="utf-8").splitlines() if line.strip()]
+    if not lines:
         raise ValueError(f"{files[0]} holds no words.")
-    return words
+    return lines
 
 
-def _words(lines) -> list[str]:
-    """Words, with an end behind each line; empty lines are none."""
-    return [word for line in lines if line.strip() for word in (*line.split(), END)]
-
-
-def _help_texts() -> dict[str, list[str]]:
+def _help_texts() -> dict[str, list[list[str]]]:
     """The parts of Python's help: of its topics, every tenth sentence for validation and every tenth for the test."""
     text = "\n\n".join(topic for _, topic in sorted(pydoc_data.topics.topics.items()))
-    paragraphs = [" ".join(re.findall(r"\w+|[^\w\s]", part.lower())) for part in re.split(r"\n\s*\n", text)]
-    lines = {
-        "valid": paragraphs[8::10],
-        "test": paragraphs[9::10],
-        "train": [part for i, part in enumerate(paragraphs) if i % 10 < 8],
+    paragraphs = [re.findall(r"\w+|[^\w\s]", part.lower()) for part in re.split(r"\n\s*\n", text)]
+    return {
+        "train": [words for i, words in enumerate(paragraphs) if i % 10 < 8 and words],
+        "valid": [words for words in paragraphs[8::10] if words],
+        "test": [words for words in paragraphs[9::10] if words],
     }
-    return {part: _words(lines[part]) for part in PARTS}

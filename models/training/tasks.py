@@ -1,14 +1,17 @@
-"""What train.py can train on: images to tell apart, or a text to foresee. The networks are in `models/`."""
+"""What train.py can train on: images, a text to foresee, or questions about one. The networks are in `models/`."""
 
 import types
 from pathlib import Path
 
 import keras
 
-from models import IMAGES, NETWORKS, WORDS
+from models import IMAGES, NETWORKS, QUESTIONS, WORDS
 from models.data import datasets
+from models.data.lexicon import Lexicon
+from models.data.questions import load_questions
 from models.data.text import load_text
 from models.training.language_trainer import LanguageTrainer, at_rest
+from models.training.reading_trainer import ReadingTrainer
 from models.training.trainer import Trainer
 
 OPTIMIZERS = {
@@ -112,7 +115,67 @@ class Words:
         return f"a text of {counts[0]:,} words, {len(self._text.words):,} different ones, and tested on {counts[1]:,}"
 
 
-TASKS = {IMAGES: Images, WORDS: Words}
+class Questions:
+    """Questions about a context, whose answers are words of it.
+
+    Args:
+        config: the run's.
+
+    Raises:
+        ValueError, OSError: there are no such questions.
+    """
+
+    DEFAULTS = types.MappingProxyType(
+        {
+            "optimizer": "adam",
+            "learning_rate": 0.001,
+            "epochs": 12,
+            "finetune_epochs": 4,
+            "batch_size": 60,
+            "context": 80,
+            "question": 24,
+        }
+    )
+    KINDS, MEASURE, UNIT = ("hidden",), "test F1", "%"
+
+    def __init__(self, config):
+        self._config = config
+        parts = load_questions(config["data_dir"], config["context"], config["seed"])
+        self._lexicon = Lexicon.of(parts, vocabulary=config["vocabulary"], vectors=config["vectors"])
+        self._sizes = {"context": config["context"], "question": config["question"]}
+        self._parts = {
+            part: self._lexicon.encode(questions, **self._sizes, fits=part == "train")
+            for part, questions in parts.items()
+        }
+
+    def trainer(self, folder: Path, worker) -> ReadingTrainer:
+        """What trains, with checkpoints in a folder."""
+        options = {name: self._config[name] for name in ("batch_size", "seed")}
+        optimizer = OPTIMIZERS[self._config["optimizer"]]
+        return ReadingTrainer(folder, self._lexicon, self._parts, **options, optimizer=optimizer, worker=worker)
+
+    def build(self, trainer) -> keras.Model:
+        """The network for the words and characters of the lexicon."""
+        (units,) = map(int, self._config["units"])
+        network = NETWORKS[self._config["model"]]
+        return network(**self._lexicon.sizes, units=units, dropout=self._config["dropout"], **self._sizes)
+
+    def score(self, trainer, model) -> float:
+        """F1 of the test questions."""
+        exact, f1 = trainer.score(model)
+        print(f"{exact:.2f} % of the answers match exactly")
+        return f1
+
+    def shipped(self, model) -> keras.Model:
+        """The model for files."""
+        return model
+
+    def __str__(self):
+        counts = [len(self._parts[part].source) for part in ("train", "test")]
+        return f"{counts[0]:,} questions, {self._lexicon.vocabulary:,} words, and tested on {counts[1]:,}"
+
+
+TASKS = {IMAGES: Images, WORDS: Words, QUESTIONS: Questions}
 
 
 def task_of(model: str) -> type:

@@ -43,6 +43,10 @@ class Channels:
         """The same units, emitting nothing known."""
         return Channels.of(self.units)
 
+    def zero_or_unknown(self):
+        """The same units, of which nothing is known but that zeros stay zero, as in a sum or under a mask."""
+        return self.with_values(np.where(self.values == 0, 0.0, np.nan))
+
 
 class Edge:
     """A tensor of the model: its shape with the batch axis, and the channels of each axis that is followed.

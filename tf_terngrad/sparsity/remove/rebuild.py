@@ -333,7 +333,7 @@ def _chain(first, last):
         layer, index, _ = history(tensor)
         arguments = call_of(layer, index)
         given = [value for name, value in arguments.kwargs.items() if name not in ("training", "mask")]
-        plain = len(arguments.args) == 1 and all(value is None for value in given)
+        plain = [*map(type, arguments.args)] == [keras.KerasTensor] and all(value is None for value in given)
         plain = plain and _is_mask_of(arguments.args[0], arguments.kwargs.get("mask"))
         if not plain or not isinstance(layer, keras.layers.Layer) or layer in layers:
             return None

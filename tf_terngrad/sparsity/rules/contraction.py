@@ -32,8 +32,8 @@ class Contraction(Rule):
             call.freeze_axis(b, "summed with a tensor that cannot shrink")
         nothing = any(edge.is_zero for edge in call.inputs)
         for axis, channels in self.remaining(call, summed):
-            zero = channels and (channels.values == 0) | nothing
-            call.output.axes[axis] = channels and channels.with_values(np.where(zero, 0.0, np.nan))
+            zero = channels and (channels.with_values(0.0) if nothing else channels.zero_or_unknown())
+            call.output.axes[axis] = zero
 
     def _with_constant(self, call):
         """Of a product with a constant matrix on the left, as with a graph's neighbours, the last axis goes through."""
@@ -43,7 +43,7 @@ class Contraction(Rule):
         for channels in edge.axes if through is None else edge.axes[:-1]:
             call.freeze_axis(channels, "multiplied with a constant array, or with a vector")
         call.freeze(call.inputs[1:], "multiplied with a constant array, or with a vector")
-        call.output.axes[-1] = through and through.with_values(np.where(through.values == 0, 0.0, np.nan))
+        call.output.axes[-1] = through and through.zero_or_unknown()
 
     def summed(self, layer):
         """The axis of each input that is summed."""

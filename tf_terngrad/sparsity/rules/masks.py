@@ -39,11 +39,21 @@ class HandingOn(Rule):
 
     def layer(self, builder, call, name=None):
         name = name or call.layer.name
-        inputs = builder.input(call.inputs[0], f"{name}_input")
-        same = keras.layers.Identity(name=f"{name}_same", dtype=inputs.dtype)(inputs)
-        model = keras.Model(inputs, same, name=name)
-        model.supports_masking = True  # it does anyway; a model that does not say so is warned about
-        return model
+        return passing(builder.input(call.inputs[0], f"{name}_input"), name)
+
+
+def with_mask(tensor, mask, name):
+    """A tensor with another mask, handed on by a model of this name."""
+    entry = keras.Input(batch_shape=tensor.shape, dtype=tensor.dtype, name=f"{name}_input")
+    return passing(entry, name)(tensor, mask=mask)
+
+
+def passing(inputs, name):
+    """A model that does nothing to its input, on which Keras hangs the mask that the model is called with."""
+    same = keras.layers.Identity(name=f"{name}_same", dtype=inputs.dtype)(inputs)
+    model = keras.Model(inputs, same, name=name)
+    model.supports_masking = True  # it does anyway; a model that does not say so is warned about
+    return model
 
 
 register_rule(HandOn, HandingOn())

@@ -218,7 +218,7 @@ class UnitNorm(Normalizing):
             if channels is not None and axis in axes:
                 call.contract(channels)
             if channels is not None:
-                call.output.axes[axis] = channels.with_values(np.where(channels.values == 0, 0.0, np.nan))
+                call.output.axes[axis] = channels.zero_or_unknown()
 
 
 class Normalization(Normalizing):

@@ -4,9 +4,11 @@ import keras
 import numpy as np
 from keras import tree
 
+from tf_terngrad.keras_internals import mask_of
 from tf_terngrad.sparsity.graph.channels import Channels, Edge
 from tf_terngrad.sparsity.rules.base import Part, Rule
 from tf_terngrad.sparsity.rules.cells import step_cost, unknown_cell, with_config
+from tf_terngrad.sparsity.rules.masks import with_mask
 from tf_terngrad.sparsity.rules.registry import register_rule, rule_for
 
 
@@ -47,7 +49,7 @@ class Recurrent(Rule):
         for variable, channels in zip(kept, states, strict=False):
             call.label(variable, place, channels.units, "statistic")
         if mask is not None or sequence.masked:  # a masked step gives zero or the output before, and keeps the states
-            output = output.with_values(np.where(output.values == 0, 0.0, np.nan))
+            output = output.zero_or_unknown()
             pairs = zip(states, at_rest, strict=True)
             states = [state.with_values(np.where((state.values == 0) & rest, 0.0, np.nan)) for state, rest in pairs]
         call.inside.extend(states)
@@ -113,7 +115,8 @@ class Bidirectional(Rule):
     """Two recurrent layers, one from the front and one from the back, and what joins their outputs.
 
     Of a `Bidirectional` layer Keras takes both directions to be equally wide: where they are not any more, they become
-    a small model of two layers side by side. A model hands no mask on, so in front of a mask they leave together.
+    a small model of two layers side by side, which takes the mask, too. A mask that the graph does not show cannot be
+    given to it: there both directions leave together.
     """
 
     expands = True
@@ -151,11 +154,16 @@ class Bidirectional(Rule):
         return [merged, *its_states, *others_states]
 
     def _may_differ(self, call):
-        """Whether the two directions can be a model of their own, which takes as many tensors in every call."""
+        """Whether the two directions can be a model of their own, which takes the same tensors in every call."""
         sequence, given, mask = arguments(call.args, call.kwargs)
-        masked = sequence.masked or mask is not None
-        counts = {len(other.inputs) for other in _calls(call.graph, call.layer.forward_layer)}
-        return not masked and len(counts) == 1 and all(isinstance(state, Edge) for state in given)
+        shown = mask is not None or not sequence.masked
+        followed = all(isinstance(each, Edge) for each in _tensors(sequence, given, mask))
+        return shown and followed and self._alike(call)
+
+    def _alike(self, call):
+        """Whether all calls so far are given as many states, and a mask or none."""
+        given = [arguments(other.args, other.kwargs) for other in _calls(call.graph, call.layer.forward_layer)]
+        return len({(len(states), mask is None) for _, states, mask in given}) == 1
 
     def _join(self, call, one, other):
         """Channels of both directions that leave together."""
@@ -194,19 +202,25 @@ class Bidirectional(Rule):
         return smaller
 
     def _model(self, builder, call, forward, backward, name):
-        """The two directions side by side, of a sequence and the states they begin with, if any."""
-        sequence, given, _ = arguments(call.args, call.kwargs)
-        inputs = [builder.input(edge, f"{name}_{i}") for i, edge in enumerate([sequence, *given])]
-        if len({other.inputs[0].shape for other in _calls(call.graph, call.layer.forward_layer)}) > 1:
-            batch, _, *rest = inputs[0].shape
-            inputs[0] = keras.Input(batch_shape=(batch, None, *rest), dtype=sequence.dtype, name=f"{name}_0")
-        states, half = inputs[1:], len(given) // 2
+        """The two directions side by side, of a sequence, the states they begin with and the mask, if there are any."""
+        layer, (sequence, given, mask) = call.layer, arguments(call.args, call.kwargs)
+        entering = _tensors(sequence, given, mask)
+        inputs = [builder.input(edge, f"{name}_{i}") for i, edge in enumerate(entering)]
+        if len({other.inputs[0].shape for other in _calls(call.graph, layer.forward_layer)}) > 1:
+            inputs = [
+                _any_length(tensor) if edge in (sequence, mask) else tensor
+                for edge, tensor in zip(entering, inputs, strict=True)
+            ]
+        states, half = inputs[1 : 1 + len(given)], len(given) // 2
+        masked = {} if mask is None else {"mask": inputs[-1]}
         starts = [{"initial_state": part} if part else {} for part in (states[:half], states[half:])]
-        one, *its_states = tree.flatten(forward(inputs[0], **starts[0]))
-        other, *others_states = tree.flatten(backward(inputs[0], **starts[1]))
-        outputs = [one, keras.ops.flip(other, axis=1) if call.layer.return_sequences else other]
-        if call.layer.merge_mode == "concat":
-            outputs = [keras.layers.Concatenate(name=f"{name}_both", dtype=call.layer.dtype_policy)(outputs)]
+        one, *its_states = tree.flatten(forward(inputs[0], **starts[0], **masked))
+        other, *others_states = tree.flatten(backward(inputs[0], **starts[1], **masked))
+        outputs = [one, keras.ops.flip(other, axis=1) if layer.return_sequences else other]
+        if layer.merge_mode == "concat":
+            outputs = [keras.layers.Concatenate(name=f"{name}_both", dtype=layer.dtype_policy)(outputs)]
+        if masked and layer.return_sequences and _mask_is_asked_for(call):  # a flipped sequence has none
+            outputs = [with_mask(output, inputs[-1], f"{name}_mask{i}") for i, output in enumerate(outputs)]
         outputs += [*its_states, *others_states]
         return keras.Model(inputs, outputs if len(outputs) > 1 else outputs[0], name=name)
 
@@ -214,8 +228,10 @@ class Bidirectional(Rule):
         smaller = builder.layer(call)
         if isinstance(smaller, keras.layers.Bidirectional):
             return smaller(*args, **kwargs)
-        sequence, given, _ = arguments(args, kwargs)
-        return smaller([sequence, *given] if given else sequence)
+        sequence, *others = _tensors(*arguments(args, kwargs))
+        if mask_of(sequence) is not None:  # it is given the mask itself; Keras would warn of one that comes with it
+            sequence = keras.ops.copy(sequence)
+        return smaller([sequence, *others] if others else sequence)
 
 
 def arguments(args, kwargs):
@@ -223,6 +239,23 @@ def arguments(args, kwargs):
     named = dict(zip(("sequences", "initial_state", "mask"), args, strict=False)) | kwargs
     given = tree.flatten(named.get("initial_state"))
     return named["sequences"], [] if given == [None] else given, named.get("mask")
+
+
+def _tensors(sequence, given, mask):
+    """What a model of two directions takes, in order."""
+    return [sequence, *given, *([] if mask is None else [mask])]
+
+
+def _mask_is_asked_for(call):
+    """Whether something reads masks where no call shows it: what trains the model, a model around, an unknown layer."""
+    given = any(mask_of(tensor) is not None for tensor in call.graph.model.outputs)
+    return given or call.path != call.layer.name or bool(call.graph.opaque)
+
+
+def _any_length(tensor):
+    """An input like another one, with any number of steps."""
+    batch, _, *rest = tensor.shape
+    return keras.Input(batch_shape=(batch, None, *rest), dtype=tensor.dtype, name=tensor.name)
 
 
 def _calls(graph, layer):
