@@ -1,0 +1,248 @@
+"""The rows of the results on transformers: what each trains, and how it is measured."""
+
+import dataclasses
+import json
+import math
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import keras
+
+import tf_terngrad as tt
+from models.blocks import sizes_of
+from models.data import datasets
+from models.data.text import load_text
+from models.decoder_lm import decoder_lm
+from models.experiments.cached import cached
+from models.experiments.cuts import cut, multiply_adds
+from models.training.language_trainer import LanguageTrainer
+from models.training.trainer import Trainer
+from models.vit import vit
+from tf_terngrad.files import save_model
+
+
+class Words:
+    """A decoder and the text that it learns: one block in eight of the training words, in texts of 64 words.
+
+    Args:
+        data_dir: folder with the text's three files; None: Python's help.
+    """
+
+    STREAM, EPOCHS, RATE, STEPS = "embedding", (8, 12), 2e-3, 64
+    SCORE = "perplexity, test"
+
+    def __init__(self, data_dir):
+        self.text = load_text(data_dir, 2500).thinned(8 if data_dir else 1)
+
+    def build(self, **sizes) -> keras.Model:
+        """The decoder, of its own sizes or of these."""
+        return decoder_lm(len(self.text.words), steps=self.STEPS, dropout=0.3, **sizes)
+
+    def fit(self, model, folder, stage, epochs, falls, seed, callbacks=()):
+        """Train; at a constant rate, or at one that falls along a cosine."""
+        cosine = [0.5 * self.RATE * (1 + math.cos(math.pi * epoch / epochs)) for epoch in range(epochs)]
+        self._trainer(folder).fit(model, stage, epochs, cosine if falls else [self.RATE] * epochs, callbacks)
+
+    def strength(self, of_a_word: float) -> float:
+        """The strength beside a loss that is summed over the words of a text."""
+        return of_a_word * self.STEPS
+
+    def scores(self, model) -> list[float]:
+        """Perplexities of the validation text and of the test text."""
+        return [self._trainer(Path()).perplexity(model, part) for part in ("valid", "test")]
+
+    def convert(self, model, path: Path) -> list[Path]:
+        """The files of a whole text and of one word at a time."""
+        files = [path.with_suffix(".tflite"), path.with_suffix(".word.tflite")]
+        tt.tflite.convert(model, files[0])
+        tt.tflite.convert(cached(model), files[1])
+        return files
+
+    def _trainer(self, folder):
+        steps = self.STEPS
+        return LanguageTrainer(folder, self.text, 10, steps, clip=float(steps), optimizer=keras.optimizers.Adam)
+
+
+class Images:
+    """A vision transformer and CIFAR-10, whose last 5,000 training images are for validation.
+
+    Args:
+        data_dir: folder with the images; None: they are downloaded.
+    """
+
+    STREAM, EPOCHS, RATE = "tokens", (5, 10), 1e-3
+    SCORE = "error %, test"
+
+    def __init__(self, data_dir):
+        (images, labels), self.test = datasets.load("cifar10", data_dir)
+        self.train, self.valid = (images[:-5000], labels[:-5000]), (images[-5000:], labels[-5000:])
+
+    def build(self, **sizes) -> keras.Model:
+        """The vision transformer, of its own sizes or of these."""
+        return vit(**sizes)
+
+    def fit(self, model, folder, stage, epochs, falls, seed, callbacks=()):
+        """Train; at a constant rate, or at one that falls along a cosine."""
+        optimizer = keras.optimizers.Adam if falls else _constant
+        trainer = Trainer(folder, self.train, self.valid, 64, seed, optimizer)
+        trainer.fit(model, stage, epochs, self.RATE, callbacks)
+
+    def strength(self, strength: float) -> float:
+        """The strength beside the mean loss of a batch."""
+        return strength
+
+    def scores(self, model) -> list[float]:
+        """Errors on the validation images and on the test images, percent."""
+        return [100 * Trainer(Path(), self.train, part).test_error(model) for part in (self.valid, self.test)]
+
+    def convert(self, model, path: Path) -> list[Path]:
+        """The file of one image."""
+        tt.tflite.convert(model, path.with_suffix(".tflite"))
+        return [path.with_suffix(".tflite")]
+
+
+def _constant(schedule):
+    return keras.optimizers.Adam(schedule.initial_learning_rate)
+
+
+TASKS = {"decoder": Words, "vit": Images}
+
+
+@dataclasses.dataclass(frozen=True)
+class Row:
+    """One line of a table. Each has a first stage at a constant rate, and a second at one that falls.
+
+    Args:
+        name: of the row and of its folder.
+        strengths: of the first stage by kind, "width" for the residual stream; what is zero leaves after it.
+        like: the name of a row at whose cost, or at whose sizes, this one is.
+        scores: "norm" or "random": what leaves the dense model after its first stage, down to the cost of `like`. None:
+            the sizes of `like` from scratch, or the dense ones.
+    """
+
+    name: str
+    strengths: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    like: str | None = None
+    scores: str | None = None
+
+    def penalize(self, model: keras.Model, task) -> None:
+        """Put the strengths of the row on a new model."""
+        for kind, strength in self.strengths.items():
+            chosen = {"include": [task.STREAM]} if kind == "width" else {"kinds": [kind], "exclude": [task.STREAM]}
+            tt.sparsify(model, task.strength(strength), **chosen)
+
+
+def _rows(strengths, alone=()):
+    """The rows of a network: those that every one has, and each of some kinds by itself."""
+    return (
+        Row("dense"),
+        Row("sparse", strengths),
+        Row("scratch", like="sparse"),
+        Row("norm", like="sparse", scores="norm"),
+        Row("random", like="sparse", scores="random"),
+        *(Row("sparse-" + "-".join(kinds), {kind: strengths[kind] for kind in kinds}) for kinds in alone),
+    )
+
+
+ROWS = {
+    "decoder": _rows({"width": 0.01, "unit": 0.002, "head": 0.012, "key": 0.003, "value": 0.003}),
+    "vit": _rows(
+        {"width": 0.01, "unit": 0.002, "head": 0.012, "key": 0.003, "value": 0.003},
+        alone=[("width",), ("head", "key", "value"), ("unit",)],
+    ),
+}
+
+
+def named(network: str, name: str) -> Row:
+    """The row of a name."""
+    return next(row for row in ROWS[network] if row.name == name)
+
+
+def train(network: str, row: Row, seed: int, task, folder: Path) -> keras.Model:
+    """The row's final model for a seed, kept in the folder with what it came to; trained if it is not there yet."""
+    mine = folder / row.name / f"seed{seed}"
+    if not (mine / "result.json").exists():
+        mine.mkdir(parents=True, exist_ok=True)
+        begin = time.monotonic()
+        model = _first_stage(network, row, seed, task, folder)
+        task.fit(model, mine, "further", task.EPOCHS[1], True, seed)
+        save_model(model, mine / "final.keras")
+        _write_result(model, task, mine, time.monotonic() - begin)
+    return keras.models.load_model(mine / "final.keras", compile=False)
+
+
+def _first_stage(network, row, seed, task, folder):
+    """What a row's second stage begins with; the first of a one-shot row is that of the dense row."""
+    like = row.like and train(network, named(network, row.like), seed, task, folder)
+    if row.scores:
+        train(network, named(network, "dense"), seed, task, folder)
+        model = keras.models.load_model(folder / "dense" / f"seed{seed}" / "first.keras", compile=False)
+        scores = tt.importance.Random(seed) if row.scores == "random" else row.scores
+        return cut(model, multiply_adds(like), scores)
+    keras.utils.set_random_seed(seed)
+    model = task.build(**(sizes_of(like) if like else {}))
+    row.penalize(model, task)
+    mine = folder / row.name / f"seed{seed}"
+    watch = (tt.callbacks.SparsityMonitor(),) if row.strengths else ()
+    task.fit(model, mine, "first", task.EPOCHS[0], False, seed, watch)
+    if row.strengths:
+        return tt.compact(model)
+    save_model(model, mine / "first.keras")
+    return model
+
+
+def _write_result(model, task, folder, seconds):
+    result = {
+        "scores": task.scores(model),
+        "sizes": sizes_of(model),
+        "multiply_adds": multiply_adds(model),
+        "weights": model.count_params(),
+        "seconds": round(seconds),
+    }
+    print(f"{folder}: {result}", flush=True)
+    (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+
+def table(network: str, rows: list[Row], seeds: int, task, folder: Path) -> str:
+    """A Markdown table of rows that are trained; all latencies are measured in one run, of the first seed's files."""
+    results = {row.name: _results(folder / row.name, seeds) for row in rows}
+    models = {row.name: keras.models.load_model(folder / row.name / "seed0" / "final.keras") for row in rows}
+    files = [task.convert(models[row.name], folder / row.name) for row in rows]
+    latencies = [tt.tflite.compare_latency(column).reports for column in zip(*files, strict=True)]
+    what = ["TFLite, ms", "a word, ms"][: len(latencies)]
+    lines = [
+        f"| | {task.SCORE}, mean (each seed) | validation | multiply-adds | weights | sizes, first seed | bytes "
+        f"| {' | '.join(what)} |",
+        "|---" * (7 + len(what)) + "|",
+    ]
+    dense = _mean(results[rows[0].name], "multiply_adds")
+    for number, row in enumerate(rows):
+        found = results[row.name]
+        valid, test = ([result["scores"][part] for result in found] for part in (0, 1))
+        each = ", ".join(f"{score:.2f}" for score in test)
+        cost = _mean(found, "multiply_adds")
+        times = [
+            f"{reports[number].median:.3g} ({reports[0].median / reports[number].median:.2f}x)" for reports in latencies
+        ]
+        lines.append(
+            f"| {row.name} | {statistics.mean(test):.2f} ({each}) | {statistics.mean(valid):.2f} "
+            f"| {cost:,.0f} ({dense / cost:.2f}x) | {_mean(found, 'weights'):,.0f} | {_sizes(found[0]['sizes'])} "
+            f"| {latencies[0][number].bytes:,} | {' | '.join(times)} |"
+        )
+    return "\n".join(lines)
+
+
+def _results(folder, seeds):
+    return [json.loads((folder / f"seed{seed}" / "result.json").read_text(encoding="utf-8")) for seed in range(seeds)]
+
+
+def _mean(results, name):
+    return statistics.mean(result[name] for result in results)
+
+
+def _sizes(sizes):
+    return "; ".join(
+        f"{name} {size if isinstance(size, int) else '-'.join(map(str, size))}" for name, size in sizes.items()
+    )
