@@ -30,7 +30,7 @@ def sizes_of(model: keras.Model) -> dict:
     attentions = [layers.get(f"{block}_attention") for block in blocks]
     feeds = [layers.get(f"{block}_units") for block in blocks]
     sizes = {
-        "width": layers["logits"].kernel.shape[0],
+        "width": layers["norm"].output.shape[-1],
         "units": tuple(feed.units if feed else 0 for feed in feeds),
         "heads": tuple(layer.num_heads if layer else 0 for layer in attentions),
         "keys": tuple(layer.key_dim if layer else 1 for layer in attentions),
