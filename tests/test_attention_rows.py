@@ -105,7 +105,7 @@ def task(monkeypatch):
     text = load_text(vocabulary=20)
 
     class Tiny(attention_rows.Words):
-        EPOCHS, STEPS, RATE = (2, 1), 5, 0.02
+        EPOCHS, STEPS, RATE = (1, 2, 1), 5, 0.02
 
         def __init__(self):
             self.text = type(text)(text.words, *[text.train[:600]] * 3)

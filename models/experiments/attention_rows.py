@@ -30,7 +30,7 @@ class Words:
         data_dir: folder with the text's three files; None: Python's help.
     """
 
-    STREAM, EPOCHS, RATE, STEPS = "embedding", (5, 7), 3e-3, 64
+    STREAM, EPOCHS, RATE, STEPS = "embedding", (5, 3, 4), 3e-3, 64
     SCORE = "perplexity, test"
 
     def __init__(self, data_dir):
@@ -72,7 +72,7 @@ class Images:
         data_dir: folder with the images; None: they are downloaded.
     """
 
-    STREAM, EPOCHS, RATE = "tokens", (4, 8), 2e-3
+    STREAM, EPOCHS, RATE = "tokens", (4, 3, 5), 2e-3
     SCORE = "error %, test"
 
     def __init__(self, data_dir):
@@ -113,14 +113,17 @@ TASKS = {"decoder": Words, "vit": Images}
 
 @dataclasses.dataclass(frozen=True)
 class Row:
-    """One line of a table. Each has a first stage at a constant rate, and a second at one that falls.
+    """One line of a table; all have as many epochs.
+
+    Every row begins with the dense network's first epochs, or has the same number of its own, at a constant rate. Those
+    with strengths go on with them at that rate, and lose what is zero. The last epochs are at a rate that falls.
 
     Args:
         name: of the row and of its folder.
-        strengths: of the first stage by kind, "width" for the residual stream; what is zero leaves after it.
+        strengths: by kind, "width" for the residual stream.
         like: the name of a row at whose cost, or at whose sizes, this one is.
-        scores: "norm" or "random": what leaves the dense model after its first stage, down to the cost of `like`. None:
-            the sizes of `like` from scratch, or the dense ones.
+        scores: "norm" or "random": what leaves the dense network after its first epochs, down to the cost of `like`.
+            None: the sizes of `like` from scratch, or the dense ones.
     """
 
     name: str
@@ -166,32 +169,39 @@ def train(network: str, row: Row, seed: int, task, folder: Path) -> keras.Model:
     mine = folder / row.name / f"seed{seed}"
     if not (mine / "result.json").exists():
         mine.mkdir(parents=True, exist_ok=True)
+        like = row.like and train(network, named(network, row.like), seed, task, folder)
         begin = time.monotonic()
-        model = _first_stage(network, row, seed, task, folder)
-        task.fit(model, mine, "further", task.EPOCHS[1], True, seed)
+        model = _begun(row, like, seed, task, folder)
+        rest = sum(task.EPOCHS[1:])
+        if row.strengths:
+            model, rest = _made_sparse(model, row, seed, task, mine), task.EPOCHS[2]
+        task.fit(model, mine, "further", rest, True, seed)
         save_model(model, mine / "final.keras")
         _write_result(model, task, mine, time.monotonic() - begin)
     return keras.models.load_model(mine / "final.keras", compile=False)
 
 
-def _first_stage(network, row, seed, task, folder):
-    """What a row's second stage begins with; the first of a one-shot row is that of the dense row."""
-    like = row.like and train(network, named(network, row.like), seed, task, folder)
-    if row.scores:
-        train(network, named(network, "dense"), seed, task, folder)
-        model = keras.models.load_model(folder / "dense" / f"seed{seed}" / "first.keras", compile=False)
+def _begun(row, like, seed, task, folder):
+    """The row's model after the first epochs: its own, or what it takes over of the dense network."""
+    if row.scores or row.strengths:
+        model = _begun(Row("dense"), None, seed, task, folder)
         scores = tt.importance.Random(seed) if row.scores == "random" else row.scores
-        return cut(model, multiply_adds(like), scores)
-    keras.utils.set_random_seed(seed)
-    model = task.build(**(sizes_of(like) if like else {}))
+        return cut(model, multiply_adds(like), scores) if scores else model
+    first = folder / row.name / f"seed{seed}" / "first.keras"
+    if not first.exists():
+        first.parent.mkdir(parents=True, exist_ok=True)
+        keras.utils.set_random_seed(seed)
+        model = task.build(**(sizes_of(like) if like else {}))
+        task.fit(model, first.parent, "first", task.EPOCHS[0], False, seed)
+        save_model(model, first)
+    return keras.models.load_model(first, compile=False)
+
+
+def _made_sparse(model, row, seed, task, folder):
+    """The compact model that the epochs with the strengths leave."""
     row.penalize(model, task)
-    mine = folder / row.name / f"seed{seed}"
-    watch = (tt.callbacks.SparsityMonitor(),) if row.strengths else ()
-    task.fit(model, mine, "first", task.EPOCHS[0], False, seed, watch)
-    if row.strengths:
-        return tt.compact(model)
-    save_model(model, mine / "first.keras")
-    return model
+    task.fit(model, folder, "sparse", task.EPOCHS[1], False, seed, (tt.callbacks.SparsityMonitor(),))
+    return tt.compact(model)
 
 
 def _write_result(model, task, folder, seconds):
