@@ -17,6 +17,7 @@ from models.decoder_lm import decoder_lm
 from models.experiments import attention_rows
 from models.experiments.cached import cached
 from models.experiments.cuts import cut, multiply_adds
+from models.experiments.worth import worth
 from models.vit import vit
 
 SIZES = {"units": (6, 5), "width": 8, "heads": (3, 2), "keys": (4, 3), "values": (2, 4)}
@@ -132,6 +133,16 @@ def test_rows_train_shrink_and_are_measured(task, tmp_path):
     cells = [[cell.strip() for cell in line.strip("|").split("|")] for line in lines]
     assert len({len(row) for row in cells}) == 1 and [row[0] for row in cells[2:]] == [row.name for row in rows]
     assert re.fullmatch(r"[\d,]+ \(\d+\.\d\dx\)", cells[3][3])
+
+
+def test_members_are_worth_the_loss_that_they_save_over_their_norm():
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(2, name="units"), keras.layers.Dense(2)])
+    model.set_weights([np.array([[3, 0], [0, 1]]), np.zeros(2), np.array([[4, 0], [0, 0]]), np.zeros(2)])
+    lines = worth(model, (np.array([[0.5, 1.0]]), np.array([1]))).splitlines()
+    (cells,) = ([cell.strip() for cell in line.split("|")] for line in lines if "| units |" in line)
+    assert cells[2:6] == ["unit", "2", "5", f"{(5 + 1) / 2:.2f}"]
+    saved = np.log(2) - np.log(1 + np.exp(0.5 * 3 * 4))  # the first unit speaks for the wrong class, by 6
+    assert float(cells[6]) == pytest.approx((saved / 5 + 0) / 2, abs=1e-5)
 
 
 def test_the_command_refuses_rows_that_a_network_lacks():

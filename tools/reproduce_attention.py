@@ -22,6 +22,7 @@ DATA = flags.DEFINE_string("data_dir", None, "Folder with the text's three files
 SEEDS = flags.DEFINE_integer("seeds", 3, "Trainings of each row.", lower_bound=1)
 OUTPUT = flags.DEFINE_string("output", "runs/attention", "Folder for checkpoints, models, tables and files.")
 ROWS = flags.DEFINE_list("rows", [], "Only these rows; all of the network, if not given.")
+WORTH = flags.DEFINE_bool("worth", False, "Print what members are worth after the dense network's first epochs, only.")
 
 
 def main(_):
@@ -32,6 +33,8 @@ def main(_):
         sys.exit(f"reproduce_attention: no such rows of {NETWORK.value}. Received: {unknown}")
     task = attention_rows.TASKS[NETWORK.value](DATA.value)
     folder = Path(OUTPUT.value) / NETWORK.value
+    if WORTH.value:
+        return print(attention_rows.worth_of_dense(0, task, folder))
     for seed in range(SEEDS.value):
         for row in rows:
             print(f"\nseed {seed}: {row}", flush=True)

@@ -17,6 +17,7 @@ from models.data.text import load_text
 from models.decoder_lm import decoder_lm
 from models.experiments.cached import cached
 from models.experiments.cuts import cut, multiply_adds
+from models.experiments.worth import worth
 from models.training.language_trainer import LanguageTrainer
 from models.training.trainer import Trainer
 from models.vit import vit
@@ -52,6 +53,11 @@ class Words:
     def scores(self, model) -> list[float]:
         """Perplexities of the validation text and of the test text."""
         return [self._trainer(Path()).perplexity(model, part) for part in ("valid", "test")]
+
+    def examples(self):
+        """120 texts to train on, and the words that follow theirs."""
+        shape = (120, self.STEPS)
+        return tuple(self.text.train[shift : shift + math.prod(shape)].reshape(shape) for shift in (0, 1))
 
     def convert(self, model, path: Path) -> list[Path]:
         """The files of a whole text and of one word at a time."""
@@ -96,6 +102,10 @@ class Images:
     def scores(self, model) -> list[float]:
         """Errors on the validation images and on the test images, percent."""
         return [100 * Trainer(Path(), self.train, part).test_error(model) for part in (self.valid, self.test)]
+
+    def examples(self):
+        """1,500 images to train on, and their labels."""
+        return tuple(array[:1500] for array in self.train)
 
     def convert(self, model, path: Path) -> list[Path]:
         """The file of one image."""
@@ -214,6 +224,11 @@ def _write_result(model, task, folder, seconds):
     }
     print(f"{folder}: {result}", flush=True)
     (folder / "result.json").write_text(json.dumps(result) + "\n", encoding="utf-8")
+
+
+def worth_of_dense(seed: int, task, folder: Path) -> str:
+    """What members are worth after the dense network's first epochs, a Markdown table."""
+    return worth(_begun(Row("dense"), None, seed, task, folder), task.examples())
 
 
 def table(network: str, rows: list[Row], seeds: int, task, folder: Path) -> str:
