@@ -106,10 +106,10 @@ def task(monkeypatch):
     text = load_text(vocabulary=20)
 
     class Tiny(attention_rows.Words):
-        EPOCHS, STEPS, RATE = (1, 2, 1), 5, 0.02
+        EPOCHS, STEPS, RATE = (1, 2, 1), 5, 0.1
 
         def __init__(self):
-            self.text = type(text)(text.words, *[text.train[:600]] * 3)
+            self.text = type(text)(text.words, *[text.train[:2400]] * 3)
 
         def build(self, **sizes):
             return decoder_lm(20, steps=5, dropout=0.1, **(sizes or SIZES))

@@ -17,6 +17,7 @@ from models.data.text import load_text
 from models.decoder_lm import decoder_lm
 from models.experiments.cached import cached
 from models.experiments.cuts import cut, multiply_adds
+from models.experiments.language_rows import set_dropout
 from models.experiments.worth import worth
 from models.training.language_trainer import LanguageTrainer
 from models.training.trainer import Trainer
@@ -45,6 +46,10 @@ class Words:
         """Train; at a constant rate, or at one that falls along a cosine."""
         cosine = [0.5 * self.RATE * (1 + math.cos(math.pi * epoch / epochs)) for epoch in range(epochs)]
         self._trainer(folder).fit(model, stage, epochs, cosine if falls else [self.RATE] * epochs, callbacks)
+
+    def relax(self, model) -> None:
+        """Give a small model the dropout that suits it; the dense network has 0.2."""
+        set_dropout(model, 0.05)
 
     def strength(self, of_a_word: float) -> float:
         """The strength beside a loss that is summed over the words of a text."""
@@ -94,6 +99,9 @@ class Images:
         optimizer = _adam if falls else lambda schedule: _adam(schedule.initial_learning_rate)
         trainer = Trainer(folder, self.train, self.valid, 128, seed, optimizer)
         trainer.fit(model, stage, epochs, self.RATE, callbacks)
+
+    def relax(self, model) -> None:
+        """A small model is trained like a large one."""
 
     def strength(self, strength: float) -> float:
         """The strength beside the mean loss of a batch."""
@@ -161,7 +169,7 @@ def _rows(strengths, alone=()):
 
 
 ROWS = {
-    "decoder": _rows({"width": 0.02, "unit": 0.003, "head": 0.01, "key": 0.004, "value": 0.004}),
+    "decoder": _rows({"width": 0.004, "unit": 0.00015, "head": 0.0008, "key": 0.00015, "value": 0.0002}),
     "vit": _rows(
         {"width": 0.02, "unit": 0.003, "head": 0.01, "key": 0.004, "value": 0.004},
         alone=[("width",), ("head", "key", "value"), ("unit",)],
@@ -185,6 +193,8 @@ def train(network: str, row: Row, seed: int, task, folder: Path) -> keras.Model:
         rest = sum(task.EPOCHS[1:])
         if row.strengths:
             model, rest = _made_sparse(model, row, seed, task, mine), task.EPOCHS[2]
+        if row.strengths or row.like:
+            task.relax(model)
         task.fit(model, mine, "further", rest, True, seed)
         save_model(model, mine / "final.keras")
         _write_result(model, task, mine, time.monotonic() - begin)
@@ -202,6 +212,8 @@ def _begun(row, like, seed, task, folder):
         first.parent.mkdir(parents=True, exist_ok=True)
         keras.utils.set_random_seed(seed)
         model = task.build(**(sizes_of(like) if like else {}))
+        if like:
+            task.relax(model)
         task.fit(model, first.parent, "first", task.EPOCHS[0], False, seed)
         save_model(model, first)
     return keras.models.load_model(first, compile=False)
