@@ -156,23 +156,25 @@ class Row:
             tt.sparsify(model, task.strength(strength), **chosen)
 
 
-def _rows(strengths, alone=()):
-    """The rows of a network: those that every one has, and each of some kinds by itself."""
+def _rows(strengths, **alone):
+    """The rows of a network: those that every one has, and those of some kinds alone, by name."""
     return (
         Row("dense"),
         Row("sparse", strengths),
         Row("scratch", like="sparse"),
         Row("norm", like="sparse", scores="norm"),
         Row("random", like="sparse", scores="random"),
-        *(Row("sparse-" + "-".join(kinds), {kind: strengths[kind] for kind in kinds}) for kinds in alone),
+        *(Row(name, kinds) for name, kinds in alone.items()),
     )
 
 
 ROWS = {
     "decoder": _rows({"width": 0.004, "unit": 0.00015, "head": 0.0008, "key": 0.00015, "value": 0.0002}),
     "vit": _rows(
-        {"width": 0.02, "unit": 0.003, "head": 0.01, "key": 0.004, "value": 0.004},
-        alone=[("width",), ("head", "key", "value"), ("unit",)],
+        {"width": 0.014, "unit": 0.00005, "head": 0.0003, "key": 0.0001, "value": 0.0001},
+        width={"width": 0.014},
+        heads={"head": 0.003, "key": 0.001, "value": 0.001},
+        units={"unit": 0.001},
     ),
 }
 
