@@ -17,7 +17,6 @@ from models.data.text import load_text
 from models.decoder_lm import decoder_lm
 from models.experiments.cached import cached
 from models.experiments.cuts import cut, multiply_adds
-from models.experiments.language_rows import set_dropout
 from models.experiments.worth import worth
 from models.training.language_trainer import LanguageTrainer
 from models.training.trainer import Trainer
@@ -40,16 +39,12 @@ class Words:
 
     def build(self, **sizes) -> keras.Model:
         """The decoder, of its own sizes or of these."""
-        return decoder_lm(len(self.text.words), steps=self.STEPS, dropout=0.2, tied=True, **sizes)
+        return decoder_lm(len(self.text.words), steps=self.STEPS, dropout=0.05, tied=True, **sizes)
 
     def fit(self, model, folder, stage, epochs, falls, seed, callbacks=()):
         """Train; at a constant rate, or at one that falls along a cosine."""
         cosine = [0.5 * self.RATE * (1 + math.cos(math.pi * epoch / epochs)) for epoch in range(epochs)]
         self._trainer(folder).fit(model, stage, epochs, cosine if falls else [self.RATE] * epochs, callbacks)
-
-    def relax(self, model) -> None:
-        """Give a small model the dropout that suits it; the dense network has 0.2."""
-        set_dropout(model, 0.05)
 
     def strength(self, of_a_word: float) -> float:
         """The strength beside a loss that is summed over the words of a text."""
@@ -99,9 +94,6 @@ class Images:
         optimizer = _adam if falls else lambda schedule: _adam(schedule.initial_learning_rate)
         trainer = Trainer(folder, self.train, self.valid, 128, seed, optimizer)
         trainer.fit(model, stage, epochs, self.RATE, callbacks)
-
-    def relax(self, model) -> None:
-        """A small model is trained like a large one."""
 
     def strength(self, strength: float) -> float:
         """The strength beside the mean loss of a batch."""
@@ -169,7 +161,7 @@ def _rows(strengths, **alone):
 
 
 ROWS = {
-    "decoder": _rows({"width": 0.004, "unit": 0.00015, "head": 0.0008, "key": 0.00015, "value": 0.0002}),
+    "decoder": _rows({"width": 0.0045, "unit": 0.00015, "head": 0.0008, "key": 0.00015, "value": 0.0002}),
     "vit": _rows(
         {"width": 0.014, "unit": 0.00005, "head": 0.0003, "key": 0.0001, "value": 0.0001},
         width={"width": 0.014},
@@ -195,8 +187,6 @@ def train(network: str, row: Row, seed: int, task, folder: Path) -> keras.Model:
         rest = sum(task.EPOCHS[1:])
         if row.strengths:
             model, rest = _made_sparse(model, row, seed, task, mine), task.EPOCHS[2]
-        if row.strengths or row.like:
-            task.relax(model)
         task.fit(model, mine, "further", rest, True, seed)
         save_model(model, mine / "final.keras")
         _write_result(model, task, mine, time.monotonic() - begin)
@@ -214,8 +204,6 @@ def _begun(row, like, seed, task, folder):
         first.parent.mkdir(parents=True, exist_ok=True)
         keras.utils.set_random_seed(seed)
         model = task.build(**(sizes_of(like) if like else {}))
-        if like:
-            task.relax(model)
         task.fit(model, first.parent, "first", task.EPOCHS[0], False, seed)
         save_model(model, first)
     return keras.models.load_model(first, compile=False)
