@@ -114,7 +114,7 @@ def task(monkeypatch):
         def build(self, **sizes):
             return decoder_lm(20, steps=5, dropout=0.1, **(sizes or SIZES))
 
-    monkeypatch.setitem(attention_rows.ROWS, "decoder", attention_rows._rows({"width": 0.3, "unit": 0.1}))
+    monkeypatch.setitem(attention_rows.ROWS, "decoder", attention_rows._rows({"unit": 0.03}))
     return Tiny()
 
 
