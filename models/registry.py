@@ -18,12 +18,14 @@ class Network:
         task: `IMAGES`, `WORDS` or `QUESTIONS`, what it trains on.
         recipe: values of train.py's flags where nobody gives any; the others are those of the task.
         one_layer: whether the `units` of a network with recurrent layers are one number.
+        recurrent: whether a network of words has recurrent layers, whose states are kept; else it takes `steps`.
     """
 
     build: Callable[..., keras.Model]
     task: str
     recipe: Mapping = dataclasses.field(default_factory=dict)
     one_layer: bool = False
+    recurrent: bool = True
 
     def __call__(self, *args, **kwargs) -> keras.Model:
         return self.build(*args, **kwargs)

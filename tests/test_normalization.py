@@ -51,6 +51,18 @@ def test_what_is_zero_leaves_and_nothing_else(name):
     check_random_zeros(model, 1)
 
 
+@pytest.mark.parametrize("sizes", [(), (5,), (None,), (4, 5)])
+def test_the_scale_of_a_smaller_width_names_its_axes(sizes):
+    """TensorFlow multiplies along an ellipsis as many small matrices, and takes tens of times as long to train."""
+    inputs = keras.Input((*sizes, 3))
+    x = Layer(name="norm")(layers.Dense(WIDTH, name="front")(inputs))
+    model = randomize(keras.Model(inputs, layers.Dense(2)(x)))
+    next(structure for structure in tt.structures(model) if structure.name == "front").zero([1, 4])
+    small = tt.compact(model)
+    assert small.output_shape == model.output_shape
+    assert "..." not in small.get_layer("norm").get_layer("scale").equation
+
+
 @pytest.mark.parametrize("axis", [1, [1, 2]])
 def test_a_root_mean_square_over_other_axes_stays_as_wide(axis):
     inputs = keras.Input((WIDTH, WIDTH, WIDTH))

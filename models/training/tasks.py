@@ -82,10 +82,11 @@ class Words:
     DEFAULTS = types.MappingProxyType(
         {"optimizer": "sgd", "learning_rate": 1.0, "epochs": 12, "finetune_epochs": 0, "batch_size": 20}
     )
-    KINDS, MEASURE, UNIT = ("hidden",), "test perplexity", ""
+    MEASURE, UNIT = "test perplexity", ""
 
     def __init__(self, config):
         self._config = config
+        self.KINDS = ("hidden",) if NETWORKS[config["model"]].recurrent else None
         self._text = load_text(config["data_dir"], config["vocabulary"])
 
     def trainer(self, folder: Path, worker) -> LanguageTrainer:
@@ -95,11 +96,12 @@ class Words:
         return LanguageTrainer(folder, self._text, **options, optimizer=optimizer, worker=worker)
 
     def build(self, trainer) -> keras.Model:
-        """The network, whose states are kept from batch to batch."""
+        """The network; if it has states, they are kept from batch to batch."""
         config = self._config
         units = tuple(map(int, config["units"]))
         network = NETWORKS[config["model"]]
-        options = {"dropout": config["dropout"], "tied": config["tied"], "batch_size": trainer.rows, "stateful": True}
+        options = {"dropout": config["dropout"], "tied": config["tied"], "batch_size": trainer.rows}
+        options |= {"stateful": True} if network.recurrent else {"steps": config["steps"]}
         return network(len(self._text.words), units[0] if network.one_layer else units, **options)
 
     def score(self, trainer, model) -> float:
