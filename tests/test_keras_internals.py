@@ -287,6 +287,16 @@ def test_the_converter_keeps_scales_where_it_is_told_to(tmp_path):
     assert found == [{"FULLY_CONNECTED"}, {"MUL", "FULLY_CONNECTED"}]
 
 
+def test_a_constant_gets_another_number_while_its_graph_is_traced():
+    @tf.function(input_signature=[tf.TensorSpec(())])
+    def sum_of(x):
+        constant = tf.constant(2.0)
+        internals.set_constant(constant.op, np.float32(5.0))
+        return x + constant
+
+    assert float(sum_of(1.0)) == 6.0
+
+
 # One file
 
 

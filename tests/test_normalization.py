@@ -120,3 +120,17 @@ def test_one_layer_for_tensors_of_several_ranks_stays():
     inputs, normalize = [keras.Input((6, 5)), keras.Input((4, 4, 5))], Layer()
     found = [layers.Flatten()(normalize(layers.Dense(WIDTH)(x))) for x in inputs]
     check_random_zeros(randomize(keras.Model(inputs, [layers.Dense(2)(x) for x in found])), 1)
+
+
+@pytest.mark.filterwarnings("ignore:.*not all int8")
+def test_a_smaller_one_is_as_exact_in_int8_as_a_whole_one(tmp_path):
+    """The range of what enters is much smaller than that of what leaves; the file must know both."""
+    keras.utils.set_random_seed(0)
+    inputs = keras.Input((6, 5))
+    x = Layer()(layers.Dense(12, kernel_initializer=keras.initializers.RandomNormal(stddev=0.02), name="front")(inputs))
+    model = keras.Model(inputs, layers.Dense(3)(x))
+    next(found for found in tt.structures(model) if found.name == "front").zero([1, 4, 7, 8])
+    data = np.random.default_rng(0).normal(size=(64, 6, 5)).astype("float32")
+    small = tt.compact(model)
+    assert small.get_layer("front").units == 8
+    assert tt.tflite.convert(small, tmp_path / "m.tflite", "int8", calibration=data).relative_difference <= 0.06

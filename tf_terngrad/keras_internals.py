@@ -616,6 +616,11 @@ def in_xla(graph) -> bool:
     return control_flow_util.GraphOrParentsInXlaContext(graph)
 
 
+def set_constant(operation, array):
+    """Give an operation that is a constant another number, while its graph is traced."""
+    operation._set_attr("value", tf.compat.v1.AttrValue(tensor=tf.make_tensor_proto(array)))
+
+
 def keep_scales_before_matmuls(converter) -> None:
     """Keep TFLite's converter from moving a product into the weights of the matrix product behind it."""
     converter._experimental_disable_fuse_mul_and_fc = True

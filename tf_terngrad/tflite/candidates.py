@@ -49,7 +49,7 @@ def candidates(shipped, mode, calibration, recurrent, draft, arrays):
 
     def traced_by(route):
         with routed(model, route) as traced:
-            return trace(model, shipped.inputs, shipped.outputs), traced
+            return trace(model, shipped.inputs, shipped.outputs, calibration), traced
 
     def content(function):
         return flatbuffer(model, function, shipped.inputs, mode, calibration)

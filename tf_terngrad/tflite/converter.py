@@ -11,6 +11,7 @@ import tensorflow as tf
 
 from tf_terngrad.keras_internals import all_layers, keep_scales_before_matmuls
 from tf_terngrad.sparsity.rules.equation import Equation
+from tf_terngrad.tflite import masks
 from tf_terngrad.tflite.litert import quiet
 from tf_terngrad.tflite.modes import simpler_modes
 from tf_terngrad.tflite.ports import structures_of
@@ -37,13 +38,35 @@ def float32(model):
             layer.dtype_policy = policy
 
 
-def trace(model, inputs, outputs):
-    """Traces a model as in inference; `inputs` and `outputs` are lists of `Port`, the inputs' batch filled in."""
+def trace(model, inputs, outputs, calibration=None):
+    """Traces a model as in inference; `inputs` and `outputs` are lists of `Port`, the inputs' batch filled in.
+
+    With calibration, a list of arrays in the order of the inputs, masks of attention fit the scores that it gives.
+    """
+    function = _traced(model, inputs, outputs, lambda graph, results: results)
+    if calibration is None or not masks.has_masks(function.graph):
+        return function
+    probe = _traced(model, inputs, outputs, lambda graph, results: masks.extremes(graph))
+    few = [array[:_PROBED] for array in calibration]
+    batches = (dict(zip(batch, map(tf.constant, batch.values()), strict=True)) for batch in _batches(inputs, few))
+    found = [probe(**batch) for batch in batches]
+    least, most = min(float(each["least"]) for each in found), max(float(each["most"]) for each in found)
+
+    def finish(graph, results):
+        masks.bring_near(graph, least, most)
+        return results
+
+    return _traced(model, inputs, outputs, finish)
+
+
+def _traced(model, inputs, outputs, finish):
+    """A function of the model's inputs that returns what `finish(graph, results)` does, once the graph is there."""
 
     def serve(**tensors):
         batch = keras.tree.pack_sequence_as(structures_of(model)[0], [tensors[port.name] for port in inputs])
         results = keras.tree.flatten(model(batch, training=False))
-        return {port.name: result for port, result in zip(outputs, results, strict=True)}
+        named = {port.name: result for port, result in zip(outputs, results, strict=True)}
+        return finish(tf.compat.v1.get_default_graph(), named)
 
     # Keras's own way to a converter leaves the batch free and names the outputs output_0, output_1.
     signature = {port.name: tf.TensorSpec(port.shape, port.dtype, name=port.name) for port in inputs}
@@ -51,6 +74,7 @@ def trace(model, inputs, outputs):
         return tf.function(serve, autograph=False).get_concrete_function(**signature)
 
 
+_PROBED = 64  # examples of which the scores are looked at
 _patched = unittest.mock.patch.object
 _any_einsum = tf.einsum
 _last_axis_bias_add = tf.nn.bias_add

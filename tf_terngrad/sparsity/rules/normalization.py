@@ -184,7 +184,9 @@ class LayerNormalization(AcrossChannels):
             tensor = keras.Input(batch_shape=open_shape, dtype=edge.dtype, name="values")
         x, share = keras.ops.cast(tensor, keras.backend.result_type(tensor.dtype, "float32")), 1 / shrinking
         mean, variance = (reduce(x, axis=-1, keepdims=True) for reduce in (keras.ops.mean, keras.ops.var))
-        x = (x - mean * share) * keras.ops.rsqrt(variance_of_all(share, variance, mean) + layer.epsilon)
+        inverse = keras.ops.rsqrt(variance_of_all(share, variance, mean) + layer.epsilon)
+        # Not (x - mean) * inverse: TFLite's calibration takes the range of the product for that of the difference.
+        x = x * inverse - mean * share * inverse
         if layer.gamma is not None:
             x = self._scaled(builder, layer, tensor.shape)(x)
         if len(tensor.shape) > 3 or None in tensor.shape[1:]:  # zeros of a size that the layer above does not tell
