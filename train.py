@@ -44,7 +44,11 @@ RUN = [
         "Folder with mnist.npz or cifar10_jpeg.npz, without which they are downloaded; of a language model, with three "
         "files that end in train.txt, valid.txt and test.txt, without which it learns the help texts of Python.",
     ),
-    flags.DEFINE_list("units", None, "Of a language model's recurrent layers; 200,200, or 200 for rhn, which has one."),
+    flags.DEFINE_list(
+        "units",
+        None,
+        "Of a language model's layers: 200,200; 200 for rhn, which has one; 256,256 for the blocks of decoder_lm.",
+    ),
     flags.DEFINE_integer("vocabulary", None, "Different words of a language model; without it, all.", lower_bound=2),
     flags.DEFINE_float("dropout", 0.0, "Of a language model.", 0, 1),
     flags.DEFINE_bool("tied", False, "A language model's logits are products with its embedding."),
