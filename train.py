@@ -51,7 +51,10 @@ RUN = [
     ),
     flags.DEFINE_string("vectors", None, "File of trained vectors of words for bidaf, such as GloVe's."),
     flags.DEFINE_list(
-        "units", None, "Of a language model's recurrent layers; 200,200, or 200 for rhn; 32 for all layers of bidaf."
+        "units",
+        None,
+        "Of a language model's layers: 200,200; 200 for rhn, which has one; 256,256 for the blocks of decoder_lm; 32 "
+        "for all layers of bidaf.",
     ),
     flags.DEFINE_integer(
         "vocabulary", None, "Different words of a language model, or of bidaf; without it, all.", lower_bound=2

@@ -161,11 +161,7 @@ def _rows(strengths, **alone):
 
 
 ROWS = {
-    "decoder": (
-        *_rows({"width": 0.0045, "unit": 0.00015, "head": 0.0008, "key": 0.00015, "value": 0.0002}),
-        Row("sparser", {"width": 0.009, "unit": 0.0003, "head": 0.0016, "key": 0.0003, "value": 0.0004}),
-        Row("sparser-scratch", like="sparser"),
-    ),
+    "decoder": _rows({"width": 0.0045, "unit": 0.00015, "head": 0.0008, "key": 0.00015, "value": 0.0002}),
     "vit": _rows(
         {"width": 0.014, "unit": 0.00005, "head": 0.0003, "key": 0.0001, "value": 0.0001},
         width={"width": 0.014},
