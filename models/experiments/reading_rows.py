@@ -16,7 +16,7 @@ from tf_terngrad.files import save_model
 CONTEXT, QUESTION = 64, 16
 UNITS, EMBEDDING, DROPOUT = 32, 50, 0.1
 BATCH, RATE, AVERAGE = 60, 0.003, 0.99
-BASE_EPOCHS, SPARSE_EPOCHS, FURTHER_EPOCHS = 2, 2, 1
+BASE_EPOCHS, SPARSE_EPOCHS, FURTHER_EPOCHS = 2, 4, 1
 PAPER = (
     "paper, baseline | 100, 100 / 100, 100 / 100, 100 | 2.69M | | | 6.20 | | 67.98 / 77.85",
     "paper, ISS | | 2.29M | | | | | 67.36 / 77.16",
@@ -39,7 +39,7 @@ class Row:
     strength: float = 0.0
 
 
-ROWS = (Row("dense"), *(Row(f"strength-{strength:g}", strength) for strength in (0.005, 0.01, 0.02, 0.04)))
+ROWS = (Row("dense"), *(Row(f"strength-{strength:g}", strength) for strength in (0.002, 0.005, 0.01, 0.02)))
 
 
 @dataclasses.dataclass(frozen=True)
