@@ -103,9 +103,9 @@ def cloze(lines: Sequence[Sequence[str]], longest: int, seed: int) -> list[Quest
     >>> lines = [["the", "sun", "is", "a", "star", "."], "the moon is no star but shines at night .".split()]
     >>> (question,) = cloze(lines, longest=40, seed=0)
     >>> " ".join(question.words)
-    'the moon is <blank> at night .'
+    'the moon is no star but <blank> .'
     >>> question.span, question.answers
-    ((9, 12), ('no star but shines',))
+    ((12, 14), ('shines at night',))
     """
     rng, questions = np.random.default_rng(seed), []
     for group in _groups(lines, longest):
