@@ -51,7 +51,7 @@ def zero_some(model, seed):
     """Zero some members of each structure, never all; returns how many stay."""
     rng, sizes = np.random.default_rng(seed), widths(model)
     zeroed = zero_members(model, lambda found: rng.choice(found.size, rng.integers(0, found.size), replace=False))
-    return {name: size - zeroed[name] for name, size in sizes.items()}
+    return {name: size - len(zeroed[name]) for name, size in sizes.items()}
 
 
 # The network
