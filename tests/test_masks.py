@@ -132,6 +132,20 @@ class Crossing(layers.Layer):
         return ops.matmul(ops.softmax(scores), value)
 
 
+class Recalling(layers.Layer):
+    """Attention to steps that are weights; the mask of the queries goes on."""
+
+    def __init__(self):
+        super().__init__()
+        self.attention = layers.Attention()
+
+    def build(self, shape):
+        self.memory = self.add_weight(shape=(1, 4, shape[-1]), name="memory")
+
+    def call(self, x):
+        return self.attention([x, self.memory])
+
+
 class Mean(layers.Layer):
     """The mean of the steps that are there; no mask is left."""
 
@@ -204,6 +218,7 @@ STYLES = {
     "read by attention": lambda ids: Attending()(words(ids)),
     "decoded": decoded,
     "through a model": lambda ids: keras.Sequential([layers.Dense(6), layers.LayerNormalization()])(words(ids)),
+    "beside a weight": lambda ids: Recalling()(words(ids)),
     "of one of two": crossed,
     "told training": lambda ids: Stack()(words(ids)),
     "blocks": lambda ids: Attending()(Attending()(words(ids))),

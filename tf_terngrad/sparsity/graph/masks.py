@@ -67,17 +67,27 @@ class Copies:
         if not isinstance(new, keras.KerasTensor):
             return new
         mask, made = self._mask(tensor), history(new).operation
-        if mask is not None and _is_lost(node, given):
+        if mask is not None and self._is_lost(node, given):
             mask = None if _hands_on_its_own(node.operation) else UNSEEN
         if is_traced(made):
             return _handed_on(new, mask, _left_with(new))
         if mask is None:
-            mask = _unshown(node, new, given)
+            mask = _unshown(node, new, given, self._entering(node))
         loses = rule_for(node.operation).loses_masks
         self.knows_more |= loses and (isinstance(mask, keras.KerasTensor) or mask_of(tensor) is not None)
         if not isinstance(mask, keras.KerasTensor) or not loses:
             return set_mask(new, mask)
         return _with_mask(new, mask, only_smaller=True)
+
+    def _entering(self, node):
+        """The tensors that enter a call, each with what stands for it in the copy; weights and arrays left out."""
+        pairs = [(tensor, self._of.get(id(tensor))) for tensor in node.arguments.keras_tensors]
+        return [(tensor, copied) for tensor, copied in pairs if isinstance(copied, keras.KerasTensor)]
+
+    def _is_lost(self, node, given):
+        """Whether a tensor has lost the mask that the graph shows before a call; one that is an argument stays."""
+        lost = any(mask_of(shown) is not None and mask_of(copied) is None for shown, copied in self._entering(node))
+        return lost and not tensors_of(given[1].get("mask"))
 
     def _mask(self, tensor):
         mask = mask_of(tensor)
@@ -105,13 +115,6 @@ def _take_off(output):
         for tensor, taken in pairs:
             for same in same_tensors(tensor) if taken is not False and mask_of(tensor) is not None else ():
                 set_mask(same, None if taken else UNSEEN)
-
-
-def _is_lost(node, given):
-    """Whether a tensor has lost its mask before a call, though the graph shows it; one that is an argument stays."""
-    pairs = zip(node.arguments.keras_tensors, tensors_of(given), strict=True)
-    lost = any(mask_of(shown) is not None and mask_of(copied) is None for shown, copied in pairs)
-    return lost and not tensors_of(given[1].get("mask"))
 
 
 def _hands_on_its_own(layer):
@@ -149,7 +152,7 @@ def _with_mask(tensor, mask, **options):
     return set_mask(add_call(layer, (tensor, mask), {}, [keras.KerasTensor(tensor.shape, tensor.dtype)])[0], mask)
 
 
-def _unshown(node, tensor, given):
+def _unshown(node, tensor, given, entering):
     """The mask that an output of a call may have, though Keras shows none; an operation gives none."""
     layer, (args, kwargs) = node.operation, given
     if not isinstance(layer, keras.layers.Layer):
@@ -159,8 +162,8 @@ def _unshown(node, tensor, given):
         told = tensors_of(kwargs.get("mask"))
         return _through(layer, told or list(map(mask_of, tensors_of(args))))[history(tensor).tensor_index]
     if type(layer).__module__.startswith("keras."):
-        seen = [mask_of(each) is not None for each in node.arguments.keras_tensors]
-        return None if seen == [mask is not None for mask in masks] else _passed(layer, masks)
+        seen = all((mask_of(shown) is None) == (mask_of(copied) is None) for shown, copied in entering)
+        return None if seen else _passed(layer, masks)
     inside = [each for each in all_layers(layer) if each is not layer]  # of its own mask Keras has said that it is none
     return UNSEEN if any(mask is not None for mask in masks) or any(map(_makes_mask, inside)) else None
 
