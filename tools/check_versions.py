@@ -41,7 +41,10 @@ PAIRS = {
 LAWS = {
     "private names": ["keras_internals"],
     "compaction": ["compact", "structures", "rules", "operations", "random_graphs"],
-    "attention": ["attention", "attention_by_hand", "transformers"],
+    "attention": [
+        *("attention", "attention_by_hand", "attention_mask", "transformers", "learned_transformers", "grids"),
+        *("normalization", "normalization_by_hand", "variances", "bidaf"),
+    ],
     "users' models": [
         *("open", "closed", "masks", "noise", "composites", "tensorflow_calls"),
         *("carry", "classes", "ties", "functions", "subclasses", "open_sizes", "trainable"),
