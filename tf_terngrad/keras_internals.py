@@ -457,6 +457,11 @@ def takes_mask(layer) -> bool:
     return not is_graph(layer) and any(name.endswith("mask") for name in parameters_of(layer))
 
 
+def regards_masks(layer) -> bool:
+    """Whether a layer makes something of a mask: its call takes one, or the layer hands one on."""
+    return layer.supports_masking or takes_mask(layer)
+
+
 def takes_masks_off(layer) -> bool:
     """Whether a layer takes the masks off the tensors that it is given: attention does, in most releases of Keras."""
     return isinstance(layer, _ATTENTION) and _takes_off(next(kind for kind in _ATTENTION if isinstance(layer, kind)))

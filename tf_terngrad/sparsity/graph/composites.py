@@ -2,8 +2,8 @@
 
 import keras
 
-from tf_terngrad.keras_internals import add_call, all_layers, computes_mask, is_graph, like, mask_of
-from tf_terngrad.sparsity.graph.masks import UNSEEN, regards_masks
+from tf_terngrad.keras_internals import add_call, all_layers, computes_mask, is_graph, like, mask_of, regards_masks
+from tf_terngrad.sparsity.graph.masks import UNSEEN
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
 from tf_terngrad.sparsity.graph.trace import Closed, TensorsOnly
 from tf_terngrad.sparsity.rules.base import Unknown

@@ -28,7 +28,7 @@ from tf_terngrad.keras_internals import (
 )
 from tf_terngrad.sparsity.graph.stand_in import is_traced
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
-from tf_terngrad.sparsity.graph.taken_off import same_tensors, taken_off
+from tf_terngrad.sparsity.graph.taken_off import taken_off
 from tf_terngrad.sparsity.rules.masks import HandOn
 from tf_terngrad.sparsity.rules.registry import rule_for
 
@@ -108,13 +108,11 @@ class Copies:
 
 def _take_off(output):
     """Take the masks off that the call takes off which gave a symbolic tensor."""
-    if isinstance(output, keras.KerasTensor):
-        entering = node_of(output).arguments.keras_tensors
-        masked = any(mask_of(tensor) is not None for tensor in entering)
-        pairs = zip(entering, taken_off(history(output).operation, entering), strict=True) if masked else ()
-        for tensor, taken in pairs:
-            for same in same_tensors(tensor) if taken is not False and mask_of(tensor) is not None else ():
-                set_mask(same, None if taken else UNSEEN)
+    entering = node_of(output).arguments.keras_tensors if isinstance(output, keras.KerasTensor) else ()
+    if any(mask_of(tensor) is not None for tensor in entering):
+        for tensor, surely in taken_off(history(output).operation, entering):
+            if mask_of(tensor) is not None:
+                set_mask(tensor, None if surely else UNSEEN)
 
 
 def _hands_on_its_own(layer):
@@ -188,14 +186,12 @@ def _passed(layer, masks):
         return None
     if all(mask is None for mask in masks):
         return UNSEEN if any(map(_makes_mask, all_layers(layer))) else None
-    if isinstance(layer, _MERGES) and None in masks:
-        return None
-    stock = type(layer).__module__.startswith("keras.") and not is_graph(layer) and not takes_mask(layer)
-    if not stock or any(mask is not masks[0] for mask in masks):
+    if type(layer) in _MERGES:
+        return None if None in masks else masks[0] if all(mask is masks[0] for mask in masks) else UNSEEN
+    stock = type(layer).__module__.startswith("keras.") and not is_graph(layer)
+    if not stock or takes_mask(layer) or computes_mask(layer) or len(masks) > 1:
         return UNSEEN
-    if isinstance(layer, _MERGES):
-        return masks[0]
-    return UNSEEN if computes_mask(layer) or len(masks) > 1 else masks[0] if layer.supports_masking else None
+    return masks[0] if layer.supports_masking else None
 
 
 _MERGES = (keras.layers.Add, keras.layers.Subtract, keras.layers.Multiply, keras.layers.Average)
@@ -206,11 +202,6 @@ def _makes_mask(layer):
     """Whether a layer gives masks to tensors that have none."""
     own = not type(layer).compute_mask.__module__.startswith("keras.")
     return own or isinstance(layer, keras.layers.Masking) or getattr(layer, "mask_zero", False)
-
-
-def regards_masks(layer) -> bool:
-    """Whether a layer makes something of a mask: its call takes one, or the layer hands one on."""
-    return layer.supports_masking or takes_mask(layer)
 
 
 def travelling(args, kwargs) -> list:

@@ -14,40 +14,47 @@ from tf_terngrad.keras_internals import (
     mask_of,
     node_of,
     nodes,
+    regards_masks,
     set_mask,
-    takes_mask,
     takes_masks_off,
 )
 from tf_terngrad.sparsity.rules.elementwise import Passing
 from tf_terngrad.sparsity.rules.registry import rule_for
 
 
-def same_tensors(tensor) -> list:
-    """A symbolic tensor, and those that are the same one at inference: what dropout is given comes out of it."""
-    found = [tensor]
-    while history(found[-1]) and not node_of(found[-1]).is_input and _passes(history(found[-1]).operation):
-        found.append(node_of(found[-1]).arguments.keras_tensors[0])
-    return found
+def taken_off(layer, tensors):
+    """The symbolic tensors that a call on some of them takes the masks off, each with whether it surely does.
+
+    Those that are the same ones at inference are among them: what dropout is given comes out of it.
+    """
+    for tensor, surely in zip(tensors, _of_each(layer, tensors), strict=True):
+        for same in _same_tensors(tensor) if surely is not None else ():
+            yield same, surely
 
 
-def taken_off(layer, tensors) -> list:
-    """For each tensor that a layer is given, whether it takes the mask off it; None: it may."""
+def _of_each(layer, tensors):
+    """For each tensor that a layer is given whether it surely takes the mask off it, or may; None: it does not."""
     if takes_masks_off(layer):
         return [True] * len(tensors)
     if is_graph(layer) and len(graph_of(layer).inputs) == len(tensors):
         return _by_graph(graph_of(layer))
     inside = isinstance(layer, keras.layers.Layer) and any(map(takes_masks_off, all_layers(layer)))
-    return [None if inside else False] * len(tensors)
+    return [False if inside else None] * len(tensors)
 
 
 def _by_graph(graph):
     found = {}
     for node in nodes(graph):
-        entering = node.arguments.keras_tensors
-        for tensor, taken in zip(entering, taken_off(node.operation, entering), strict=True):
-            for same in same_tensors(tensor) if taken is not False else ():
-                found[id(same)] = taken or found.get(id(same))
-    return [found.get(id(tensor), False) for tensor in graph.inputs]
+        for tensor, surely in taken_off(node.operation, node.arguments.keras_tensors):
+            found[id(tensor)] = surely or found.get(id(tensor), False)
+    return [found.get(id(tensor)) for tensor in graph.inputs]
+
+
+def _same_tensors(tensor):
+    found = [tensor]
+    while history(found[-1]) and not node_of(found[-1]).is_input and _passes(history(found[-1]).operation):
+        found.append(node_of(found[-1]).arguments.keras_tensors[0])
+    return found
 
 
 def _passes(operation):
@@ -69,14 +76,14 @@ class TakenOff:
         """Take off the masks that a call takes off; returns whether what comes of them is the same in any order."""
         if all(mask_of(tensor) is None and id(tensor) not in self._taken for tensor in tensors):
             return True
-        known = not _regards_masks(layer) or all(self._is_known(tensor, tensors) for tensor in tensors)
-        for tensor, taken in zip(tensors, taken_off(layer, tensors), strict=True):
-            for same in same_tensors(tensor) if taken is not False else ():
-                if mask_of(same) is not None:
-                    known &= all(depends(outputs[0], read) for read in self._readers.get(id(same), ()))
-                    self._taken[id(same)] = same, mask_of(same), outputs if taken else None
-                    set_mask(same, None)
-        for tensor in tensors if _regards_masks(layer) else ():
+        reads = isinstance(layer, keras.layers.Layer) and any(map(regards_masks, all_layers(layer)))
+        known = not reads or all(self._is_known(tensor, tensors) for tensor in tensors)
+        for tensor, surely in taken_off(layer, tensors):
+            if mask_of(tensor) is not None:
+                known &= all(depends(outputs[0], read) for read in self._readers.get(id(tensor), ()))
+                self._taken[id(tensor)] = tensor, mask_of(tensor), outputs if surely else None
+                set_mask(tensor, None)
+        for tensor in tensors if reads else ():
             self._readers.setdefault(id(tensor), []).append(outputs)
         return known
 
@@ -91,12 +98,6 @@ class TakenOff:
         """Hang the masks again on what had them."""
         for tensor, mask, _ in self._taken.values():
             set_mask(tensor, mask)
-
-
-def _regards_masks(layer):
-    """Whether a layer, or one inside of it, makes something of masks."""
-    inside = all_layers(layer) if isinstance(layer, keras.layers.Layer) else ()
-    return any(each.supports_masking or takes_mask(each) for each in inside)
 
 
 def depends(tensor, others) -> bool:

@@ -152,7 +152,7 @@ class Heads(Rule):
         """What stays of the mask of a call: an array with a mask for each head loses those of the heads that leave."""
         if isinstance(call.kwargs.get("attention_mask"), Edge) or not _is_by_head(call):
             return mask
-        heads = builder.graph.weights[id(attention_parts(call.layer)["query"].kernel)].axes[1]
+        heads = builder.units_along(attention_parts(call.layer)["query"].kernel, 1)
         return np.take(mask, np.flatnonzero(builder.kept.stays(heads)), _heads_of_scores(call))
 
     def multiply_adds(self, layer, output, query, value, key=None, **kwargs):
