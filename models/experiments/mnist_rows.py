@@ -11,8 +11,8 @@ import numpy as np
 
 import tf_terngrad as tt
 from models import NETWORKS
+from models.experiments.cuts import multiply_adds
 from models.training.trainer import Trainer
-from tf_terngrad.costs import layer_costs
 from tf_terngrad.files import save_model
 from tf_terngrad.sparsity.learn.penalties import zero_small
 
@@ -148,7 +148,7 @@ def measure(row: Row, models: list[keras.Model], data: tuple) -> Result:
         row,
         [100 * trainer.test_error(model) for model in models],
         ["-".join(str(layer.kernel.shape[-1]) for layer in _with_kernels(model)) for model in models],
-        [sum(part.multiply_adds or 0 for part in layer_costs(model)) for model in models],
+        [multiply_adds(model) for model in models],
         [model.count_params() for model in models],
         [sum(int(np.count_nonzero(array)) for array in model.get_weights()) for model in models],
     )

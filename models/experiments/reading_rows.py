@@ -9,8 +9,8 @@ import tf_terngrad as tt
 from models.bidaf import SETS, bidaf
 from models.data.lexicon import Encoded, Lexicon
 from models.data.questions import load_questions
+from models.experiments.cuts import multiply_adds
 from models.training.reading_trainer import ReadingTrainer
-from tf_terngrad.costs import layer_costs
 from tf_terngrad.files import save_model
 
 CONTEXT, QUESTION = 64, 16
@@ -130,7 +130,7 @@ def measure(row: Row, model: keras.Model, data: Data) -> Result:
         row,
         widths(model),
         model.count_params() - model.get_layer("words").count_params(),
-        sum(cost.multiply_adds for cost in layer_costs(model)),
+        multiply_adds(model),
         trainer.score(model, "valid"),
         trainer.score(model, "test"),
     )

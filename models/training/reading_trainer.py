@@ -1,7 +1,6 @@
 """Training of networks that read: questions about a context, whose answers are words of it."""
 
 import dataclasses
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -83,9 +82,9 @@ class ReadingTrainer:
             Path(self.folder) / f"{stage}.npz",
             epochs,
             self.worker,
-            lambda start, stop: self._training(start, stop),
+            self._training,
             self._read("valid"),
-            self._steps(),
+            self.worker.steps(len(self.parts["train"].source), self.batch_size),
             tuple(callbacks),
         )
         if epochs:  # a checkpoint holds the weights before the average; averages of no update would be zeros
@@ -104,28 +103,25 @@ class ReadingTrainer:
         """Exact match and F1 of a part, in percent."""
         return scores(self.answers(model, part), [question.answers for question in self.parts[part].source])
 
-    def _steps(self):
-        """Of an epoch. Several workers leave out a last, smaller batch."""
-        steps = len(self.parts["train"].source) / self.batch_size
-        return math.ceil(steps) if self.worker.size == 1 else int(steps)
-
     def _training(self, start, stop):
         """This worker's part of each batch."""
-        questions, share = self.parts["train"], (self.worker.rank, self.worker.size)
-        forms = np.concatenate([questions.contexts, questions.questions], axis=1)
-        chosen = batches(forms, questions.spans, self.batch_size, self.seed, start, stop, part=share)
-        return chosen.map(lambda forms, spans: (self._inputs(forms), spans)).prefetch(4)
+        share = self.worker.rank, self.worker.size
+        chosen = batches(*self._forms("train"), self.batch_size, self.seed, start, stop, part=share)
+        return self._encoded(chosen).prefetch(4)
 
     def _read(self, part):
         """The batches of a part, in order."""
-        questions = self.parts[part]
-        forms = np.concatenate([questions.contexts, questions.questions], axis=1)
-        chosen = tf.data.Dataset.from_tensor_slices((forms, questions.spans)).batch(EVALUATION_BATCH)
-        return chosen.map(lambda forms, spans: (self._inputs(forms), spans))
+        return self._encoded(tf.data.Dataset.from_tensor_slices(self._forms(part)).batch(EVALUATION_BATCH))
 
-    def _inputs(self, forms):
+    def _forms(self, part):
+        """The words of a part, each context and behind it its question; and the spans of the answers."""
+        questions = self.parts[part]
+        return np.concatenate([questions.contexts, questions.questions], axis=1), questions.spans
+
+    def _encoded(self, chosen):
+        """Batches of these as what the network takes."""
         length = self.parts["train"].contexts.shape[1]
-        return self.lexicon.inputs(forms[:, :length], forms[:, length:])
+        return chosen.map(lambda forms, spans: (self.lexicon.inputs(forms[:, :length], forms[:, length:]), spans))
 
 
 class SpanLoss(keras.losses.Loss):

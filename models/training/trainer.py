@@ -1,7 +1,6 @@
 """Training of image classifiers, every stage resumable. Language models have `language_trainer`."""
 
 import dataclasses
-import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -98,7 +97,7 @@ class Trainer:
             self._check_fits(teacher)
             loss, metric, prepare = Distillation(), accuracy, shift
             train, test = ((images, lesson(teacher, images, labels)) for images, labels in (train, test))
-        steps = self._steps()
+        steps = self.worker.steps(len(self.train[0]), self.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
         model.compile(self.worker.optimizer(self.optimizer(schedule)), loss, metrics=[metric])
         curves = train_stage(
@@ -125,11 +124,6 @@ class Trainer:
         images, labels = self.test
         logits = model.predict(images, batch_size=EVALUATION_BATCH, verbose=0)
         return float(np.mean(logits.argmax(-1) != labels))
-
-    def _steps(self):
-        """Of an epoch. Several workers leave out a last, smaller batch: it may not do for all of them."""
-        steps = len(self.train[0]) / self.batch_size
-        return math.ceil(steps) if self.worker.size == 1 else int(steps)
 
     def _batches(self, examples, start, stop, prepare):
         """This worker's part of each batch."""

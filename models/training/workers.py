@@ -1,5 +1,6 @@
 """One worker or several: what a training run must know of the others."""
 
+import math
 import os
 import sys
 from collections.abc import Callable
@@ -48,6 +49,10 @@ class Worker:
                 f"Expected a batch that {self.size} workers can share evenly. Received: batch_size={batch_size}"
             )
         return batch_size // self.size
+
+    def steps(self, examples: int, batch_size: int) -> int:
+        """Of an epoch. Several workers leave out a last, smaller batch: it may not do for all of them."""
+        return math.ceil(examples / batch_size) if self.size == 1 else examples // batch_size
 
     def share(self, variables: list) -> None:
         """Give all workers the leader's values."""
