@@ -43,7 +43,7 @@ LAWS = {
     "compaction": ["compact", "structures", "rules", "operations", "random_graphs"],
     "attention": [
         *("attention", "attention_by_hand", "attention_mask", "transformers", "learned_transformers", "grids"),
-        *("normalization", "normalization_by_hand", "variances", "bidaf"),
+        *("normalization", "normalization_by_hand", "bidaf"),
     ],
     "users' models": [
         *("open", "closed", "masks", "noise", "composites", "tensorflow_calls"),
