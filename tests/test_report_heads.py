@@ -86,6 +86,7 @@ def test_it_says_how_far_a_learned_window_goes():
     share = (STEPS + STEPS - 1 + STEPS - 2) / STEPS**2
     assert heads.reach == (2, 0)
     assert heads.scores == pytest.approx(share)
+    assert not any("is a model of operations" in note for note in report.notes)  # it is a layer of Keras's
     assert f"2 back ({share:.0%} of scores)" in str(report)
     assert f"attention: its heads look at most 2 steps back and 0 ahead, at {share:.0%} of the scores" in str(report)
 

@@ -17,9 +17,6 @@ from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.activation import shown_by_numbers
 
-ARROW = " → "
-"""Between the type of a layer and the one that holds its weights now."""
-
 
 def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None, examples=None):
     """Compare a model with its compacted self, layer by layer.
@@ -79,7 +76,7 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
         *_notes(notes),
         *remedy,
         *shown,
-        *_other_types(rows),
+        *_by_operations(pairs),
         *_unknown_parts(rows, model, small),
         *filter(None, [needs(small), *map(of_scores, heads)]),
     ]
@@ -133,7 +130,7 @@ def _row(before, after, known):
     pair = (before, after)
     return Row(
         layer.path,
-        ARROW.join(dict.fromkeys(type(cost.layer).__name__ for cost in pair if cost)),
+        " → ".join(dict.fromkeys(type(cost.layer).__name__ for cost in pair if cost)),
         tuple(_width(cost) if cost else 0 for cost in pair),
         tuple(sum(math.prod(w.shape) for w in _weights(cost)) if cost else 0 for cost in pair),
         tuple(cost.multiply_adds if cost else 0 for cost in pair),
@@ -200,14 +197,15 @@ def _kept(weight, after, outputs, known):
     return matrix_masks(masks, outputs)
 
 
-def _other_types(rows):
+def _by_operations(pairs):
     """A sentence for each type of layer that operations compute now, for no layer of the type has a part of a width."""
-    changed = [row for row in rows if ARROW in row.type]
-    for kind in dict.fromkeys(row.type for row in changed):
-        names = [row.name for row in changed if row.type == kind]
-        more = f" and {len(names) - 1} more" if len(names) > 1 else ""
-        before, after = kind.split(ARROW)
-        yield f"{names[0]}{more}: what stays of the {before} is a model of operations, with its weights in an {after}."
+    names = collections.defaultdict(list)
+    for before, after in pairs:
+        if before and after and after.path.startswith(f"{before.path}/"):
+            names[type(before.layer).__name__, type(after.layer).__name__].append(before.path)
+    for (old, new), (first, *others) in names.items():
+        more = f" and {len(others)} more" if others else ""
+        yield f"{first}{more}: what stays of the {old} is a model of operations, with its weights in an {new}."
 
 
 def _unknown_parts(rows, model, small):
