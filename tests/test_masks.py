@@ -226,7 +226,7 @@ STYLES = {
 }
 
 
-NOT_READ = ("changed", "one after another", "beside a weight")
+NOT_READ = ("changed", "one after another")
 """In these a call is given a mask that it does not read."""
 WANTS_READERS = tuple(map(int, keras.__version__.split(".")[:2])) < (3, 14)
 """Whether this Keras refuses a graph with an input that nothing reads; such a call stays closed there."""

@@ -328,7 +328,9 @@ def test_units_of_a_kernel_that_is_computed_leave():
 
 
 def test_units_of_a_kernel_that_is_computed_are_said_to_stay():
-    model = around((6,), Softened(9, name="own"))
+    model = around(
+        (6,), Softened(9, use_bias=False, name="own")
+    )  # Keras before 3.14 makes no graph with what nobody reads
     (frozen,) = [each for each in tt.structures(model).frozen if each.size == 9]
     assert frozen.name == "own/kernel" and "Softmax runs across channels" in str(frozen)
     zero_members(model, random_members(1))

@@ -329,8 +329,9 @@ def as_in_tensorflow():
     """
     tensor = keras.KerasTensor
     own = dict(vars(tensor))
-    get, shape, dtype = own["__getitem__"], own["shape"], own["dtype"]
+    init, get, shape, dtype = own["__init__"], own["__getitem__"], own["shape"], own["dtype"]
     new = {
+        "__init__": lambda self, shape, *args, **options: init(self, _plain(shape), *args, **options),
         "__getitem__": lambda self, key: get(self, key if isinstance(key, (tuple, list)) else (key,)),
         "shape": property(lambda self: _Shape(shape.fget(self)), shape.fset),
         "dtype": property(lambda self: _Dtype(dtype.fget(self)), dtype.fset),
@@ -352,6 +353,11 @@ _OPERATORS = (
     *(f"__{name}__" for name in ("lt", "le", "gt", "ge")),
     *(f"__{side}{name}__" for name in ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow") for side in ("", "r")),
 )
+
+
+def _plain(shape):
+    """A shape as Keras before 3.12 keeps it: as it is given."""
+    return tuple(shape) if isinstance(shape, _Shape) else shape
 
 
 def _of_one_type(operator):
