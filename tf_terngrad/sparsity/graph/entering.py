@@ -50,15 +50,24 @@ def names_of(layer, given, masks):
 
 def masks_inside(outputs):
     """The masks of all tensors from which outputs are computed, those of inputs that no call reads left out."""
-    masks, seen, waiting = {}, set(), tree.flatten(outputs)
+    tensors = computed_from(outputs, _mask_in_graph)
+    masks = [mask for tensor in tensors for mask in _mask_in_graph(tensor)]
+    return list({id(mask): mask for mask in masks}.values())
+
+
+def computed_from(outputs, more=lambda tensor: ()):
+    """All tensors that are needed for outputs, these among them, each once; `more`: what else each of them needs."""
+    found, waiting = {}, tree.flatten(outputs)
     while waiting:
         tensor = waiting.pop()
-        if id(tensor) in seen:
-            continue
-        seen.add(id(tensor))
-        mask = mask_of(tensor)
-        if isinstance(mask, keras.KerasTensor) and not (node_of(mask).is_input and not is_read(mask)):
-            masks[id(mask)] = mask
-            waiting.append(mask)
-        waiting += node_of(tensor).arguments.keras_tensors
-    return list(masks.values())
+        if id(tensor) not in found:
+            found[id(tensor)] = tensor
+            waiting += [*more(tensor), *node_of(tensor).arguments.keras_tensors]
+    return list(found.values())
+
+
+def _mask_in_graph(tensor):
+    mask = mask_of(tensor)
+    if not isinstance(mask, keras.KerasTensor) or (node_of(mask).is_input and not is_read(mask)):
+        return []
+    return [mask]

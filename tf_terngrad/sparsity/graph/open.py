@@ -16,7 +16,6 @@ from tf_terngrad.keras_internals import (
     graph_of,
     input_like,
     is_graph,
-    is_read,
     like,
     mask_of,
     nodes,
@@ -37,6 +36,7 @@ from tf_terngrad.sparsity.graph.composites import (
     regularized,
 )
 from tf_terngrad.sparsity.graph.copies import GraphCopy, TraceCopy
+from tf_terngrad.sparsity.graph.entering import computed_from
 from tf_terngrad.sparsity.graph.masks import UNSEEN, Copies, travelling, with_masks
 from tf_terngrad.sparsity.graph.noise import is_noise
 from tf_terngrad.sparsity.graph.replay import check_model, example_of, replay
@@ -251,7 +251,8 @@ class _Opening:
         outputs = weights.tensors(outputs[: len(tree.flatten(inference.outputs))])
         check_masks(layer, inputs, outputs)
         outputs = regularized(layer, outputs)
-        read = [position for position, mask in enumerate(inputs[first:last]) if is_read(mask)]
+        needed = {id(tensor) for tensor in computed_from(outputs)}
+        read = [position for position, mask in enumerate(inputs[first:last]) if id(mask) in needed]
         inputs[first:last] = [inputs[first + position] for position in read]
         given = _as_given(args, kwargs, inputs)
         return StandIn(layer, given, tree.pack_sequence_as(inference.outputs, outputs), True, read, name)
