@@ -29,6 +29,11 @@ class Attend(layers.Layer):
         return self.out(ops.reshape(ops.transpose(ops.matmul(weights, v), (0, 2, 1, 3)), (-1, STEPS, HEADS * SIZE)))
 
 
+def one_head(x, **options):
+    scores = ops.matmul(layers.Dense(SIZE)(x), ops.transpose(layers.Dense(SIZE)(x), (0, 2, 1)))
+    return ops.matmul(tt.layers.AttentionMask(name="mask", **options)(scores), layers.Dense(WIDTH)(x))
+
+
 def sparse(x, attend=None, call=None, **options):
     layer = tt.layers.SparseAttention(HEADS, SIZE, name="attention", **options)
     return layer(x, x, **(call or {}))
@@ -58,6 +63,8 @@ CASES = {
     "by hand": lambda x: Attend(groups=ALL)(x),
     "by hand, causal": lambda x: Attend(causal=True, groups=ALL, each_head=False)(x),
     "by hand, blocks": lambda x: Attend(groups=["block"], block=3)(x),
+    "by hand, one head": lambda x: x + one_head(x, groups=ALL),
+    "by hand, one head, blocks": lambda x: one_head(x, groups="block", block=2),
 }  # fmt: skip
 
 
@@ -331,6 +338,14 @@ REFUSED = {
     "an open length": (
         lambda: tt.layers.SparseAttention(2, 3, name="a")(*[keras.Input((None, 4))] * 2),
         r"'a_mask': expected a known number of steps.*None queries, None keys",
+    ),
+    "an open number of heads": (
+        lambda: tt.layers.AttentionMask("offset")(keras.Input((None, 5, 5))),
+        r"'attention_mask.*': expected scores of shape \(batch, heads, steps, steps\)",
+    ),
+    "no steps": (
+        lambda: tt.layers.AttentionMask("offset")(keras.Input((5,))),
+        r"or \(batch, steps, steps\)\. Received: \(None, 5\)",
     ),
     "another sequence": (
         lambda: tt.layers.SparseAttention(2, 3)(keras.Input((5, 4)), keras.Input((3, 4))),

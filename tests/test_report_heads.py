@@ -91,6 +91,34 @@ def test_it_says_how_far_a_learned_window_goes():
     assert f"attention: its heads look at most 2 steps back and 0 ahead, at {share:.0%} of the scores" in str(report)
 
 
+def learned(causal, attended):
+    """A learned mask that leaves all scores: of Keras's attention, or of attention by hand."""
+    inputs = keras.Input((STEPS, WIDTH))
+    if attended:
+        return keras.Model(inputs, tt.layers.SparseAttention(HEADS, SIZE)(inputs, inputs, use_causal_mask=causal))
+    allowed = {"allowed": np.tri(STEPS, dtype=bool)} if causal else {}
+    weights = tt.layers.AttentionMask("offset")(
+        keras.ops.matmul(inputs, keras.ops.transpose(inputs, (0, 2, 1))), **allowed
+    )
+    return keras.Model(inputs, keras.ops.matmul(weights, layers.Dense(WIDTH)(inputs)))
+
+
+@pytest.mark.parametrize("attended", [True, False])
+def test_scores_that_the_call_rules_out_are_not_seen(attended):
+    for causal, expected in ((False, (STEPS - 1, STEPS - 1)), (True, (STEPS - 1, 0))):
+        model = learned(causal, attended)
+        (heads,) = tt.compare(model, tt.compact(model)).heads
+        assert heads.reach == expected
+        assert heads.scores == pytest.approx((STEPS + 1) / 2 / STEPS if causal else 1.0)
+
+
+def test_a_layer_that_is_called_in_two_ways_sees_what_one_of_them_allows():
+    inputs, attended = keras.Input((STEPS, WIDTH)), tt.layers.SparseAttention(HEADS, SIZE)
+    both = attended(inputs, inputs, use_causal_mask=True) + attended(inputs, inputs)
+    model = keras.Model(inputs, both)
+    assert tt.compare(model, tt.compact(model)).heads[0].reach == (STEPS - 1, STEPS - 1)
+
+
 def test_heads_that_left_do_not_count_in_a_window():
     model = attention(tt.layers.SparseAttention)
     mask = model.get_layer("attention").attention_mask

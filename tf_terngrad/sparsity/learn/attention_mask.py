@@ -52,14 +52,14 @@ class AttentionMask(keras.layers.Layer):
         **kwargs: `name` and the like, as any Keras layer takes them.
 
     Call arguments:
-        scores: tensor (..., heads, steps, steps), before the softmax.
+        scores: tensor (..., heads, steps, steps) or, of one head, (batch, steps, steps), before the softmax.
         allowed: Boolean tensor that broadcasts to the scores, True where a step may look; None: everywhere. Where a
             step may look nowhere, it looks everywhere alike.
 
     Raises:
         TypeError: if `groups` is no text or list of texts, `block` no integer, `each_head` no Boolean.
         ValueError: for unknown groups, for both "offset" and "block", for a block without "block" or the other way
-            round; at build, if the number of steps is not known, or queries and keys differ in it.
+            round; at build, if the number of heads or steps is not known, or queries and keys differ in their number.
 
     Source: the mask over attention that Wen proposes in a talk on structured sparsity; compare adaptive spans
     (Sukhbaatar et al., 2019) and gates on heads (Voita et al., 2019).
@@ -97,7 +97,13 @@ class AttentionMask(keras.layers.Layer):
         """Makes a factor for each head, and a weight for each group of scores."""
         if self.built:
             return
-        heads, queries, keys = scores_shape[-3:]
+        queries, keys = scores_shape[-2:]
+        heads = scores_shape[-3] if len(scores_shape) > 3 else 1
+        if heads is None or len(scores_shape) < 3:
+            expected = "(batch, heads, steps, steps) with a known number of heads, or (batch, steps, steps)"
+            raise ValueError(
+                f"{type(self).__name__} {self.name!r}: expected scores of shape {expected}. Received: {scores_shape}."
+            )
         if "head" in self.groups:
             self.gate = self._weight(heads, "gate", 1.0, keras.constraints.NonNeg())
         if self.groups_of_scores:

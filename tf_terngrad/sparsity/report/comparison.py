@@ -12,7 +12,7 @@ from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.remove.fates import known_fates
 from tf_terngrad.sparsity.remove.needs import needs
 from tf_terngrad.sparsity.report.content import Matrix, Report, Row
-from tf_terngrad.sparsity.report.heads import heads_of, looks_of, of_scores, projections
+from tf_terngrad.sparsity.report.heads import allowed_in, heads_of, looks_of, of_scores, projections
 from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.activation import shown_by_numbers
@@ -71,7 +71,7 @@ def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=
     ]
     totals = [tuple(sum(cost.multiply_adds or 0 for cost in costs) for costs in (before, after))]
     shown = shown_by_numbers((cost.path, cost.layer) for cost in before)
-    heads = heads_of(pairs, known, {} if examples is None else looks_of(model, examples))
+    heads = heads_of(pairs, known, allowed_in(model), {} if examples is None else looks_of(model, examples))
     notes = [
         *_notes(notes),
         *remedy,

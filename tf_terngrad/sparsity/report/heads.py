@@ -8,9 +8,10 @@ import tensorflow as tf
 from keras import tree
 
 from tf_terngrad import checks
-from tf_terngrad.keras_internals import attention_parts, is_graph
+from tf_terngrad.keras_internals import attention_parts, graph_of, is_graph, nodes
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.stand_in import entering
+from tf_terngrad.sparsity.graph.symbolic import is_array
 from tf_terngrad.sparsity.learn.attention_mask import AttentionMask
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.attention import Heads as HeadsRule
@@ -27,7 +28,8 @@ class Heads:
         left: Boolean (heads,): which heads left the model.
         weights: by "keys" and "values" the pair of what each dimension weighs, (heads, size), and of which of them
             stay, Boolean (size,); empty for a softmax that stands by itself.
-        seen: the share of the scores at each offset that a learned mask leaves, (heads, offsets); None without one.
+        seen: the share of the scores at each offset that a learned mask leaves, (heads, offsets), without those that
+            the calls of the layer rule out, as causal ones do; None without a learned mask.
         looks: the mean weight with which a query looks at the key at each offset, likewise; None without data.
         offsets: how many steps the key lies behind the query, increasing; negative: ahead.
     """
@@ -56,22 +58,52 @@ class Heads:
         return int(found.max()), int(-found.min())
 
 
-def heads_of(pairs, known, looks):
+def heads_of(pairs, known, allowed, looks):
     """The `Heads` of each attention layer.
 
     Args:
         pairs: (cost before, cost after) a layer, as a report matches them; None where there is none.
         known: what became of variables, a `Fate` by id of the old one.
+        allowed: what `allowed_in` gave.
         looks: what `looks_of` gave.
     """
     found = []
     for before, after in pairs:
         layer = before and before.layer
+        scores = allowed.get(id(layer), True), looks.get(id(layer))
         if isinstance(layer, AttentionMask):
-            found.append(_of_mask(before.path, layer, looks.get(id(layer))))
+            found.append(_of_mask(before.path, layer, *scores))
         elif layer is not None and projections(layer):
-            found.append(_of_layer(before.path, layer, after, known, looks.get(id(layer))))
+            found.append(_of_layer(before.path, layer, after, known, *scores))
     return found
+
+
+def allowed_in(model):
+    """The scores that the calls of each learned mask allow, Boolean (queries, keys) by id of the layer.
+
+    Where no call says so in numbers, all are allowed. `model`: opened.
+    """
+    found = {}
+    for node in nodes(graph_of(model)):
+        layer = node.operation
+        inside = allowed_in(layer) if is_graph(layer) else {id(layer): _allowed(layer, node.arguments)}
+        for key, each in inside.items():
+            found[key] = _either(found.get(key, np.False_), each)
+    return found
+
+
+def _either(one, other):
+    return one | other if np.ndim(one) == 0 or np.shape(one) == np.shape(other) else np.True_
+
+
+def _allowed(layer, arguments):
+    """What one call allows; True: all."""
+    if arguments.kwargs.get("use_causal_mask"):
+        queries, keys = (tensor.shape[1] for tensor in arguments.keras_tensors[:2])
+        return np.True_ if None in (queries, keys) else np.tri(queries, keys, dtype=bool)
+    given = [*arguments.args[1:2], arguments.kwargs.get("allowed")] if isinstance(layer, AttentionMask) else []
+    arrays = [np.asarray(each, bool) for each in given if is_array(each)]
+    return arrays[0].reshape(-1, *arrays[0].shape[-2:]).any(0) if arrays else np.True_
 
 
 def looks_of(model, examples):
@@ -150,14 +182,14 @@ def by_offset(scores):
     return np.stack([scores.diagonal(-offset, 1, 2).mean(-1) for offset in offsets], -1), offsets
 
 
-def _of_mask(title, mask, looks):
+def _of_mask(title, mask, allowed, looks):
     """A softmax with a mask that stands by itself: nothing is known of its heads' weights."""
     heads = len(looks if looks is not None else mask.seen() if mask.gate is None else mask.gate.numpy())
     left = np.zeros(heads, bool) if mask.gate is None else mask.gate.numpy() == 0
-    return _with_offsets(Heads(title, left, {}), mask, looks)
+    return _with_offsets(Heads(title, left, {}), mask, allowed, looks)
 
 
-def _of_layer(title, layer, after, known, looks):
+def _of_layer(title, layer, after, known, allowed, looks):
     parts = projections(layer)
     query, key, value, output = (parts[name].kernel for name in ("query", "key", "value", "output"))
     heads, mask = query.shape[1], getattr(layer, "attention_mask", None)
@@ -169,12 +201,13 @@ def _of_layer(title, layer, after, known, looks):
         out = out * np.abs(mask.gate.numpy())[:, None]
     pairs = {"keys": (sizes[0] * sizes[1], keys), "values": (sizes[2] * out, values)}
     weights = {name: (np.sqrt(product), ~gone) for name, (product, gone) in pairs.items()}
-    return _with_offsets(Heads(title, left, weights), mask, looks)
+    return _with_offsets(Heads(title, left, weights), mask, allowed, looks)
 
 
-def _with_offsets(found, mask, looks):
+def _with_offsets(found, mask, allowed, looks):
     """The heads of a layer, with what they see and look at by offset."""
     seen = mask.seen() if isinstance(mask, AttentionMask) else None
+    seen = None if seen is None else seen & allowed
     scores = [None if each is None else np.asarray(each, np.float64) for each in (seen, looks)]
     whole = [each for each in scores if each is not None]
     if not whole:

@@ -26,7 +26,7 @@ class MaskedSoftmax(Rule):
         for other in call.inputs:
             for channels in other.axes[-2:] if other is edge else other.axes:
                 call.freeze_axis(channels, "these are the steps that it weighs")
-        heads = edge.axes[-3]
+        heads = _heads(edge)
         follow_mask(call, call.layer, heads and heads.units)
         call.output.axes[:-2] = [channels and channels.unknown() for channels in edge.axes[:-2]]
         if heads is not None:
@@ -41,11 +41,17 @@ class MaskedSoftmax(Rule):
 
     def rebuild(self, builder, call, args, kwargs):
         given = dict(zip(("scores", "allowed"), args, strict=False)) | kwargs
-        heads, layer = call.inputs[0].axes[-3], call.layer
+        heads, layer = _heads(call.inputs[0]), call.layer
         seen, stay = seen_by(builder, layer, heads and heads.units, call.inputs[0].shape[-1])
         weights = builder.layer(call)(masked(given["scores"], both(given.get("allowed"), seen)))
-        factors = factors_of(layer, builder.graph, call.inputs[0].shape[-3])[stay]
+        count = call.inputs[0].shape[-3] if len(call.inputs[0].shape) > 3 else 1
+        factors = factors_of(layer, builder.graph, count)[stay]
         return weights if (factors == 1).all() else weights * factors.astype(weights.dtype)[:, None, None]
+
+
+def _heads(edge):
+    """The channels of the heads of scores; None where they are not followed, or where scores are of one head."""
+    return edge.axes[-3] if len(edge.axes) > 3 else None
 
 
 class MaskedHeads(Heads):
