@@ -127,6 +127,7 @@ def test_rows_train_shrink_and_are_measured(task, tmp_path):
     assert costs["sparse"] < costs["dense"] and costs["scratch"] == costs["sparse"]
     assert max(costs["norm"], costs["random"]) <= costs["sparse"]
     assert results["scratch"]["sizes"] == results["sparse"]["sizes"]
+    assert (tmp_path / "sparse" / "seed0" / "heads.png").stat().st_size > 5_000
     again = attention_rows.train("decoder", rows[1], 0, task, tmp_path)  # as it is kept
     assert again.count_params() == results["sparse"]["weights"]
     lines = attention_rows.table("decoder", list(rows), 1, task, tmp_path).splitlines()

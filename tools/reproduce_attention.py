@@ -7,7 +7,7 @@ A dense network; a sparse one, which learns its structures in a first stage, is 
 from scratch; and the dense one, from which after the first stage as much has left as from the sparse one, by the least
 norms or at random. All train for as many epochs. DIR holds a text in the layout of the Penn Treebank (by default it is
 Python's help), or `cifar10_jpeg.npz` (by default CIFAR-10 is downloaded). What the output folder holds already is not
-trained again; the table, in Markdown, and the TFLite files of the first seed are left there.
+trained again; the table, in Markdown, the TFLite files of the first seed and pictures of the heads are left there.
 """
 
 import sys

@@ -22,6 +22,7 @@ from models.training.language_trainer import LanguageTrainer
 from models.training.trainer import Trainer
 from models.vit import vit
 from tf_terngrad.files import save_model
+from tf_terngrad.sparsity.report.sections.heads import Attention
 
 
 class Words:
@@ -210,10 +211,14 @@ def _begun(row, like, seed, task, folder):
 
 
 def _made_sparse(model, row, seed, task, folder):
-    """The compact model that the epochs with the strengths leave."""
+    """The compact model that the epochs with the strengths leave; and a picture of its heads."""
     row.penalize(model, task)
     task.fit(model, folder, "sparse", task.EPOCHS[1], False, seed, (tt.callbacks.SparsityMonitor(),))
-    return tt.compact(model)
+    small = tt.compact(model)
+    report = tt.compare(model, small, examples=task.examples()[0])
+    report.sections = [section for section in report.sections if isinstance(section, Attention)]
+    report.plot(folder / "heads.png")
+    return small
 
 
 def _write_result(model, task, folder, seconds):
