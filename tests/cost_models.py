@@ -2,7 +2,7 @@
 
 import keras
 
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 
 
 def total(model, **options):

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import tf_terngrad as tt
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 from tf_terngrad.sparsity.learn.wrappers import IntrinsicSparse
 
 layers = keras.layers

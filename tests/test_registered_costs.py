@@ -6,7 +6,7 @@ import tensorflow as tf
 from cost_models import of_layer, total
 
 import tf_terngrad as tt
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 from tf_terngrad.sparsity.rules import Dense as DenseRule
 
 layers = keras.layers

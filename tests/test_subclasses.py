@@ -7,7 +7,7 @@ from keras import layers, ops
 from laws import around, check_laws, random_members, zero_members
 
 import tf_terngrad as tt
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 from tf_terngrad.sparsity.rules import rule_for
 
 

@@ -21,7 +21,7 @@ from absl import app, flags
 import tf_terngrad as tt
 from models.lstm_lm import lstm_lm
 from tf_terngrad.console import growing_table
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 
 DENSE = flags.DEFINE_list("dense", ["1500", "1500"], "Hidden units of the dense network's LSTMs.")
 COMPACT = flags.DEFINE_list("compact", ["373", "315"], "Hidden units of the compact one's.")

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 
 import tf_terngrad as tt
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 from tf_terngrad.sparsity.importance import scored
 
 

@@ -10,8 +10,8 @@ from models.data.text import Text
 from models.lstm_lm import lstm_lm
 from models.rhn import rhn
 from models.training.language_trainer import LanguageTrainer, at_rest
-from tf_terngrad.costs import layer_costs
 from tf_terngrad.files import save_model
+from tf_terngrad.sparsity.costs import layer_costs
 
 STEPS = 35
 TOLERANCE = 1e-4

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 import tf_terngrad as tt
 from models.experiments.measures import error_percent, reason
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 from tf_terngrad.tflite.litert import Runner, quiet
 
 CALIBRATION = 200

@@ -243,12 +243,18 @@ def structures(model):
     >>> [(s.kind, s.name, s.size) for s in structures(model)]
     [('input', 'pixels', 4), ('unit', 'hidden', 3)]
     """
-    model = opened(model)
+    graph, found, frozen = followed(opened(model))
+    notes = shown_by_numbers((call.path, call.layer) for call in graph.calls)
+    return Structures([structure for structure, _ in found], frozen, notes)
+
+
+def followed(model):
+    """An opened model as a `Graph`, its structures with the units of their members (none of branches), and `Frozen`."""
     graph = Graph(model)
     _freeze_sums_of_constants(model, graph)
     found, frozen = from_graph(graph)
-    notes = shown_by_numbers((call.path, call.layer) for call in graph.calls)
-    return Structures([*(structure for structure, _ in found), *_branch_structures(model, graph)], frozen, notes)
+    nothing = np.zeros(0, np.int64)
+    return graph, [*found, *((branch, nothing) for branch in _branch_structures(model, graph))], frozen
 
 
 def from_graph(graph):

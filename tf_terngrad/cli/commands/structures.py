@@ -15,7 +15,7 @@ import numpy as np
 
 from tf_terngrad.cli.files import add_model_arguments, load_model
 from tf_terngrad.console import doing, show_table
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 from tf_terngrad.sparsity.structures import structures
 
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import keras
 import numpy as np
 
-from tf_terngrad.costs import layer_costs
+from tf_terngrad.sparsity.costs import layer_costs
 from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.remove.fates import known_fates
 from tf_terngrad.sparsity.remove.needs import needs

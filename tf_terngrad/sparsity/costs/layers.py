@@ -5,7 +5,7 @@ into the layer before it; biases, activations, pooling and element-wise operatio
 """
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import keras
 from keras import tree
@@ -53,21 +53,64 @@ def layer_costs(model: keras.Model, input_shapes: Sequence | None = None) -> lis
     >>> sum(cost.multiply_adds for cost in layer_costs(model))
     288000
     """
-    model = opened(model)
+    rows = {}
+    for call in costly_calls(opened(model), input_shapes):
+        row = rows.setdefault(id(call.layer), LayerCost(call.path, call.layer, call.output.shape, 0))
+        count = call.multiply_adds()
+        row.multiply_adds = None if None in (count, row.multiply_adds) else row.multiply_adds + count
+    return list(rows.values())
+
+
+@dataclasses.dataclass(frozen=True)
+class CostlyCall:
+    """One call of a layer or operation, on symbolic tensors of an example.
+
+    Args:
+        path: as of `LayerCost`.
+        layer: the layer or operation.
+        times: how often it happens for an example, such as once a step.
+        cost: the function that counts its multiply-adds; None: nobody knows them.
+        outputs: what it gives.
+        args, kwargs: what it is called with.
+    """
+
+    path: str
+    layer: keras.Operation
+    times: int
+    cost: Callable | None
+    outputs: object
+    args: tuple
+    kwargs: dict
+
+    @property
+    def output(self):
+        """The first output."""
+        return tree.flatten(self.outputs)[0]
+
+    def multiply_adds(self):
+        """For one example, of all times; None when nobody knows."""
+        if self.cost is None or not _all_sizes_known((self.outputs, self.args, self.kwargs)):
+            return None
+        count = self.cost(self.layer, self.output, *self.args, **self.kwargs)
+        return None if count is None else self.times * count
+
+
+def costly_calls(model, input_shapes=None) -> list[CostlyCall]:
+    """All calls of an opened model in the order of computation; `input_shapes` as of `layer_costs`."""
     inputs = [
         keras.KerasTensor(shape, tensor.dtype)
         for shape, tensor in zip(_example_shapes(model, input_shapes), model.inputs, strict=True)
     ]
     walk = _Walk()
     walk.run(model, inputs, "", 1)
-    return list(walk.costs.values())
+    return walk.calls
 
 
 class _Walk:
-    """Follows shapes through a model and gathers what its layers cost."""
+    """Follows shapes through a model and gathers the calls of its layers."""
 
     def __init__(self):
-        self.costs = {}
+        self.calls = []
 
     def run(self, model, inputs, prefix, times):
         """Follow a model that is called `times` times on these inputs."""
@@ -88,18 +131,11 @@ class _Walk:
         kwargs = {name: value for name, value in kwargs.items() if name != "training" and value is not None}
         parts = rule_for(layer).parts(layer, args, kwargs) if cost is None else None
         if parts is None:
-            self.add(layer, cost, path, times, outputs, args, kwargs)
+            self.calls.append(CostlyCall(path, layer, times, cost, outputs, args, kwargs))
         for part in parts or ():
             within, known_as = (prefix, path.removeprefix(prefix)) if part.stands_in else (f"{path}/", None)
             self.call(part.layer, within, times * part.times, part.args, part.kwargs, known_as)
         return outputs
-
-    def add(self, layer, cost, path, times, outputs, args, kwargs):
-        output = tree.flatten(outputs)[0]
-        known = cost and _all_sizes_known((outputs, args, kwargs))
-        count = cost(layer, output, *args, **kwargs) if known else None
-        row = self.costs.setdefault(id(layer), LayerCost(path, layer, output.shape, 0))
-        row.multiply_adds = None if None in (count, row.multiply_adds) else row.multiply_adds + times * count
 
 
 def _outputs(layer, args, kwargs):
