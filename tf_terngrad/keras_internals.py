@@ -503,19 +503,19 @@ def attention_axes(layer) -> tuple:
     return getattr(layer, "_attention_axes", None) or (1,)
 
 
-class BiasedAttention(keras.layers.MultiHeadAttention):
-    """Keras's attention, whose scores take a bias and a mask, and whose heads take a factor each.
+class NarrowedAttention(keras.layers.MultiHeadAttention):
+    """Keras's attention, whose mask takes another one, whose heads take a factor each, and whose weights can learn.
 
     `_compute_attention` is what Keras has for attention of other kinds. What is computed is what Keras computes.
     """
 
-    def bias(self, steps):
-        """What is added to the scores of so many steps, (1, heads or 1, steps, steps); None: nothing."""
-        return None
-
     def narrowed(self, mask, steps):
         """The mask of the scores, given that of the call, each a tensor of the rank of scores; None: there is none."""
         return mask
+
+    def shares(self, scores, mask, training):
+        """The weights of a call, given the scores and their mask; None: as Keras computes them, of a narrowed mask."""
+        return None
 
     def weighed(self, heads):
         """What each head gives, (batch, steps, heads, size), times its factor."""
@@ -541,17 +541,15 @@ class BiasedAttention(keras.layers.MultiHeadAttention):
             for _ in range(len(query.shape) + len(attention_axes(self)) - 1 - len(mask.shape)):
                 mask = keras.ops.expand_dims(mask, -2 * len(attention_axes(self)) - 1)
             mask = keras.ops.cast(mask, "bool")
-        mask = self.narrowed(mask, query.shape[1])
-        if self._dropout > 0 or return_attention_scores or len(query.shape) != 4:  # as Keras chooses
-            found, scores = super()._compute_attention(query, key, value, mask, training, return_attention_scores)
+        scores = keras.ops.einsum(self._dot_product_equation, key, query * self._inverse_sqrt_key_dim)
+        shares = self.shares(scores, mask, training)
+        if shares is None:
+            mask = self.narrowed(mask, query.shape[1])
+            found, shares = super()._compute_attention(query, key, value, mask, training, return_attention_scores)
         else:
-            options = {"bias": self.bias(query.shape[1]), "mask": mask, "scale": self._inverse_sqrt_key_dim}
-            found, scores = keras.ops.dot_product_attention(query, key, value, **options), None
-        return self.weighed(found), scores
-
-    def _masked_softmax(self, attention_scores, attention_mask=None):
-        bias = self.bias(attention_scores.shape[-1])
-        return super()._masked_softmax(attention_scores if bias is None else attention_scores + bias, attention_mask)
+            dropped = self._dropout_layer(shares, training=training)
+            found = keras.ops.einsum(self._combine_equation, dropped, value)
+        return self.weighed(found), shares
 
 
 def note_compute_loss(model, takes_training: bool) -> None:

@@ -10,7 +10,7 @@ from keras import ops
 
 from tf_terngrad import checks
 from tf_terngrad.sparsity.rules import register_rule
-from tf_terngrad.sparsity.rules.learned_attention import MaskedSoftmax, masked
+from tf_terngrad.sparsity.rules.learned_attention import MaskedSoftmax, both, masked
 
 _register = keras.saving.register_keras_serializable(package="tf_terngrad")
 
@@ -86,7 +86,7 @@ class AttentionMask(keras.layers.Layer):
         self.block = checks.integer(block, "block", owner, least=1, or_none=True)
         self.each_head = checks.flag(each_head, "each_head", owner)
         self.softmax = keras.layers.Softmax(dtype=self.dtype_policy)
-        self.gate = self.window = self.kinds = None
+        self.gate = self.window = self.kinds = self.seed_generator = None
 
     @property
     def groups_of_scores(self):
@@ -111,30 +111,31 @@ class AttentionMask(keras.layers.Layer):
             self.index, self.kinds = numbered(*(blocks(queries, self.block) if self.block else offsets(queries)))
             rows = heads if self.each_head else 1
             self.window = self._weight(rows * len(self.kinds), "window", CREDIT, Credited())
+            self.seed_generator = keras.random.SeedGenerator()
         self.built = True
 
-    def call(self, scores, allowed=None):
+    def call(self, scores, allowed=None, training=None):
         """The weights with which each step looks at the others."""
-        bias, steps = self.bias(scores.shape[-1]), scores.shape[-1]
-        scores = scores if bias is None else scores + ops.cast(bias, scores.dtype)
-        return self.weighed(self.softmax(masked(scores, self.narrowed(allowed, steps))), -3)
+        return self.weighed(self.shares(scores, allowed, training), -3)
+
+    def shares(self, scores, allowed=None, training=None):
+        """The softmax without the factors of the heads."""
+        steps = scores.shape[-1]
+        if self.window is None or not training:
+            return self.softmax(masked(scores, self.narrowed(allowed, steps)))
+        seen = self._sampled(steps)
+        shares = self.softmax(masked(scores, both(allowed, seen)))
+        return shares + ops.cast(self._credit(scores, allowed, seen, shares), shares.dtype)
 
     def compute_output_shape(self, scores_shape):
         """The shape does not change."""
         return scores_shape
 
-    def bias(self, steps):
-        """Zeros that carry the gradient to the window, (heads or 1, steps, steps); None if there is no window."""
-        if self.window is None:
-            return None
-        return self._spread(self.window - ops.stop_gradient(self.window), 0.0, steps)
-
     def narrowed(self, mask, steps):
         """What of a mask of so many steps the window leaves; a step that the window masks is False."""
         if self.window is None:
             return mask
-        seen = self._spread(self.window > 0, True, steps)
-        return seen if mask is None else ops.logical_and(mask, seen)
+        return both(mask, self._spread(self.window > 0, True, steps))
 
     def weighed(self, tensor, axis):
         """A tensor times the factor of each head; `axis`: its axis of heads, from the end."""
@@ -161,6 +162,30 @@ class AttentionMask(keras.layers.Layer):
     def _weight(self, size, name, first, constraint):
         first = keras.initializers.Constant(first)
         return self.add_weight((size,), first, constraint=constraint, name=name, autocast=False)
+
+    def _sampled(self, steps):
+        """Which scores are seen in a step of training: a group with the probability m / 0.1."""
+        drawn = keras.random.uniform(self.window.shape, 0, CREDIT, seed=self.seed_generator)
+        return self._spread(drawn < self.window, True, steps)
+
+    def _credit(self, scores, allowed, seen, shares):
+        """Zeros that carry to m what the loss loses with a group, to first order from where the weights are now.
+
+        With the group's share p_g of the weights p, and p' without it, that is sum_k (p - p')_k dL/dp_k.
+        """
+        change = self._spread(self.window - ops.stop_gradient(self.window), 0.0, scores.shape[-1])
+        scores, shares = (ops.stop_gradient(ops.cast(each, "float32")) for each in (scores, shares))
+        low = scores if allowed is None else ops.where(ops.cast(allowed, "bool"), scores, -np.inf)
+        parts = ops.exp(low - ops.maximum(ops.max(low, axis=-1, keepdims=True), -1e30))
+        total = ops.sum(ops.where(seen, parts, 0.0), axis=-1, keepdims=True)
+        joining = parts / ops.maximum(total + ops.matmul(parts, self._together(scores.shape[-1])), 1e-30)
+        moved = change * ops.where(seen, shares, joining)
+        return moved - shares * ops.sum(moved, axis=-1, keepdims=True)
+
+    def _together(self, steps):
+        """Which keys are of one group, for any query: (steps, steps) of zeros and ones."""
+        places = np.arange(steps) // (self.block or 1)
+        return (places[:, None] == places).astype("float32")
 
     def _spread(self, groups, always, steps):
         """The value of each score's group; `always` where a step may always look."""

@@ -1,16 +1,15 @@
 """Keras's attention with a mask that learns. What learns, and how, is in attention_mask."""
 
 import keras
-from keras import ops
 
-from tf_terngrad.keras_internals import BiasedAttention
+from tf_terngrad.keras_internals import NarrowedAttention
 from tf_terngrad.sparsity.learn.attention_mask import AttentionMask
 from tf_terngrad.sparsity.rules import register_rule
 from tf_terngrad.sparsity.rules.learned_attention import MaskedHeads
 
 
 @keras.saving.register_keras_serializable(package="tf_terngrad")
-class SparseAttention(BiasedAttention):
+class SparseAttention(NarrowedAttention):
     """`keras.layers.MultiHeadAttention` that learns how far each head has to look, and which heads are needed.
 
     Use it when you have a `keras.layers.MultiHeadAttention`: in its place, for it is one, and before training it
@@ -58,10 +57,10 @@ class SparseAttention(BiasedAttention):
             )
         self.attention_mask.build((None, self.num_heads, query_shape[1], value_shape[1]))
 
-    def bias(self, steps):
-        """Zeros that carry the gradient to the window."""
-        bias = self.attention_mask.bias(steps)
-        return bias if bias is None else ops.cast(bias[None], self.compute_dtype)
+    def shares(self, scores, mask, training):
+        """The weights of a call, given the scores and their mask; None: as Keras computes them, of a narrowed mask."""
+        learns = training and self.attention_mask.window is not None
+        return self.attention_mask.shares(scores, mask, training) if learns else None
 
     def narrowed(self, mask, steps):
         """What of a mask of so many steps the window leaves."""
