@@ -39,7 +39,7 @@ PAIRS = {
 """By versions of TensorFlow and Keras: what else pip is told."""
 
 LAWS = {
-    "private names": ["keras_internals"],
+    "private names": ["keras_internals", "private_names"],
     "compaction": ["compact", "structures", "rules", "operations", "random_graphs"],
     "attention": [
         *("attention", "attention_by_hand", "attention_mask", "transformers", "learned_transformers", "grids"),
