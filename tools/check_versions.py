@@ -40,7 +40,7 @@ PAIRS = {
 
 LAWS = {
     "private names": ["keras_internals", "private_names"],
-    "compaction": ["compact", "structures", "rules", "operations", "random_graphs"],
+    "compaction": ["compact", "structures", "rules", "operations", "random_graphs", "random_zeros"],
     "attention": [
         *("attention", "attention_by_hand", "attention_mask", "attention_mask_compact", "attention_mask_learning"),
         *("transformers", "learned_transformers", "grids"),
