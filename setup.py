@@ -18,7 +18,7 @@ except ImportError:
 # `tensorflow`, as everything else on TensorFlow asks for: whoever has it keeps it, with or without CUDA, and tf_keras
 # fits in. pip cannot be told "or tensorflow-cpu", which installs the same files under another name. Whoever has that
 # one installs this package with --no-deps, and the other requirements by name.
-# The upper ends: private names (keras_internals.py) and the codec's library may not fit the next release.
+# The upper ends: private names (keras_internals) and the codec's library may not fit the next release.
 TENSORFLOW = ">=2.19,<2.22"
 INSTALL = [
     f"tensorflow{TENSORFLOW}",

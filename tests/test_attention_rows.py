@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tool_modules import load
 
 import tf_terngrad as tt
 from models.blocks import per_block, sizes_of
@@ -144,9 +143,3 @@ def test_members_are_worth_the_loss_that_they_save_over_their_norm():
     assert cells[2:6] == ["unit", "2", "5", f"{(5 + 1) / 2:.2f}"]
     saved = np.log(2) - np.log(1 + np.exp(0.5 * 3 * 4))  # the first unit speaks for the wrong class, by 6
     assert float(cells[6]) == pytest.approx((saved / 5 + 0) / 2, abs=1e-5)
-
-
-def test_the_command_refuses_rows_that_a_network_lacks():
-    tool = load("reproduce_attention")
-    with pytest.raises(SystemExit, match="no such rows of decoder"):
-        tool.app.run(tool.main, ["reproduce_attention", "--rows=nothing"])

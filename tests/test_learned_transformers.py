@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from keras import layers, ops
 from laws import check_laws, difference, fresh_inputs, outputs_of, random_members, randomize, zero_members
-from test_attention_mask import learn, masks
+from learned_masks import learn, masks
 
 import tf_terngrad as tt
 

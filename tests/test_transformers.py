@@ -1,4 +1,4 @@
-"""The laws over random transformers: heads, dimensions, units and widths leave, and nothing else does."""
+"""Random transformers whose heads, dimensions, units and widths leave: in half precision, in files, in TFLite."""
 
 import random
 import tempfile
@@ -11,7 +11,6 @@ import pytest
 from file_laws import check_files
 from laws import (
     check_random_members,
-    check_random_zeros,
     fresh_inputs,
     random_members,
     zero_members,
@@ -20,23 +19,10 @@ from transformer_graphs import CLASSES, grow
 
 import tf_terngrad as tt
 
-RANDOM = st.randoms(use_true_random=False)
 SEEDS = st.integers(0, 10**6)
 pytestmark = pytest.mark.filterwarnings(
     "ignore:.*every channel is dead", "ignore:.*one dead channel is kept", "ignore:.*does not support masking"
 )
-
-
-@hypothesis.given(RANDOM, st.integers(0, 99))
-@hypothesis.settings(max_examples=5)
-def test_zeroed_members_leave_and_nothing_else(choices, seed):
-    check_random_members(grow(choices), seed)
-
-
-@hypothesis.given(RANDOM, st.integers(0, 99))
-@hypothesis.settings(max_examples=5)
-def test_any_zeros_leave_the_outputs_alone(choices, seed):
-    check_random_zeros(grow(choices), seed)
 
 
 @pytest.mark.parametrize("policy", ["mixed_float16", "float16"])

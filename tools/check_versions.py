@@ -39,15 +39,17 @@ PAIRS = {
 """By versions of TensorFlow and Keras: what else pip is told."""
 
 LAWS = {
-    "private names": ["keras_internals"],
-    "compaction": ["compact", "structures", "rules", "operations", "random_graphs"],
+    "private names": ["keras_internals", "private_names"],
+    "compaction": ["compact", "structures", "rules", "operations", "random_graphs", "random_zeros"],
     "attention": [
-        *("attention", "attention_by_hand", "attention_mask", "transformers", "learned_transformers", "grids"),
+        *("attention", "attention_by_hand", "attention_mask", "attention_mask_compact", "attention_mask_learning"),
+        *("transformers", "learned_transformers", "grids"),
         *("normalization", "normalization_by_hand", "bidaf"),
     ],
     "users' models": [
-        *("open", "closed", "masks", "noise", "composites", "tensorflow_calls"),
-        *("carry", "classes", "ties", "functions", "subclasses", "open_sizes", "trainable"),
+        *("open", "open_kernels", "open_sizes", "open_training", "closed", "noise", "composites", "tensorflow_calls"),
+        *("masks", "masks_nested", "masks_closed"),
+        *("carry", "classes", "ties", "functions", "subclasses", "trainable"),
     ],
     "learning": ["sparsify", "hooks", "regularizers", "metrics", "dead", "frozen_weights", "replicas"],
     "TFLite": ["tflite_convert", "tflite_recurrent", "tflite_examples", "tflite_start", "tflite_draw"],

@@ -10,12 +10,12 @@ Python's help), or `cifar10_jpeg.npz` (by default CIFAR-10 is downloaded). What 
 trained again; the table, in Markdown, the TFLite files of the first seed and pictures of the heads are left there.
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
 
 from models.experiments import attention_rows
+from tools.chosen_rows import chosen
 
 NETWORK = flags.DEFINE_enum("network", "decoder", sorted(attention_rows.TASKS), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with the text's three files, or with the images.")
@@ -27,10 +27,7 @@ WORTH = flags.DEFINE_bool("worth", False, "Print what members are worth after th
 
 def main(_):
     """Train what is not trained yet, seed by seed; then the table."""
-    rows = [row for row in attention_rows.ROWS[NETWORK.value] if row.name in ROWS.value or not ROWS.value]
-    unknown = set(ROWS.value) - {row.name for row in rows}
-    if unknown:
-        sys.exit(f"reproduce_attention: no such rows of {NETWORK.value}. Received: {unknown}")
+    rows = chosen(attention_rows.ROWS[NETWORK.value], ROWS.value, "reproduce_attention")
     task = attention_rows.TASKS[NETWORK.value](DATA.value)
     folder = Path(OUTPUT.value) / NETWORK.value
     if WORTH.value:

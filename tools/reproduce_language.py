@@ -9,7 +9,6 @@ Checkpoints in the output folder are gone on with; the table, in Markdown, pictu
 a curve of widths are left there.
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from models.data.text import load_text
 from models.experiments import language_rows
 from tf_terngrad.cli.plot_style import INK, apply_style
+from tools.chosen_rows import chosen
 
 NETWORK = flags.DEFINE_enum("network", "lstm", sorted(language_rows.RECIPES), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with a text's three files; None: the help that ships with Python.")
@@ -32,10 +32,7 @@ ROWS = flags.DEFINE_list("rows", [], "Only these rows; all of the network, if no
 def main(_):
     """Train what is not trained yet; then the table and the pictures."""
     of_network = [row for row in language_rows.ROWS if row.network == NETWORK.value]
-    rows = [row for row in of_network if row.name in ROWS.value or not ROWS.value]
-    unknown = set(ROWS.value) - {row.name for row in of_network}
-    if unknown:
-        sys.exit(f"reproduce_language: expected some of {[row.name for row in of_network]}. Received: {unknown}")
+    rows = chosen(of_network, ROWS.value, "reproduce_language")
     text = load_text(DATA.value, VOCABULARY.value).thinned(EVERY.value)
     folder = Path(OUTPUT.value)
     models, results = [], []

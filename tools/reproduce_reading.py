@@ -10,12 +10,12 @@ one, the dense row as long. Checkpoints in the output folder are gone on with; a
 the TFLite files are left there.
 """
 
-import sys
 from pathlib import Path
 
 from absl import app, flags
 
 from models.experiments import reading_rows
+from tools.chosen_rows import chosen
 
 DATA = flags.DEFINE_string(
     "data_dir", None, "Folder with SQuAD, or with a text; None: the help that ships with Python."
@@ -30,10 +30,7 @@ ROWS = flags.DEFINE_list("rows", [], "Only these rows; all, if not given.")
 
 def main(_):
     """Train what is not trained yet; then the table."""
-    rows = [row for row in reading_rows.ROWS if row.name in ROWS.value or not ROWS.value]
-    unknown = set(ROWS.value) - {row.name for row in reading_rows.ROWS}
-    if unknown:
-        sys.exit(f"reproduce_reading: expected some of {[row.name for row in reading_rows.ROWS]}. Received: {unknown}")
+    rows = chosen(reading_rows.ROWS, ROWS.value, "reproduce_reading")
     data, folder = reading_rows.Data.load(DATA.value, EVERY.value, VECTORS.value), Path(OUTPUT.value)
     models, results = [], []
     for row in rows:

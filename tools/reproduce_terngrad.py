@@ -9,7 +9,6 @@ there.
 """
 
 import statistics
-import sys
 from pathlib import Path
 
 from absl import app, flags
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 from models.data import datasets
 from models.experiments import terngrad_rows
 from tf_terngrad.cli.plot_style import INK, apply_style
+from tools.chosen_rows import chosen
 
 RECIPE = flags.DEFINE_enum("recipe", "lenet", sorted(terngrad_rows.RECIPES), "What to train.")
 DATA = flags.DEFINE_string("data_dir", None, "Folder with mnist.npz or cifar10_jpeg.npz; without it, a download.")
@@ -29,12 +29,8 @@ ROWS = flags.DEFINE_list("rows", [], "Only these rows; all, if not given.")
 
 def main(_):
     """Train what is not trained yet; then the table and the picture."""
-    rows = [
-        row for row in terngrad_rows.ROWS if row.recipe == RECIPE.value and (row.name in ROWS.value or not ROWS.value)
-    ]
-    if not rows:
-        names = [row.name for row in terngrad_rows.ROWS if row.recipe == RECIPE.value]
-        sys.exit(f"reproduce_terngrad: expected some of {names}. Received: --rows={','.join(ROWS.value)}")
+    of_recipe = [row for row in terngrad_rows.ROWS if row.recipe == RECIPE.value]
+    rows = chosen(of_recipe, ROWS.value, "reproduce_terngrad")
     data = datasets.load(terngrad_rows.RECIPES[RECIPE.value].dataset, DATA.value)
     folder = Path(OUTPUT.value)
     curves = {row: [] for row in rows}

@@ -110,6 +110,7 @@ class Sparsity:
         structures: the structures that are penalized.
         groups: how many groups there are in all.
         strength: a scalar `keras.Variable`; assign to it to change the strength while training.
+        released: whether the penalty is off again.
     """
 
     def __init__(self, model, chosen, strength, ratio, method, threshold, optimizer):
@@ -122,7 +123,7 @@ class Sparsity:
         self._calibrated = keras.Variable(ratio is None, trainable=False, dtype="bool", name="calibrated")
         self._can_calibrate = ratio is None
         self._asked = _Asked()
-        self._released = False
+        self.released = False
         self._optimizer = optimizer
         self._groups = Groups(chosen)
         self.groups = self._groups.count
@@ -188,7 +189,7 @@ class Sparsity:
             revive: let them live again, here or in a later call.
         """
         after_fit.forget(self)
-        self._released = True
+        self.released = True
         holds = self._dead.hold() and not revive
         for variable in self._groups.variables:
             variable.regularizer = hooks.without(variable.regularizer, self)
@@ -258,16 +259,16 @@ class Sparsity:
         """
         update = updates.current()
         moves = update.moves if update else None
-        strength = ops.zeros(()) if self._released else self.strength.value
+        strength = ops.zeros(()) if self.released else self.strength.value
         zero, before = (update and update.seen_before(self)) or (None, None)
         held = self._dead.held(zero, strength)
-        if self.method == "proximal" and not self._released:
+        if self.method == "proximal" and not self.released:
             self._check_calibrated()
             optimizer = self._optimizer_of(update and update.optimizer)
             counting = (update and update.optimizer) or optimizer
             norms = self._step.make(strength, optimizer, counting, held, moves, before)
         else:
-            if not self._released:
+            if not self.released:
                 self._groups.zero_small(self.threshold, moves)
             self._groups.scale(ops.where(held, 0.0, 1.0), moves)
             norms = self._groups.squared_norms()

@@ -279,7 +279,7 @@ class _Shells:
         self._shape_of, self._made = shape_of, {}
 
     def of(self, value):
-        """What stands for a variable, for a layer with variables, or in a list for each; anything else stands for itself."""
+        """What stands for a variable, for a layer with variables, for each value of a list; of the rest, itself."""
         if isinstance(value, keras.Variable):
             return keras.KerasTensor(self._shape_of(value), value.dtype)
         if isinstance(value, list):

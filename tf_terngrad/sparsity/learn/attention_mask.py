@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.rules import register_rule
 from tf_terngrad.sparsity.rules.learned_attention import MaskedSoftmax, both, masked
 
@@ -17,7 +18,17 @@ _register = keras.saving.register_keras_serializable(package="tf_terngrad")
 GROUPS = ("head", "offset", "block")
 
 CREDIT = 0.1
-"""What the weight of a group of scores begins with, and has at most: small, so that few updates show what matters."""
+"""What the weight of a group of scores begins with, and has at most: small, so that few updates show what matters.
+
+A group that is not seen in a step changes the loss as if it joined, one that is seen as if it left. Only both ends show
+what it is worth: where all the attention goes through one group, the loss has no slope, however much it would lose.
+"""
+
+LEAST_REST = 1e-3
+"""The least share that the scores beside a group count with."""
+
+LEAST_CHANCE = 0.1
+"""The least probability of what was drawn that a gradient is divided by; of less, it would be mostly noise."""
 
 
 @_register
@@ -35,11 +46,13 @@ class AttentionMask(keras.layers.Layer):
     Use it when you write attention yourself: in place of its softmax. For `keras.layers.MultiHeadAttention` there is
     `SparseAttention`.
 
-    `y[h] = g[h] * softmax(scores[h] + m - stop(m))`, over the scores whose `m > 0`; the others are masked. `m` begins
-    at 0.1 and stays between 0 and 0.1. The term `m - stop(m)` is zero: it gives `m` the gradient of a factor before
-    `exp(score)`, so `-dL/dm` is, to first order, how much the loss rises if this group is masked. Under
-    `tt.sparsify(model, strength)` a group stays that is worth more than the strength, and any other becomes zero, for
-    good. What `tt.compact` makes of it is a `Softmax` of scores with a constant mask, which gives the same outputs.
+    `y[h] = g[h] * softmax(scores[h])`, over the scores whose `m > 0`; the others are masked. `m` begins at 0.1 and stays
+    between 0 and 0.1. Under `tt.sparsify(model, strength)` a step of training sees a group with the probability
+    `m / 0.1`, so that the loss is known with it and without it. The gradient of `m` is how much the loss falls or rises
+    with the group, to first order from where the weights are, `-dL/dm = sum_k (p' - p)_k dL/dp_k` for the shares `p` of
+    a query with the group and `p'` without it, as if both were drawn equally often. So a group stays that is worth more
+    than the strength, and any other becomes zero, for good. Without a penalty `m` does not learn. What `tt.compact`
+    makes of it is a `Softmax` of scores with a constant mask, which gives the same outputs.
 
     A step may always look at itself, so that a softmax never runs over nothing: there is no `m` for offset 0, and none
     for the blocks on the diagonal.
@@ -55,6 +68,7 @@ class AttentionMask(keras.layers.Layer):
         scores: tensor (..., heads, steps, steps) or, of one head, (batch, steps, steps), before the softmax.
         allowed: Boolean tensor that broadcasts to the scores, True where a step may look; None: everywhere. Where a
             step may look nowhere, it looks everywhere alike.
+        training: whether the window learns in this call, if there is a penalty on it.
 
     Raises:
         TypeError: if `groups` is no text or list of texts, `block` no integer, `each_head` no Boolean.
@@ -123,9 +137,14 @@ class AttentionMask(keras.layers.Layer):
         steps = scores.shape[-1]
         if self.window is None or not training:
             return self.softmax(masked(scores, self.narrowed(allowed, steps)))
-        seen = self._sampled(steps)
+        if all(owner.released for owner in hooks.owners([self.window])):
+            idle = 0 * ops.sum(self.window)  # Keras warns of variables without a gradient
+            return self.softmax(masked(scores, self.narrowed(allowed, steps))) + ops.cast(idle, scores.dtype)
+        drawn = keras.random.uniform(self.window.shape, seed=self.seed_generator) < self.window / CREDIT
+        seen = self._spread(drawn, True, steps)
         shares = self.softmax(masked(scores, both(allowed, seen)))
-        return shares + ops.cast(self._credit(scores, allowed, seen, shares), shares.dtype)
+        change = self._spread(self._weighed_change(drawn), 0.0, steps)
+        return shares + ops.cast(self._credit(change, scores, allowed, seen, shares), shares.dtype)
 
     def compute_output_shape(self, scores_shape):
         """The shape does not change."""
@@ -163,23 +182,25 @@ class AttentionMask(keras.layers.Layer):
         first = keras.initializers.Constant(first)
         return self.add_weight((size,), first, constraint=constraint, name=name, autocast=False)
 
-    def _sampled(self, steps):
-        """Which scores are seen in a step of training: a group with the probability m / 0.1."""
-        drawn = keras.random.uniform(self.window.shape, 0, CREDIT, seed=self.seed_generator)
-        return self._spread(drawn < self.window, True, steps)
+    def _weighed_change(self, drawn):
+        """Zeros with the gradient of m, weighed as if each group were seen half of the time; what is dead has none."""
+        window = ops.stop_gradient(self.window)
+        often = ops.where(drawn, window / CREDIT, 1 - window / CREDIT)
+        weight = ops.where(window > 0, 0.5 / ops.maximum(often, LEAST_CHANCE), 0.0)
+        return (self.window - window) * weight
 
-    def _credit(self, scores, allowed, seen, shares):
-        """Zeros that carry to m what the loss loses with a group, to first order from where the weights are now.
+    def _credit(self, change, scores, allowed, seen, shares):
+        """Zeros that carry to m what its group changes: sum_k (p - p')_k dL/dp_k, with the shares p, and p' without it.
 
-        With the group's share p_g of the weights p, and p' without it, that is sum_k (p - p')_k dL/dp_k.
+        Where others have a share below 0.001, it counts as 0.001: float32 does not know them better.
         """
-        change = self._spread(self.window - ops.stop_gradient(self.window), 0.0, scores.shape[-1])
         scores, shares = (ops.stop_gradient(ops.cast(each, "float32")) for each in (scores, shares))
         low = scores if allowed is None else ops.where(ops.cast(allowed, "bool"), scores, -np.inf)
         parts = ops.exp(low - ops.maximum(ops.max(low, axis=-1, keepdims=True), -1e30))
-        total = ops.sum(ops.where(seen, parts, 0.0), axis=-1, keepdims=True)
-        joining = parts / ops.maximum(total + ops.matmul(parts, self._together(scores.shape[-1])), 1e-30)
-        moved = change * ops.where(seen, shares, joining)
+        together = self._together(scores.shape[-1])
+        total = ops.sum(ops.where(seen, parts, 0.0), axis=-1, keepdims=True) + ops.matmul(parts, together)
+        leaving = shares / ops.maximum(1 - ops.matmul(shares, together), LEAST_REST)
+        moved = change * ops.where(seen, leaving, parts / ops.maximum(total, 1e-30))
         return moved - shares * ops.sum(moved, axis=-1, keepdims=True)
 
     def _together(self, steps):

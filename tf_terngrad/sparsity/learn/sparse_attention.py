@@ -1,5 +1,7 @@
 """Keras's attention with a mask that learns. What learns, and how, is in attention_mask."""
 
+import functools
+
 import keras
 
 from tf_terngrad.keras_internals import NarrowedAttention
@@ -57,10 +59,10 @@ class SparseAttention(NarrowedAttention):
             )
         self.attention_mask.build((None, self.num_heads, query_shape[1], value_shape[1]))
 
-    def shares(self, scores, mask, training):
-        """The weights of a call, given the scores and their mask; None: as Keras computes them, of a narrowed mask."""
+    def learning(self, training):
+        """The weights that a window samples, where there is one and it trains."""
         learns = training and self.attention_mask.window is not None
-        return self.attention_mask.shares(scores, mask, training) if learns else None
+        return functools.partial(self.attention_mask.shares, training=True) if learns else None
 
     def narrowed(self, mask, steps):
         """What of a mask of so many steps the window leaves."""
