@@ -25,6 +25,7 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
+from tf_terngrad.sparsity.graph.latents import one_for_each
 from tf_terngrad.sparsity.graph.own_weights import StandIns, is_seed
 from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, is_in_parts, tell_sizes
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
@@ -282,6 +283,7 @@ class Tracing(FollowsTensorFlow):
         layer = self._parts.named(layer)
         if not tensors_of((args, kwargs)):
             args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
+        args, kwargs = one_for_each(layer, args, kwargs)
         outputs = self._outputs(call, layer, args, kwargs)
         if not self._taken_off.note(layer, tensors_of((args, kwargs)), _tensors(outputs)):
             raise Closed(f"gives {layer.name} a tensor whose mask attention takes off, beside or before it")
