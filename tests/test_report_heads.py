@@ -130,6 +130,39 @@ def test_heads_that_left_do_not_count_in_a_window():
     assert "itself alone" in str(report)
 
 
+class ByHand(layers.Layer):
+    """Attention with a learned mask in place of its softmax."""
+
+    def __init__(self, groups):
+        super().__init__()
+        self.parts = [layers.Dense(HEADS * SIZE, name=name) for name in ("query", "key", "value")]
+        self.mask = tt.layers.AttentionMask(groups)
+
+    def call(self, x):
+        query, key, value = (keras.ops.reshape(part(x), (-1, STEPS, HEADS, SIZE)) for part in self.parts)
+        weights = self.mask(keras.ops.einsum("bqhd,bkhd->bhqk", query, key))
+        return keras.ops.reshape(keras.ops.einsum("bhqk,bkhd->bqhd", weights, value), (-1, STEPS, HEADS * SIZE))
+
+
+@pytest.mark.parametrize("groups", [["head", "offset"], ["offset"]])
+def test_heads_of_attention_by_hand_leave_with_their_factor_or_without(groups):
+    inputs = keras.Input((STEPS, WIDTH))
+    model = randomize(keras.Model(inputs, layers.Dense(2)(ByHand(groups)(inputs))))
+    (heads,) = [found for found in tt.structures(model) if found.kind == "head"]
+    heads.zero([1])
+    for gates in [found for found in tt.structures(model) if found.kind == "gate"]:
+        gates.zero([3])
+    (heads,) = tt.compare(model, tt.compact(model)).heads
+    assert heads.left.tolist() == [False, True, False, "head" in groups]
+
+
+def test_a_learned_mask_of_one_head_shows_where_it_looks():
+    model = learned(causal=True, attended=False)
+    (heads,) = tt.compare(model, tt.compact(model), examples=data()).heads
+    assert heads.looks.shape == (1, 2 * STEPS - 1)
+    assert (heads.looks[0, heads.offsets < 0] < 1e-6).all()
+
+
 @pytest.mark.filterwarnings("ignore:.*every channel is dead")
 def test_a_layer_that_left_is_drawn_too(tmp_path):
     inputs = keras.Input((STEPS, WIDTH))
