@@ -199,3 +199,19 @@ def test_data_for_another_number_of_inputs_is_refused():
     model = attention()
     with pytest.raises(ValueError, match=r"compare: expected `examples` to be an array for each of the 1 inputs"):
         tt.compare(model, tt.compact(model), examples=[data(), data()])
+
+
+def test_long_names_keep_their_ends_and_stay_in_their_place_of_the_picture():
+    inputs, name = keras.Input((STEPS, WIDTH)), "the_long_name_of_the_attention_layer_that_all_blocks_have"
+    x = layers.MultiHeadAttention(HEADS, SIZE, name=name)(inputs, inputs)
+    model = randomize(keras.Model(inputs, layers.Dense(2)(x)))
+    structure(model, f"{name} heads").zero([1])
+    drawn = figure(tt.compare(model, tt.compact(model)))
+    drawn.draw_without_rendering()
+    labels = [label.get_text() for part in drawn.subfigs for axes in part.axes for label in axes.get_yticklabels()]
+    assert f"…{name[-39:]}" in labels
+    titles = [[axes.title, axes._left_title] for part in drawn.subfigs for axes in part.axes]
+    boxes = [title.get_window_extent() for pair in titles for title in pair if title.get_text()]
+    assert len(boxes) >= 4
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+    assert max(box.x1 for box in boxes) <= drawn.bbox.x1
