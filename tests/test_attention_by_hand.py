@@ -134,3 +134,23 @@ def test_heads_leave_and_dimensions_of_all_heads(name):
     together = name in ("one projection", "dot_product_attention", "with a scale")
     expected = [SIZE] if together else [SIZE, SIZE]  # of queries and keys, and of values
     assert sorted(sizes) == [*expected, WIDTH, WIDTH]  # and what enters and what leaves
+
+
+class Latents(layers.Layer):
+    """Queries of its own, the same for all examples, as in a Perceiver."""
+
+    def __init__(self):
+        super().__init__()
+        self.key, self.attend, self.out = layers.Dense(SIZE), layers.Attention(), layers.Dense(WIDTH)
+        self.latents = self.add_weight(shape=(3, SIZE), initializer="normal", name="latents")
+
+    def call(self, x):
+        given = self.attend([ops.expand_dims(self.latents, 0), self.key(x)])
+        return self.out(ops.reshape(given, (ops.shape(given)[0], 3 * SIZE)))
+
+
+def test_queries_that_all_examples_share_give_something_for_each_example():
+    inputs = keras.Input((STEPS, 5))
+    model = randomize(keras.Model(inputs, layers.Dense(2)(Latents()(inputs))))
+    small = check_laws(model)
+    assert small.output_shape == (None, 2)

@@ -161,3 +161,27 @@ def test_weights_that_are_not_finite_are_refused(value):
     model.layers[0].bias.assign([0.0, value, 0.0, 0.0])
     with pytest.raises(ValueError, match="hidden/bias' holds NaN or infinity"):
         tt.compact(model)
+
+
+class Scaled(layers.Layer):
+    """A sum with a branch that one number scales, as in SAGAN and ReZero."""
+
+    def __init__(self):
+        super().__init__()
+        self.dense = layers.Dense(4)
+        self.gamma = self.add_weight(shape=(), initializer="ones", name="gamma")
+
+    def call(self, x):
+        return x + self.gamma * self.dense(x)
+
+
+@pytest.mark.parametrize("dead", ["branch", "number"])
+def test_a_branch_that_a_number_scales_leaves(dead):
+    inputs = keras.Input((3,))
+    model = randomize(keras.Model(inputs, layers.Dense(2)(Scaled()(layers.Dense(4)(inputs)))))
+    (branch,) = [found for found in tt.structures(model) if found.kind == "branch"]
+    if dead == "branch":
+        branch.zero([0])
+    else:
+        next(weight for weight in model.weights if weight.name == "gamma").assign(0.0)
+    assert len(check_laws(model).weights) == 4

@@ -130,6 +130,39 @@ def test_heads_that_left_do_not_count_in_a_window():
     assert "itself alone" in str(report)
 
 
+class ByHand(layers.Layer):
+    """Attention with a learned mask in place of its softmax."""
+
+    def __init__(self, groups):
+        super().__init__()
+        self.parts = [layers.Dense(HEADS * SIZE, name=name) for name in ("query", "key", "value")]
+        self.mask = tt.layers.AttentionMask(groups)
+
+    def call(self, x):
+        query, key, value = (keras.ops.reshape(part(x), (-1, STEPS, HEADS, SIZE)) for part in self.parts)
+        weights = self.mask(keras.ops.einsum("bqhd,bkhd->bhqk", query, key))
+        return keras.ops.reshape(keras.ops.einsum("bhqk,bkhd->bqhd", weights, value), (-1, STEPS, HEADS * SIZE))
+
+
+@pytest.mark.parametrize("groups", [["head", "offset"], ["offset"]])
+def test_heads_of_attention_by_hand_leave_with_their_factor_or_without(groups):
+    inputs = keras.Input((STEPS, WIDTH))
+    model = randomize(keras.Model(inputs, layers.Dense(2)(ByHand(groups)(inputs))))
+    (heads,) = [found for found in tt.structures(model) if found.kind == "head"]
+    heads.zero([1])
+    for gates in [found for found in tt.structures(model) if found.kind == "gate"]:
+        gates.zero([3])
+    (heads,) = tt.compare(model, tt.compact(model)).heads
+    assert heads.left.tolist() == [False, True, False, "head" in groups]
+
+
+def test_a_learned_mask_of_one_head_shows_where_it_looks():
+    model = learned(causal=True, attended=False)
+    (heads,) = tt.compare(model, tt.compact(model), examples=data()).heads
+    assert heads.looks.shape == (1, 2 * STEPS - 1)
+    assert (heads.looks[0, heads.offsets < 0] < 1e-6).all()
+
+
 @pytest.mark.filterwarnings("ignore:.*every channel is dead")
 def test_a_layer_that_left_is_drawn_too(tmp_path):
     inputs = keras.Input((STEPS, WIDTH))
@@ -166,3 +199,19 @@ def test_data_for_another_number_of_inputs_is_refused():
     model = attention()
     with pytest.raises(ValueError, match=r"compare: expected `examples` to be an array for each of the 1 inputs"):
         tt.compare(model, tt.compact(model), examples=[data(), data()])
+
+
+def test_long_names_keep_their_ends_and_stay_in_their_place_of_the_picture():
+    inputs, name = keras.Input((STEPS, WIDTH)), "the_long_name_of_the_attention_layer_that_all_blocks_have"
+    x = layers.MultiHeadAttention(HEADS, SIZE, name=name)(inputs, inputs)
+    model = randomize(keras.Model(inputs, layers.Dense(2)(x)))
+    structure(model, f"{name} heads").zero([1])
+    drawn = figure(tt.compare(model, tt.compact(model)))
+    drawn.draw_without_rendering()
+    labels = [label.get_text() for part in drawn.subfigs for axes in part.axes for label in axes.get_yticklabels()]
+    assert f"…{name[-39:]}" in labels
+    titles = [[axes.title, axes._left_title] for part in drawn.subfigs for axes in part.axes]
+    boxes = [title.get_window_extent() for pair in titles for title in pair if title.get_text()]
+    assert len(boxes) >= 4
+    assert not any(one.overlaps(other) for number, one in enumerate(boxes) for other in boxes[:number])
+    assert max(box.x1 for box in boxes) <= drawn.bbox.x1

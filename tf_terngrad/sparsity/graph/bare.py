@@ -75,10 +75,11 @@ class BareWeights:
         if isinstance(value, Constant):
             return self._sources.constant(value.array, value.batched)
         variable = value.variable
+        if "float" not in variable.dtype:  # places, numbers or truth values: these do not train, and a table has none
+            return self._sources.constant(variable.numpy().reshape(value.shape))
         layer = BareWeight(variable, name=self._name(variable), dtype=self._policy)
-        dtype = variable.dtype if "float" not in variable.dtype else self._policy.compute_dtype
         index = self._sources.constant(np.zeros((), np.int32))
-        (tensor,) = add_call(layer, (index,), {}, [keras.KerasTensor(variable.shape, dtype)])
+        (tensor,) = add_call(layer, (index,), {}, [keras.KerasTensor(variable.shape, self._policy.compute_dtype)])
         same = value.shape == tuple(variable.shape)
         return tensor if same else named(operation("Reshape")(value.shape), f"{layer.name}_axes")(tensor)
 

@@ -76,5 +76,5 @@ def _own_weights(graph, calls):
         graph.weights.get(id(variable), Weight(variable, call.path, "kernel"))
         for call in calls
         for variable in getattr(call.layer, "weights", [])
-        if id(call.layer) not in shared and variable.shape and id(variable) not in learned
+        if id(call.layer) not in shared and len(variable.shape) and id(variable) not in learned
     ]

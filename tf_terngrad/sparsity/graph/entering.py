@@ -4,7 +4,7 @@ import keras
 from keras import tree
 
 from tf_terngrad.keras_internals import is_read, mask_of, node_of, set_mask
-from tf_terngrad.sparsity.graph.sizes import SIZES, shape_in
+from tf_terngrad.sparsity.graph.sizes import INFERENCE, SIZES, shape_in
 
 
 class Entering:
@@ -13,13 +13,14 @@ class Entering:
     Args:
         names: of the inputs.
         trace: which trace it is: each has other numbers for open sizes.
+        in_parts: whether the batch is as many parts of examples, such as windows of images, as there are.
 
     Attributes:
         inputs: what was made so far.
     """
 
-    def __init__(self, names, trace):
-        self._names, self._trace = names, trace
+    def __init__(self, names, trace, in_parts=False):
+        self._names, self._trace, self._in_parts = names, trace, in_parts
         self._given, self.inputs = [], []
 
     def enter(self, value):
@@ -27,11 +28,15 @@ class Entering:
         if not isinstance(value, keras.KerasTensor):
             return value
         shape = list(shape_in(value, self._trace))
-        if value.shape[:1] == (None,):  # whatever it is made of, it is the batch of this call
-            shape[0] = SIZES[self._trace][0]
+        if value.shape[:1] == (None,):
+            shape[0] = self._batch(shape[0])
         self._given.append(value)
         self.inputs.append(keras.Input(batch_shape=shape, dtype=value.dtype, name=self._names[len(self.inputs)]))
         return self.inputs[-1]
+
+    def _batch(self, size):
+        """Whatever it is made of, it is the batch of this call; of parts not the number that says BATCH."""
+        return size * (3 if self._trace == INFERENCE else 5) if self._in_parts else SIZES[self._trace][0]
 
     def hang_masks(self):
         """Let each input have the input that stands for its tensor's mask, if there is one."""

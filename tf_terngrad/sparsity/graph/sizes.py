@@ -73,6 +73,11 @@ def has_open_sizes(tensor) -> bool:
     return None in tensor.shape[1:]
 
 
+def is_in_parts(tensor) -> bool:
+    """Whether the batch is not the model's: examples that were cut into parts, such as the windows of an image."""
+    return tensor.shape[:1] == (None,) and shape_in(tensor, INFERENCE)[0] != SIZES[INFERENCE][0]
+
+
 def _known(tensor):
     return vars(tensor).setdefault("shapes_in_traces", {})
 

@@ -25,8 +25,9 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.entering import Entering, masks_inside, names_of
+from tf_terngrad.sparsity.graph.latents import one_for_each
 from tf_terngrad.sparsity.graph.own_weights import StandIns, is_seed
-from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, tell_sizes
+from tf_terngrad.sparsity.graph.sizes import APART, INFERENCE, ODD, TRAINING, has_open_sizes, is_in_parts, tell_sizes
 from tf_terngrad.sparsity.graph.symbolic import is_array, tensors_of
 from tf_terngrad.sparsity.graph.taken_off import TakenOff
 from tf_terngrad.sparsity.graph.tensorflow_calls import FollowsTensorFlow
@@ -82,26 +83,37 @@ def traces(layer, args, kwargs, masks=()):
     Raises:
         Closed: if the call cannot be traced, or its graph would not be all that it computes.
     """
+    try:
+        return _traces(layer, args, kwargs, masks)
+    except Closed:
+        if not any(map(is_in_parts, tensors_of((args, kwargs)))):
+            raise
+        return _traces(layer, args, kwargs, masks, in_parts=True)  # the call may put the parts together again
+
+
+def _traces(layer, args, kwargs, masks, in_parts=False):
     parts = _Parts()
-    training = traced(layer, args, kwargs, TRAINING, Tracing(True, parts), masks)
-    made = [traced(layer, args, kwargs, INFERENCE, Tracing(False, parts), masks), training]
+    training = traced(layer, args, kwargs, TRAINING, Tracing(True, parts), masks, in_parts)
+    made = [traced(layer, args, kwargs, INFERENCE, Tracing(False, parts), masks, in_parts), training]
     opens = len([tensor for tensor in tensors_of((args, kwargs)) if has_open_sizes(tensor)])
     more = (ODD, APART)[:opens]
     for number in more:
         with contextlib.suppress(Closed):
-            made.append(traced(layer, args, kwargs, number, Tracing(True, parts), masks))
+            made.append(traced(layer, args, kwargs, number, Tracing(True, parts), masks, in_parts))
     return made, len(made) == 2 + len(more)
 
 
-def traced(layer, args, kwargs, number, scope, masks=()):
+def traced(layer, args, kwargs, number, scope, masks=(), in_parts=False):
     """One trace of a call, with the open sizes of the trace of that number; `scope`: a new `Tracing`.
+
+    `in_parts`: the batch is as large as the parts are many in which an outer call gives the examples.
 
     Raises:
         Closed: as `traces`.
     """
     kwargs = {name: value for name, value in kwargs.items() if name != "training"}
     instead = " with numbers for its open sizes" if any(map(has_open_sizes, tensors_of((args, kwargs)))) else ""
-    entering = Entering(names_of(layer, (args, kwargs), masks), number)
+    entering = Entering(names_of(layer, (args, kwargs), masks), number, in_parts)
     args, masks, kwargs = (tree.map_structure(entering.enter, given) for given in (args, list(masks), kwargs))
     entering.hang_masks()
     with scope, calls_through(scope.call), as_in_tensorflow():
@@ -271,6 +283,7 @@ class Tracing(FollowsTensorFlow):
         layer = self._parts.named(layer)
         if not tensors_of((args, kwargs)):
             args, kwargs = tree.map_structure(self.symbolic, (args, kwargs))
+        args, kwargs = one_for_each(layer, args, kwargs)
         outputs = self._outputs(call, layer, args, kwargs)
         if not self._taken_off.note(layer, tensors_of((args, kwargs)), _tensors(outputs)):
             raise Closed(f"gives {layer.name} a tensor whose mask attention takes off, beside or before it")

@@ -14,7 +14,8 @@ class Fate:
     """What became of one variable.
 
     Attributes:
-        new: the variable of the compact model; None if the old one left altogether.
+        new: the variable of the compact model; None if the old one left altogether. Of a learned mask, `kept` says then
+            which heads the constant one still has.
         kept: for each axis of the old variable the positions that stay, increasing:
             new = (factor * old)[np.ix_(*kept)].reshape(new.shape). The shape differs otherwise only where a layer of
             the user's used the variable by itself: then an `Embedding` keeps it, with the last axis as its width.

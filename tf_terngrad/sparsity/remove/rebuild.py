@@ -73,6 +73,11 @@ class Builder:
         self.fates += map(gone, left.values())
         return model
 
+    def leave(self, variable, stay):
+        """Note of a variable that leaves for which positions along its first axis the model still computes."""
+        if not any(each.old is variable for each in self.fates):
+            self.fates.append(fate(variable, None, [np.flatnonzero(stay)]))
+
     @property
     def sentences(self):
         """What does not work any more of the classes of the user's models."""

@@ -16,6 +16,7 @@ from tf_terngrad.sparsity.report.heads import allowed_in, heads_of, looks_of, of
 from tf_terngrad.sparsity.report.pictures import matrix_masks, weight_matrix
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.activation import shown_by_numbers
+from tf_terngrad.sparsity.rules.bare import BareWeight
 
 
 def compare(model, small, *, metrics=None, history=None, notes=(), input_shapes=None, title=None, examples=None):
@@ -130,12 +131,17 @@ def _row(before, after, known):
     pair = (before, after)
     return Row(
         layer.path,
-        " → ".join(dict.fromkeys(type(cost.layer).__name__ for cost in pair if cost)),
+        " → ".join(dict.fromkeys(_type(cost.layer) for cost in pair if cost)),
         tuple(_width(cost) if cost else 0 for cost in pair),
         tuple(sum(math.prod(w.shape) for w in _weights(cost)) if cost else 0 for cost in pair),
         tuple(cost.multiply_adds if cost else 0 for cost in pair),
         _matrices(before, after, known) if before else (),
     )
+
+
+def _type(layer):
+    """What a layer is called; a weight that a user's call takes by itself is none."""
+    return "weight" if isinstance(layer, BareWeight) else type(layer).__name__
 
 
 def _width(cost):

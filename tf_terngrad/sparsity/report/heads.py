@@ -15,6 +15,7 @@ from tf_terngrad.sparsity.graph.symbolic import is_array
 from tf_terngrad.sparsity.learn.attention_mask import AttentionMask
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.rules.attention import Heads as HeadsRule
+from tf_terngrad.sparsity.rules.learned_attention import by_head
 
 EXAMPLES = 64  # of the data that a report runs
 
@@ -72,7 +73,7 @@ def heads_of(pairs, known, allowed, looks):
         layer = before and before.layer
         scores = allowed.get(id(layer), True), looks.get(id(layer))
         if isinstance(layer, AttentionMask):
-            found.append(_of_mask(before.path, layer, *scores))
+            found.append(_of_mask(before.path, layer, known, *scores))
         elif layer is not None and projections(layer):
             found.append(_of_layer(before.path, layer, after, known, *scores))
     return found
@@ -149,8 +150,9 @@ class _Watch:
         scored = bool(projections(layer))
         outputs = layer(*args, **{**kwargs, **({"return_attention_scores": True} if scored else {})})
         weights = outputs[1] if scored else outputs if isinstance(layer, AttentionMask) else None
-        if weights is not None and len(weights.shape) == 4:
-            self.means.setdefault(id(layer), []).append(np.asarray(weights, np.float64).mean(0))
+        if weights is not None and len(weights.shape) in (3, 4):  # of one head, or of several
+            mean = np.asarray(weights, np.float64).mean(0)
+            self.means.setdefault(id(layer), []).append(mean.reshape(-1, *mean.shape[-2:]))
         return outputs
 
 
@@ -182,10 +184,14 @@ def by_offset(scores):
     return np.stack([scores.diagonal(-offset, 1, 2).mean(-1) for offset in offsets], -1), offsets
 
 
-def _of_mask(title, mask, allowed, looks):
+def _of_mask(title, mask, known, allowed, looks):
     """A softmax with a mask that stands by itself: nothing is known of its heads' weights."""
     heads = len(looks if looks is not None else mask.seen() if mask.gate is None else mask.gate.numpy())
     left = np.zeros(heads, bool) if mask.gate is None else mask.gate.numpy() == 0
+    for variable in by_head(mask):
+        if id(variable) in known:
+            stay = np.isin(np.arange(variable.shape[0]), known[id(variable)].kept[0])
+            left = left | ~stay.reshape(heads, -1).any(1)
     return _with_offsets(Heads(title, left, {}), mask, allowed, looks)
 
 

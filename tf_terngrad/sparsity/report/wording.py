@@ -57,6 +57,15 @@ def share(before, after):
     return f"{percent:.{0 if percent >= 9.95 or percent == 0 else 1}f} %"
 
 
+def end(name, length):
+    """The end of a name that is too long for its place, for names begin with the models around a layer.
+
+    >>> [end("encoder/block_1/attention", 18), end("attention", 18)]
+    ['…block_1/attention', 'attention']
+    """
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
 def size(shape):
     """The shape of a matrix; nothing is left of an empty one.
 

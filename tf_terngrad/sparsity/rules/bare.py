@@ -34,6 +34,8 @@ class Bare(Rule):
             units = call.graph.born(variable, axis, size)
             call.label(variable, axis, units, "scale")
             call.output.axes[axis] = Channels.of(units).with_values(self._values(call, axis))
+        if call.graph.tolerance is not None and (np.abs(call.graph.value(variable)) <= call.graph.tolerance).all():
+            call.output.number = 0.0
 
     def _values(self, call, axis):
         """What the positions of an axis emit: the weight's numbers, where they are the same along all other axes."""

@@ -46,7 +46,15 @@ class MaskedSoftmax(Rule):
         weights = builder.layer(call)(masked(given["scores"], both(given.get("allowed"), seen)))
         count = call.inputs[0].shape[-3] if len(call.inputs[0].shape) > 3 else 1
         factors = factors_of(layer, builder.graph, count)[stay]
+        whole = np.isin(np.arange(count), np.arange(count)[stay])
+        for variable in by_head(layer):
+            builder.leave(variable, np.repeat(whole, variable.shape[0] // count))
         return weights if (factors == 1).all() else weights * factors.astype(weights.dtype)[:, None, None]
+
+
+def by_head(mask):
+    """The variables of an `AttentionMask` of which each head has as many rows as the others."""
+    return [each for each in (mask.gate, mask.window if mask.each_head else None) if each is not None]
 
 
 def _heads(edge):

@@ -109,13 +109,12 @@ class Slicing(Rule):
             if isinstance(chosen, int):
                 key.append(int(positions[0]))
                 continue
-            straight = (np.diff(positions) == 1).all()
-            key.append(slice(int(positions[0]), int(positions[-1]) + 1) if straight else slice(None))
-            if not straight:
+            key.append(_as_slice(positions) or slice(None))
+            if not _as_slice(positions):
                 gathers.append((sum(not isinstance(part, int) for part in key) - 1, positions))
         tensor = self._operation(builder, call)(tree.flatten((args, kwargs))[0], tuple(key))
-        for axis, positions in gathers:
-            tensor = take(tensor, positions.tolist(), axis, f"{call.layer.name}_channels")
+        for number, (axis, positions) in enumerate(gathers):
+            tensor = take(tensor, positions.tolist(), axis, f"{call.layer.name}_channels{number or ''}")
         return tensor
 
     def _operation(self, builder, call):
@@ -137,18 +136,31 @@ class SlicingBySizes(Slicing):
 
 
 class Gathering(Rule):
-    """`take` with constant indices along one axis."""
+    """`take` along one axis: with constant indices, or with any, which the axis has to stay whole for."""
 
     def follow(self, call):
         axis, chosen = constant_indices(call)
         if chosen is None:
-            call.freeze(call.inputs, "it is indexed by a tensor or an array")
+            self._look_up(call)
             return
         call.output.axes = list(call.inputs[0].axes)
         channels = call.inputs[0].axes[axis]
         if channels is not None:
             call.output.axes[axis] = channels[chosen]
             call.drop(channels, chosen)
+
+    def _look_up(self, call):
+        """Follow the other axes, such as the heads of a table of relative positions."""
+        table, axis = call.argument(0, "x"), call.layer.axis
+        reason = "it is indexed by a tensor or an array"
+        if axis is None or not isinstance(table, Edge):
+            call.freeze(call.inputs, reason)
+            return
+        axis %= len(table.shape)
+        call.freeze([edge for edge in call.inputs if edge is not table], reason)
+        call.freeze_axis(table.axes[axis], reason)
+        places = len(call.output.shape) - len(table.shape) + 1
+        call.output.axes = [*table.axes[:axis], *[None] * places, *table.axes[axis + 1 :]]
 
     def rebuild(self, builder, call, args, kwargs):
         axis, chosen = constant_indices(call)
@@ -215,6 +227,13 @@ def constant_indices(call):
         return None, None
     indices = np.asarray(indices)
     return (call.layer.axis % len(call.inputs[0].shape), indices) if indices.ndim == 1 else (None, None)
+
+
+def _as_slice(positions):
+    """The slice that picks these positions; None: they are no even steps forward."""
+    steps = {1} if len(positions) == 1 else {*np.diff(positions).tolist()}
+    step = steps.pop() if len(steps) == 1 else 0
+    return slice(int(positions[0]), int(positions[-1]) + 1, step) if step > 0 else None
 
 
 def _is_constant(part):

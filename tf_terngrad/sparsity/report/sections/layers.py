@@ -1,6 +1,5 @@
 """The section of the layers: widths, parameters and multiply-adds of each."""
 
-import textwrap
 from html import escape
 
 import numpy as np
@@ -51,7 +50,7 @@ class Layers(Section):
             before, after = map(wording.number, row.width)
             axes.text(1.01, place, f"{before} → {row.status or after}", va="center", fontsize=9)
         axes.set(xlim=(0, 1.15), ylim=(len(rows) - 0.4, -0.6))
-        axes.set_yticks(places, [textwrap.shorten(row.name, 40) for row in rows], fontsize=9)
+        axes.set_yticks(places, [wording.end(row.name, 40) for row in rows], fontsize=9)
         axes.tick_params(length=0)
         axes.set_xticks([])
         axes.spines[:].set_visible(False)

@@ -11,6 +11,7 @@ from tf_terngrad.sparsity.report.sections.section import Section
 
 ON_PAGE, IN_PICTURE = 16, 8  # so many matrices, at most
 COLUMNS = 2
+TITLE = 66  # letters of a title in the picture: longer ones would run into the next column
 PIXELS = 320  # of the longer side, on the page
 
 
@@ -84,7 +85,8 @@ def _draw_pair(axes, matrix):
             axes.imshow(image, extent=extent, aspect="auto", interpolation="nearest")
             axes.plot(*_outline(extent), color=INK, linewidth=0.6)
     axes.set(xlim=(-gap / 4, 2 * before.shape[1] + 1.5 * gap), ylim=(before.shape[0] * 1.02, -0.02 * before.shape[0]))
-    axes.set_title(f"{matrix.title}   {wording.size(before.shape)} → {wording.size(small)}", loc="left", fontsize=9)
+    sizes = f"   {wording.size(before.shape)} → {wording.size(small)}"
+    axes.set_title(wording.end(matrix.title, TITLE - len(sizes)) + sizes, loc="left", fontsize=9)
 
 
 def _outline(extent):
