@@ -175,8 +175,8 @@ def test_structures_as_tables(run):
     code, printed, _ = run("structures", "dense.keras")
     assert code == 0 and "37 parameters, 30 multiply-adds" in printed
     lines = {line.split()[0]: line.split()[1:] for line in printed.splitlines() if line}
-    # a unit: four weights in, a bias, two weights out
-    assert lines["hidden"] == ["unit", "5", "0", "7", "20"]
+    # a unit: four weights in, a bias, two weights out; six products
+    assert lines["hidden"] == ["unit", "5", "0", "7", "6"]
     assert lines["out"] == ["2", "the", "model's", "output"]
     assert printed.endswith("No member is zero yet. Train with tt.sparsify(model, strength=...), then compact.\n")
 
@@ -190,7 +190,7 @@ def test_structures_for_programs(run, folder):
     assert code == 0 and found["parameters"] == 37
     (hidden,) = (row for row in found["structures"] if row["name"] == "hidden")
     assert hidden == {
-        "name": "hidden", "kind": "unit", "members": 5, "zero": 2, "weights_each": 7, "multiply_adds": 20,
+        "name": "hidden", "kind": "unit", "members": 5, "zero": 2, "weights_each": 7, "multiply_adds_each": 6,
         "layers": ["hidden", "out"],
     }  # fmt: skip
     assert found["frozen"] == [{"name": "out", "channels": 2, "reasons": ["the model's output"]}]

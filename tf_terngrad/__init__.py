@@ -15,6 +15,7 @@ gradient = hvd.allreduce(gradient, compression=tt.TernGrad())
 from tf_terngrad import tflite
 from tf_terngrad.sparsity import callbacks, importance, rules
 from tf_terngrad.sparsity.compact import compact
+from tf_terngrad.sparsity.costs import Costs, costs
 from tf_terngrad.sparsity.hold import hold
 from tf_terngrad.sparsity.learn import regularizers
 from tf_terngrad.sparsity.learn import wrappers as layers
@@ -33,6 +34,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Compression",
+    "Costs",
     "Iterate",
     "Metric",
     "Rule",
@@ -43,6 +45,7 @@ __all__ = [
     "callbacks",
     "compact",
     "compare",
+    "costs",
     "distributed",
     "fates",
     "hold",

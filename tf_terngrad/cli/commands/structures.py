@@ -15,7 +15,7 @@ import numpy as np
 
 from tf_terngrad.cli.files import add_model_arguments, load_model
 from tf_terngrad.console import doing, show_table
-from tf_terngrad.sparsity.costs import layer_costs
+from tf_terngrad.sparsity.costs import costs
 from tf_terngrad.sparsity.structures import structures
 
 
@@ -39,10 +39,11 @@ def run(arguments) -> None:
 
 def described(model) -> dict:
     """What can leave a model and what cannot, in plain numbers and texts."""
-    found, costs = structures(model), multiply_adds(model)
+    found, whole = structures(model), known_costs(model)
+    each = {cost.name: cost for cost in whole.structures} if whole else {}
     return {
         "parameters": model.count_params(),
-        "multiply_adds": total(costs.values()) if costs else None,
+        "multiply_adds": total(cost.multiply_adds for cost in whole.layers) if whole else None,
         "open_sizes": any(None in tensor.shape[1:] for tensor in model.inputs),
         "structures": [
             {
@@ -51,7 +52,7 @@ def described(model) -> dict:
                 "members": structure.size,
                 "zero": int(np.count_nonzero(structure.norms() == 0)),
                 "weights_each": weights_each(structure),
-                "multiply_adds": total(costs.get(path) for path in structure.born) if structure.born else None,
+                "multiply_adds_each": each[structure.name].multiply_adds if each else None,
                 "layers": list(structure.layers),
             }
             for structure in found
@@ -71,11 +72,11 @@ def show(name, found) -> None:
     print("\nCan leave:" if found["structures"] else "\nNothing can leave.")
     if found["structures"]:
         show_table(
-            ["structure", "kind", "members", "of them zero", "weights each", "multiply-adds of the layer"],
+            ["structure", "kind", "members", "of them zero", "weights each", "multiply-adds each"],
             [
                 (
                     *(row["name"], row["kind"], row["members"], row["zero"]),
-                    *(f"{row['weights_each']:,}", _count(row["multiply_adds"], "")),
+                    *(f"{row['weights_each']:,}", _count(row["multiply_adds_each"], "")),
                 )
                 for row in found["structures"]
             ],
@@ -88,13 +89,13 @@ def show(name, found) -> None:
     print(f"\n{_advice(found)}")
 
 
-def multiply_adds(model) -> dict:
-    """Layer -> its multiply-adds, None where nobody knows; empty where open sizes cannot be 1."""
+def known_costs(model):
+    """The `Costs` of a model; None where open sizes cannot be 1."""
     shapes = [[size or 1 for size in tensor.shape[1:]] for tensor in model.inputs]
     try:
-        return {cost.path: cost.multiply_adds for cost in layer_costs(model, shapes)}
+        return costs(model, shapes)
     except ValueError:
-        return {}
+        return None
 
 
 def weights_each(structure) -> int:

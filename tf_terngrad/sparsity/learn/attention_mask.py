@@ -46,7 +46,7 @@ class AttentionMask(keras.layers.Layer):
     Use it when you write attention yourself: in place of its softmax. For `keras.layers.MultiHeadAttention` there is
     `SparseAttention`.
 
-    `y[h] = g[h] * softmax(scores[h])`, over the scores whose `m > 0`; the others are masked. `m` begins at 0.1 and stays
+    `y[h] = g[h] * softmax(scores[h])`, over the scores whose `m > 0`; the others are masked. `m` begins at 0.1 and is
     between 0 and 0.1. Under `tt.sparsify(model, strength)` a step of training sees a group with the probability
     `m / 0.1`, so that the loss is known with it and without it. The gradient of `m` is how much the loss falls or rises
     with the group, to first order from where the weights are, `-dL/dm = sum_k (p' - p)_k dL/dp_k` for the shares `p` of
