@@ -39,7 +39,7 @@ class Row:
     strength: float = 0.0
 
 
-ROWS = (Row("dense"), *(Row(f"strength-{strength:g}", strength) for strength in (0.008, 0.012, 0.016, 0.024)))
+ROWS = (Row("dense"), *(Row(f"strength-{strength:g}", strength) for strength in (0.002, 0.004, 0.008, 0.012)))
 
 
 @dataclasses.dataclass(frozen=True)
