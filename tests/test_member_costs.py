@@ -37,8 +37,7 @@ def shapes(model):
 
 
 def of_layers(model):
-    """By summing over layers; the scale of a normalization by operations is no product of matrices."""
-    costs = [cost for cost in layer_costs(model, shapes(model)) if not cost.path.endswith("/scale")]
+    costs = layer_costs(model, shapes(model))
     return Total(sum(cost.multiply_adds or 0 for cost in costs), model.count_params())
 
 

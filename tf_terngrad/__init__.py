@@ -14,12 +14,14 @@ gradient = hvd.allreduce(gradient, compression=tt.TernGrad())
 
 from tf_terngrad import tflite
 from tf_terngrad.sparsity import callbacks, importance, rules
+from tf_terngrad.sparsity.budget import Budget
 from tf_terngrad.sparsity.compact import compact
 from tf_terngrad.sparsity.costs import Costs, costs
 from tf_terngrad.sparsity.hold import hold
 from tf_terngrad.sparsity.learn import regularizers
 from tf_terngrad.sparsity.learn import wrappers as layers
 from tf_terngrad.sparsity.learn.metrics import Iterate, Metric, register_metric
+from tf_terngrad.sparsity.prune import prune
 from tf_terngrad.sparsity.remove.fates import fates
 from tf_terngrad.sparsity.report import compare
 from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
@@ -33,6 +35,7 @@ from tf_terngrad.ternary.schedules import Schedule, register_schedule
 __version__ = "0.1.0"
 
 __all__ = [
+    "Budget",
     "Compression",
     "Costs",
     "Iterate",
@@ -52,6 +55,7 @@ __all__ = [
     "importance",
     "layers",
     "pack",
+    "prune",
     "register_cost",
     "register_metric",
     "register_rule",

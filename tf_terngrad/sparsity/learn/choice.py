@@ -6,16 +6,16 @@ from tf_terngrad import checks
 from tf_terngrad.sparsity.structures import KINDS
 
 
-def choose(found, kinds=None, include=None, exclude=None):
-    """The structures of the given kinds and names.
+def choose(found, kinds=None, include=None, exclude=None, owner="sparsify"):
+    """The structures of the given kinds and names; `owner`: the function that was given these.
 
     Raises:
         TypeError: for what is no list of texts.
         ValueError: for an unknown kind, for a name that matches nothing, and if nothing is left.
     """
     known = tuple(dict.fromkeys([*KINDS, *(structure.kind for structure in found)]))  # a rule may name its own
-    kinds = [checks.one_of(kind, known, "kinds", "sparsify") for kind in _listed(kinds, "kinds", known)]
-    include, exclude = _listed(include, "include", ["*"]), _listed(exclude, "exclude", ())
+    kinds = [checks.one_of(kind, known, "kinds", owner) for kind in _listed(kinds, "kinds", owner, known)]
+    include, exclude = _listed(include, "include", owner, ["*"]), _listed(exclude, "exclude", owner, ())
 
     def matches(structure, patterns):
         names = (structure.name, *structure.born)
@@ -23,25 +23,25 @@ def choose(found, kinds=None, include=None, exclude=None):
 
     if not found:
         raise ValueError(
-            "sparsify: nothing of this model can be removed. Change what the reasons name, or say with "
+            f"{owner}: nothing of this model can be removed. Change what the reasons name, or say with "
             f"tt.register_rule what a layer does. {_known(found)}"
         )
     for pattern in (*include, *exclude):
         if not any(matches(structure, [pattern]) for structure in found):
-            raise ValueError(f"sparsify: no layer or structure matches {pattern!r}. {_known(found)}")
+            raise ValueError(f"{owner}: no layer or structure matches {pattern!r}. {_known(found)}")
     chosen = [
         structure
         for structure in found
         if structure.kind in kinds and matches(structure, include) and not matches(structure, exclude)
     ]
     if not chosen:
-        raise ValueError(f"sparsify: no structure is left. {_known(found)}")
+        raise ValueError(f"{owner}: no structure is left. {_known(found)}")
     return chosen
 
 
-def _listed(value, name, otherwise):
+def _listed(value, name, owner, otherwise):
     """The texts of an argument that may be None."""
-    return otherwise if value is None else checks.strings(value, name, "sparsify")
+    return otherwise if value is None else checks.strings(value, name, owner)
 
 
 def _known(found):

@@ -153,7 +153,7 @@ class Einsum(Rule):
         return zip(call.inputs, equation.operands, strict=True)
 
     def multiply_adds(self, layer, output, *tensors):
-        return Equation.parse(layer.subscripts).size(*(tensor.shape for tensor in tensors))
+        return Equation.parse(layer.subscripts).multiply_adds(*(tensor.shape for tensor in tensors))
 
 
 def _zero_in_any(parts):

@@ -210,7 +210,7 @@ class EinsumDense(Rule):
         return {**config, "bias_axes": self._plain_letter(call)}
 
     def multiply_adds(self, layer, output, inputs):
-        return Equation.parse(layer.equation).size(inputs.shape, layer.kernel.shape)
+        return Equation.parse(layer.equation).multiply_adds(inputs.shape, layer.kernel.shape)
 
 
 def _equation(call):

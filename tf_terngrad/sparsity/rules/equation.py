@@ -41,17 +41,19 @@ class Equation:
         terms = [_spell(term, rank, free) for term, rank in zip(self.operands, ranks, strict=True)]
         return Equation(tuple(terms), _spell(self.result, result_rank, free))
 
-    def size(self, *shapes):
-        """The product of the sizes of all letters: the multiply-adds.
+    def multiply_adds(self, *shapes):
+        """The product of the sizes of all letters; none where no letter is summed, as in a scale for each channel.
 
-        >>> Equation.parse("ab,bc->ac").size((2, 3), (3, 5))
+        >>> Equation.parse("ab,bc->ac").multiply_adds((2, 3), (3, 5))
         30
+        >>> Equation.parse("ab,b->ab").multiply_adds((2, 3), (3,))
+        0
         """
-        sizes = {}
-        for term, shape in zip(self.spelled(map(len, shapes)).operands, shapes, strict=True):
+        sizes, spelled = {}, self.spelled(map(len, shapes))
+        for term, shape in zip(spelled.operands, shapes, strict=True):
             for letter, size in zip(term, shape, strict=True):
                 sizes[letter] = max(size, sizes.get(letter, 1))  # an axis of size one is broadcast
-        return math.prod(sizes.values())
+        return math.prod(sizes.values()) if sizes.keys() - {*spelled.result} else 0
 
 
 def _map(equation, function):
