@@ -70,7 +70,8 @@ class Costs:
         graph, found, _ = followed(model)
         self._lengths = _Lengths(graph, [units for _, units in found])
         self._sizes = {structure.name: structure.size for structure, _ in found}
-        self._rows = [_Row(call, edges) for call, edges in _with_edges(costly_calls(model, input_shapes), graph)]
+        calls = _with_edges(costly_calls(model, input_shapes), graph)
+        self._rows = [_Row(call, edges, self._lengths) for call, edges in calls]
         self._variables = [_Axes.of_variable(variable, graph) for variable in model.weights]
         self._branches = _branches(found)
         whole = self.of({})
@@ -96,7 +97,7 @@ class Costs:
         shares = self._shares(stay)
         gone = {key for key, branches in self._branches.items() if not all(shares[branch] for branch in branches)}
         rows = [row for row in self._rows if not row.holds(gone)]
-        counts = [row.multiply_adds(self._lengths, shares) or 0 for row in rows]
+        counts = [row.multiply_adds(shares) or 0 for row in rows]
         variables = [axes.shape(self._lengths, shares) for axes in self._variables if axes.key not in gone]
         return Total(sum(counts), sum(int(np.prod(shape)) for shape in variables))
 
@@ -176,6 +177,10 @@ class _Lengths:
             self._known[id(units)] = units, self._terms(units)
         return round(sum(count * shares[list(owners)].prod() for owners, count in self._known[id(units)][1]))
 
+    def owners(self, units):
+        """The structures whose members such an axis needs, by number."""
+        return set(self._owner[self._graph.grids.needed(units)].ravel())
+
     def _terms(self, units):
         """How many positions need members of the same structures, and of which."""
         needed = [np.unique(column) for column in self._graph.grids.needed(units).T]
@@ -219,31 +224,43 @@ class _Row:
 
     Args:
         call: a `CostlyCall`.
-        edges: what is known of its tensors: of the arguments, and of the first output. None: nothing.
+        edges: the graph, and what is known there of the call's tensors: of the arguments, and of the first output.
+        lengths: how long axes are.
     """
 
-    def __init__(self, call: CostlyCall, edges):
-        self.call = call
+    def __init__(self, call: CostlyCall, edges, lengths):
+        self.call, self._lengths, self._known = call, lengths, {}
         self._graph, inputs, output = edges
-        tensors = _tensors((call.args, call.kwargs))
+        tensors = [value for value in tree.flatten((call.args, call.kwargs)) if isinstance(value, keras.KerasTensor)]
         inputs = inputs if len(inputs) == len(tensors) else [None] * len(tensors)
         pairs = [*zip(tensors, inputs, strict=True), (call.output, output)]
         self._axes = {id(tensor): _Axes.of_tensor(tensor, edge) for tensor, edge in pairs}
+        axes = [*self._axes.values(), *(_Axes.of_variable(each, self._graph) for each in self._variables)]
+        self._owners = sorted(set().union(*(lengths.owners(units) for each in axes for units in each.units.values())))
 
     def holds(self, variables):
         """Whether a variable of the layer is one of these, by their ids."""
-        return any(id(variable) in variables for variable in getattr(self.call.layer, "variables", ()))
+        return any(id(variable) in variables for variable in self._variables)
 
-    def multiply_adds(self, lengths, shares):
-        """For one example; None when nobody knows."""
+    def multiply_adds(self, shares):
+        """For one example; None when nobody knows. It is worked out once for the same shares of what it depends on."""
+        key = tuple(shares[self._owners])
+        if key not in self._known:
+            self._known[key] = self._counted(shares)
+        return self._known[key]
 
+    @property
+    def _variables(self):
+        return getattr(self.call.layer, "variables", ())
+
+    def _counted(self, shares):
         def smaller(value):
             if isinstance(value, keras.KerasTensor) and id(value) in self._axes:
-                return keras.KerasTensor(self._axes[id(value)].shape(lengths, shares), value.dtype)
+                return keras.KerasTensor(self._axes[id(value)].shape(self._lengths, shares), value.dtype)
             return value
 
         def shape_of(variable):
-            return _Axes.of_variable(variable, self._graph).shape(lengths, shares)
+            return _Axes.of_variable(variable, self._graph).shape(self._lengths, shares)
 
         args, kwargs, outputs = tree.map_structure(smaller, (self.call.args, self.call.kwargs, self.call.outputs))
         layer = _Shells(shape_of).of(self.call.layer)
@@ -291,7 +308,3 @@ class _Shells:
             for name, held in vars(value).items():
                 new.__dict__[name] = self.of(held)  # as it is: Keras's own way notes what a layer holds
         return self._made[id(value)]
-
-
-def _tensors(arguments):
-    return [value for value in tree.flatten(arguments) if isinstance(value, keras.KerasTensor)]
