@@ -75,11 +75,8 @@ BACKBONES = {
 }
 """By the first part of the class's name: what makes a small one of keras_hub."""
 
-AT_LEAST = {**dict.fromkeys((*transformers.BUILDERS, *BACKBONES, "TCN"), 0.99), "GPT2": 0.92, "Bart": 0.95}
-"""The share of the weights that must lie in structures; EfficientNet's blocks are those of V2, MobileNet's of V3.
-
-GPT-2 and Bart hand masks on through LayerNormalization, which keeps its width there.
-"""
+AT_LEAST = dict.fromkeys((*transformers.BUILDERS, *BACKBONES, "TCN"), 0.99)
+"""The share of the weights that must lie in structures; EfficientNet's blocks are those of V2, MobileNet's of V3."""
 
 NEEDS = {**dict.fromkeys(transformers.BUILDERS, "keras"), **dict.fromkeys(BACKBONES, "keras_hub"), "TCN": "tcn"}
 """The package that each model comes from."""
