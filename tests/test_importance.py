@@ -60,3 +60,54 @@ def test_random_scores_are_those_of_their_seed():
 def test_a_score_must_give_one_number_a_member(wrong):
     with pytest.raises(ValueError, match=r"one number for each member of 'hidden'"):
         kept(model_with_dead_members(), scores=wrong)
+
+
+def measured(seed=0):
+    """A compiled model with data, and what `Taylor` says of it in batches of 16."""
+    keras.utils.set_random_seed(seed)
+    model = sequential(keras.Input((5,)), layers.Dense(6, "tanh", name="hidden"), layers.Dense(3, name="answer"))
+    model.compile("sgd", "mse")
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(48, 5)).astype("float32"), rng.normal(size=(48, 3)).astype("float32")
+    return model, x, y, tt.importance.Taylor(model, x, y, batch_size=16)
+
+
+def test_taylor_is_the_slope_of_the_loss_towards_zero():
+    model, x, y, taylor = measured()
+    found, step, weights = structure(model, "hidden"), 1e-3, model.get_weights()
+    for member in range(found.size):
+        slopes = []
+        for first in range(0, 48, 16):
+            losses = []
+            for scale in (1 + step, 1 - step):
+                for piece in found.slices:
+                    array = np.moveaxis(piece.variable.numpy(), piece.axis, 0).copy()
+                    array[piece.indices[member]] *= scale
+                    piece.variable.assign(np.moveaxis(array, 0, piece.axis))
+                errors = model(x[first : first + 16]).numpy().astype(np.float64) - y[first : first + 16]
+                losses.append(np.square(errors).mean())
+                model.set_weights(weights)
+            slopes.append(abs(losses[0] - losses[1]) / (2 * step))
+        assert taylor(found)[member] == pytest.approx(np.mean(slopes), rel=0.02, abs=1e-4)
+
+
+def test_taylor_prunes_what_the_loss_does_not_need():
+    model, x, y, _ = measured()
+    kernel = model.layers[1].kernel.numpy()
+    kernel[[1, 4]] = 1e-6  # large members that the loss hardly reads
+    model.layers[1].kernel.assign(kernel)
+    first = model.layers[0].kernel.numpy()
+    first[:, [1, 4]] *= 9
+    model.layers[0].kernel.assign(first)
+    budget = tt.Budget(multiply_adds=tt.costs(model).of({"hidden": 4}).multiply_adds)
+    gone = tt.prune(model, budget, tt.importance.Taylor(model, x, y))
+    assert gone["hidden"].tolist() == [1, 4]
+
+
+def test_taylor_wants_a_compiled_model_and_its_own_structures():
+    _, x, y, taylor = measured()
+    with pytest.raises(ValueError, match="expected a compiled model"):
+        tt.importance.Taylor(sequential(keras.Input((5,)), layers.Dense(3)), x, y)
+    other = sequential(keras.Input((5,)), layers.Dense(6, name="another"), layers.Dense(3))
+    with pytest.raises(ValueError, match="'another'"):
+        taylor(structure(other, "another"))

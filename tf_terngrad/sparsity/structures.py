@@ -67,9 +67,12 @@ class Slice:
 
     def squared_sums(self):
         """The sum of squares of each member, shape (size,), in float64."""
-        array = self.variable.numpy().astype(np.float64)
+        return self.sums(np.square(self.variable.numpy().astype(np.float64)))
+
+    def sums(self, array):
+        """The sum of each member over an array of the variable's shape, shape (size,)."""
         others = tuple(axis for axis in range(array.ndim) if axis != self.axis)
-        return np.square(array).sum(others)[self.indices].sum(1)
+        return array.sum(others)[self.indices].sum(1)
 
     def zero(self, members):
         """Set the slices of these members to zero."""

@@ -46,14 +46,16 @@ class Equation:
 
         >>> Equation.parse("ab,bc->ac").multiply_adds((2, 3), (3, 5))
         30
-        >>> Equation.parse("ab,b->ab").multiply_adds((2, 3), (3,))
+        >>> Equation.parse("...b,b->...b").multiply_adds((2, 3), (3,))
         0
         """
-        sizes, spelled = {}, self.spelled(map(len, shapes))
-        for term, shape in zip(spelled.operands, shapes, strict=True):
+        sizes, named = {}, self.named
+        if {*"".join(named.operands)} <= {*named.result}:
+            return 0
+        for term, shape in zip(self.spelled(map(len, shapes)).operands, shapes, strict=True):
             for letter, size in zip(term, shape, strict=True):
                 sizes[letter] = max(size, sizes.get(letter, 1))  # an axis of size one is broadcast
-        return math.prod(sizes.values()) if sizes.keys() - {*spelled.result} else 0
+        return math.prod(sizes.values())
 
 
 def _map(equation, function):
