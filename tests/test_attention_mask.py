@@ -85,8 +85,9 @@ def test_the_gradient_is_what_the_outputs_change_by_with_a_group(groups):
 def test_in_training_a_group_is_seen_as_often_as_its_weight_says():
     layer = penalized((1, 3, 3), "offset")
     layer.window.assign([0.0, 0.03, 0.1, 0.08])
-    scores = np.zeros((1, 1, 3, 3), "float32")
-    seen = np.mean([layer(scores, training=True).numpy() > 0 for _ in range(2000)], 0)[0, 0]
+    scores = tf.zeros((1, 1, 3, 3))
+    trained = tf.function(lambda: layer(scores, training=True))
+    seen = np.mean([trained().numpy() > 0 for _ in range(2000)], 0)[0, 0]
     for place, share in {(0, 2): 0.0, (0, 1): 0.03 / 0.1, (1, 0): 1.0, (2, 0): 0.8, (1, 1): 1.0}.items():
         assert seen[place] == pytest.approx(share, abs=0.05)
     np.testing.assert_array_equal(layer(scores)[0, 0] > 0, [[1, 1, 0], [1, 1, 1], [1, 1, 1]])  # all but the dead one

@@ -32,7 +32,7 @@ def model_names():
 
 def build(name, seed=0):
     """A model with random biases, scales, shifts and slopes, and the statistics that its signals have, shaken."""
-    keras.backend.clear_session()
+    keras.backend.clear_session(free_memory=False)  # what is left over is collected between models
     keras.utils.set_random_seed(seed)
     size = LEAST_SIZES.get(name, 32)
     options = {"weights": None, "input_shape": (size, size, 3), "classes": 10, "classifier_activation": None}
