@@ -11,6 +11,7 @@ import pytest
 import recurrent_graphs
 import tensorflow as tf
 import transformer_graphs
+from cost_models import shapes
 from keras import layers
 from laws import random_members, structure, zero_members
 
@@ -30,10 +31,6 @@ pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not support masking"),
     pytest.mark.filterwarnings("ignore:`build..` was called on layer"),
 ]
-
-
-def shapes(model):
-    return [[size or 5 for size in tensor.shape[1:]] for tensor in model.inputs]
 
 
 def of_layers(model):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import recurrent_graphs
 import transformer_graphs
+from cost_models import shapes
 from keras import layers
 from laws import check_laws, randomize, sequential, structure
 
@@ -18,17 +19,12 @@ from models.lenet import lenet
 from tf_terngrad.sparsity.costs import Total
 
 GRAPHS = {"stock": graphs, "recurrent": recurrent_graphs, "transformers": transformer_graphs}
-quiet = [
+pytestmark = [
     pytest.mark.filterwarnings("ignore:.*every channel is dead"),
     pytest.mark.filterwarnings("ignore:.*one dead channel is kept"),
     pytest.mark.filterwarnings("ignore:.*does not support masking"),
     pytest.mark.filterwarnings("ignore:`build..` was called on layer"),
 ]
-pytestmark = quiet
-
-
-def shapes(model):
-    return [[size or 5 for size in tensor.shape[1:]] for tensor in model.inputs]
 
 
 @pytest.mark.parametrize("kind", GRAPHS)

@@ -28,11 +28,10 @@ class Budget:
     parameters: float | None = None
 
     def __post_init__(self):
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        if not given:
+        if not self._given:
             names = " or ".join(dataclasses.asdict(self))
             raise ValueError(f"Budget: expected at least one limit, {names}. Received: none")
-        for name, value in given.items():
+        for name, value in self._given.items():
             if checks.number(value, name, "Budget") == 0:
                 raise ValueError(checks.refusal("Budget", name, "above zero", value))
 
@@ -42,9 +41,13 @@ class Budget:
         Args:
             whole: what the model costs now.
         """
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return {name: float(value * getattr(whole, name) if value <= 1 else value) for name, value in given.items()}
+        shares = {name: value * getattr(whole, name) for name, value in self._given.items() if value <= 1}
+        return {name: float(shares.get(name, value)) for name, value in self._given.items()}
 
     def allows(self, total: Total, whole: Total | Costs) -> bool:
         """Whether a model that costs `total` is within the limits, of one that costs `whole` now."""
         return all(getattr(total, name) <= limit for name, limit in self.limits(whole).items())
+
+    @property
+    def _given(self):
+        return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}

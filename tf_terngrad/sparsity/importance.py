@@ -1,10 +1,12 @@
 """What each member of a structure is worth: scores, the larger the more important. They remove nothing."""
 
+import collections
 import zlib
 
 import keras
 import numpy as np
 import tensorflow as tf
+from keras import tree
 
 from tf_terngrad import checks
 from tf_terngrad.sparsity.structures import structures
@@ -90,28 +92,30 @@ class Taylor:
         return self._scores[structure.name]
 
     def _measured(self, model, x, y):
-        found, sums = structures(model), {}
+        found, sums = structures(model), collections.defaultdict(list)
         variables = {id(piece.variable): piece.variable for each in found for piece in each.penalized}
-        batches = tf.data.Dataset.from_tensor_slices((x, y)).batch(self._batch_size)
-        for inputs, answers in batches:
-            with tf.GradientTape(watch_accessed_variables=False) as tape:
-                for variable in variables.values():
-                    tape.watch(variable.value)
-                loss = keras.ops.sum(model.compute_loss(inputs, answers, model(inputs, training=False)))
-            slopes = tape.gradient(loss, [variable.value for variable in variables.values()])
-            products = {
-                key: np.asarray(variable.value, np.float64) * np.asarray(tf.convert_to_tensor(slope), np.float64)
-                for (key, variable), slope in zip(variables.items(), slopes, strict=True)
-                if slope is not None
-            }
+        for first in range(0, len(tree.flatten(y)[0]), self._batch_size):
+            cut = slice(first, first + self._batch_size)
+            products = _products(model, variables, *tree.map_structure(lambda array, cut=cut: array[cut], (x, y)))
             for each in found:
-                parts = [
-                    piece.sums(products[id(piece.variable)])
-                    for piece in each.penalized
-                    if id(piece.variable) in products
-                ]
-                sums.setdefault(each.name, []).append(np.abs(sum(parts, start=np.zeros(each.size))))
-        return {name: np.mean(batch, 0) for name, batch in sums.items()}
+                pieces = [piece for piece in each.penalized if id(piece.variable) in products]
+                parts = [piece.sums(products[id(piece.variable)]) for piece in pieces]
+                sums[each.name].append(np.abs(sum(parts, start=np.zeros(each.size))))
+        return {name: np.mean(batches, 0) for name, batches in sums.items()}
+
+
+def _products(model, variables, x, y):
+    """w dL/dw for the variables that the loss depends on, by their ids."""
+    values = [variable.value for variable in variables.values()]
+    with tf.GradientTape(watch_accessed_variables=False) as tape:
+        tape.watch(values)
+        loss = keras.ops.sum(model.compute_loss(x, y, model(x, training=False)))
+    slopes = zip(variables, values, tape.gradient(loss, values), strict=True)
+    return {
+        key: np.asarray(value, np.float64) * np.asarray(tf.convert_to_tensor(slope), np.float64)
+        for key, value, slope in slopes
+        if slope is not None
+    }
 
 
 SCORES = {"norm": norm, "random": Random()}

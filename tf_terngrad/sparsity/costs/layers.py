@@ -53,8 +53,13 @@ def layer_costs(model: keras.Model, input_shapes: Sequence | None = None) -> lis
     >>> sum(cost.multiply_adds for cost in layer_costs(model))
     288000
     """
+    return by_layer(costly_calls(opened(model), input_shapes))
+
+
+def by_layer(calls) -> list[LayerCost]:
+    """The costs of `CostlyCall`s, summed over those of each layer."""
     rows = {}
-    for call in costly_calls(opened(model), input_shapes):
+    for call in calls:
         row = rows.setdefault(id(call.layer), LayerCost(call.path, call.layer, call.output.shape, 0))
         count = call.multiply_adds()
         row.multiply_adds = None if None in (count, row.multiply_adds) else row.multiply_adds + count

@@ -7,6 +7,7 @@ shapes alone.
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Mapping, Sequence
 
 import keras
@@ -15,7 +16,7 @@ from keras import tree
 
 from tf_terngrad import checks
 from tf_terngrad.console import plain_table
-from tf_terngrad.sparsity.costs.layers import CostlyCall, LayerCost, costly_calls
+from tf_terngrad.sparsity.costs.layers import CostlyCall, by_layer, costly_calls
 from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.structures import followed
 
@@ -66,18 +67,27 @@ class Costs:
     """
 
     def __init__(self, model, input_shapes=None):
-        self._model = model = opened(model)
+        model = opened(model)
         graph, found, _ = followed(model)
+        self._found = [structure for structure, _ in found]
         self._lengths = _Lengths(graph, [units for _, units in found])
-        self._sizes = {structure.name: structure.size for structure, _ in found}
+        self._sizes = {structure.name: structure.size for structure in self._found}
         calls = _with_edges(costly_calls(model, input_shapes), graph)
-        self._rows = [_Row(call, edges, self._lengths) for call, edges in calls]
+        self._rows = [_Row(call, edges, graph, self._lengths) for call, edges in calls]
         self._variables = [_Axes.of_variable(variable, graph) for variable in model.weights]
-        self._branches = _branches(found)
-        whole = self.of({})
-        self.multiply_adds, self.parameters = whole.multiply_adds, whole.parameters
-        self.layers = self._layers()
-        self.structures = [self._member(structure, whole) for structure, _ in found]
+        self._branches = _branches(self._found)
+        self._whole = self.of({})
+        self.multiply_adds, self.parameters = self._whole.multiply_adds, self._whole.parameters
+
+    @functools.cached_property
+    def layers(self):
+        """A `LayerCost` for each layer."""
+        return by_layer(row.call for row in self._rows)
+
+    @functools.cached_property
+    def structures(self):
+        """A `StructureCost` for each structure."""
+        return [self._member(structure) for structure in self._found]
 
     def of(self, stay: Mapping[str, int]) -> Total:
         """What the model would cost with so many members.
@@ -116,17 +126,8 @@ class Costs:
                 raise ValueError(checks.refusal("Costs.of", f"stay[{name!r}]", expected, count))
         return np.array([*(stay.get(name, size) / size for name, size in self._sizes.items()), 1.0])
 
-    def _layers(self):
-        rows = {}
-        for row in self._rows:
-            call = row.call
-            cost = rows.setdefault(id(call.layer), LayerCost(call.path, call.layer, call.output.shape, 0))
-            count = call.multiply_adds()
-            cost.multiply_adds = None if None in (count, cost.multiply_adds) else cost.multiply_adds + count
-        return list(rows.values())
-
-    def _member(self, structure, whole):
-        saved = whole - self.of({structure.name: structure.size - 1})
+    def _member(self, structure):
+        saved = self._whole - self.of({structure.name: structure.size - 1})
         return StructureCost(structure.name, structure.kind, structure.size, saved.multiply_adds, saved.parameters)
 
 
@@ -224,13 +225,14 @@ class _Row:
 
     Args:
         call: a `CostlyCall`.
-        edges: the graph, and what is known there of the call's tensors: of the arguments, and of the first output.
+        edges: what is known of the call's tensors in a graph: a list for the arguments, and that of the first output.
+        graph: the `Graph`.
         lengths: how long axes are.
     """
 
-    def __init__(self, call: CostlyCall, edges, lengths):
-        self.call, self._lengths, self._known = call, lengths, {}
-        self._graph, inputs, output = edges
+    def __init__(self, call: CostlyCall, edges, graph, lengths):
+        self.call, self._graph, self._lengths, self._known = call, graph, lengths, {}
+        inputs, output = edges
         tensors = [value for value in tree.flatten((call.args, call.kwargs)) if isinstance(value, keras.KerasTensor)]
         inputs = inputs if len(inputs) == len(tensors) else [None] * len(tensors)
         pairs = [*zip(tensors, inputs, strict=True), (call.output, output)]
@@ -268,18 +270,18 @@ class _Row:
 
 
 def _with_edges(calls, graph):
-    """Each costly call, with the graph and its edges there: those of the inputs, and that of the output."""
+    """Each costly call, with its edges in the graph: those of the inputs, and that of the output."""
     known = collections.defaultdict(collections.deque)
     for call in graph.calls:
-        known[id(call.layer)].append((graph, call.inputs, call.outputs[0]))
+        known[id(call.layer)].append((call.inputs, call.outputs[0]))
     for call in calls:
-        yield call, (known[id(call.layer)].popleft() if known[id(call.layer)] else (graph, [], None))
+        yield call, (known[id(call.layer)].popleft() if known[id(call.layer)] else ([], None))
 
 
 def _branches(found):
     """By id of a variable, the numbers of the branches that it leaves with."""
     leaves = collections.defaultdict(list)
-    for number, (structure, _) in enumerate(found):
+    for number, structure in enumerate(found):
         for piece in structure.slices if structure.kind == "branch" else ():
             leaves[id(piece.variable)].append(number)
     return leaves

@@ -135,11 +135,12 @@ class AttentionMask(keras.layers.Layer):
     def shares(self, scores, allowed=None, training=None):
         """The softmax without the factors of the heads."""
         steps = scores.shape[-1]
-        if self.window is None or not training:
-            return self.softmax(masked(scores, self.narrowed(allowed, steps)))
-        if all(owner.released for owner in hooks.owners([self.window])):
-            idle = 0 * ops.sum(self.window)  # Keras warns of variables without a gradient
-            return self.softmax(masked(scores, self.narrowed(allowed, steps))) + ops.cast(idle, scores.dtype)
+        trains = training and self.window is not None
+        if not trains or all(owner.released for owner in hooks.owners([self.window])):
+            shares = self.softmax(masked(scores, self.narrowed(allowed, steps)))
+            if trains:  # Keras warns of variables without a gradient
+                shares += ops.cast(0 * ops.sum(self.window), shares.dtype)
+            return shares
         drawn = keras.random.uniform(self.window.shape, seed=self.seed_generator) < self.window / CREDIT
         seen = self._spread(drawn, True, steps)
         shares = self.softmax(masked(scores, both(allowed, seen)))
@@ -197,16 +198,17 @@ class AttentionMask(keras.layers.Layer):
         scores, shares = (ops.stop_gradient(ops.cast(each, "float32")) for each in (scores, shares))
         low = scores if allowed is None else ops.where(ops.cast(allowed, "bool"), scores, -np.inf)
         parts = ops.exp(low - ops.maximum(ops.max(low, axis=-1, keepdims=True), -1e30))
-        together = self._together(scores.shape[-1])
-        total = ops.sum(ops.where(seen, parts, 0.0), axis=-1, keepdims=True) + ops.matmul(parts, together)
-        leaving = shares / ops.maximum(1 - ops.matmul(shares, together), LEAST_REST)
+        total = ops.sum(ops.where(seen, parts, 0.0), axis=-1, keepdims=True) + self._of_groups(parts)
+        leaving = shares / ops.maximum(1 - self._of_groups(shares), LEAST_REST)
         moved = change * ops.where(seen, leaving, parts / ops.maximum(total, 1e-30))
         return moved - shares * ops.sum(moved, axis=-1, keepdims=True)
 
-    def _together(self, steps):
-        """Which keys are of one group, for any query: (steps, steps) of zeros and ones."""
-        places = np.arange(steps) // (self.block or 1)
-        return (places[:, None] == places).astype("float32")
+    def _of_groups(self, shares):
+        """For each key the sum over those of its group, (..., steps, steps); an offset has one key for each query."""
+        if self.block is None:
+            return shares
+        _, together = blocks(shares.shape[-1], self.block)
+        return ops.matmul(shares, together.astype("float32"))
 
     def _spread(self, groups, always, steps):
         """The value of each score's group; `always` where a step may always look."""
