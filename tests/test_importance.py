@@ -111,3 +111,15 @@ def test_taylor_wants_a_compiled_model_and_its_own_structures():
     other = sequential(keras.Input((5,)), layers.Dense(6, name="another"), layers.Dense(3))
     with pytest.raises(ValueError, match="'another'"):
         taylor(structure(other, "another"))
+
+
+def test_taylor_takes_inputs_as_fit_does_and_sets_no_strength():
+    inputs = [keras.Input((3,)), keras.Input((4,))]
+    hidden = [layers.Dense(5, "tanh", name=name)(each) for name, each in zip("ab", inputs, strict=True)]
+    model = keras.Model(inputs, layers.Dense(2)(layers.Concatenate()(hidden)))
+    sparsity = tt.sparsify(model, ratio=0.5)
+    model.compile("sgd", "mse")
+    x = [np.random.default_rng(0).normal(size=(20, width)).astype("float32") for width in (3, 4)]
+    taylor = tt.importance.Taylor(model, x, np.ones((20, 2), "float32"), batch_size=8)
+    assert all((taylor(structure(model, name)) > 0).all() for name in "ab")
+    assert sparsity.waits_for_loss

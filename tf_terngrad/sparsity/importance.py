@@ -9,6 +9,7 @@ import tensorflow as tf
 from keras import tree
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.structures import structures
 
 
@@ -107,9 +108,10 @@ class Taylor:
 def _products(model, variables, x, y):
     """w dL/dw for the variables that the loss depends on, by their ids."""
     values = [variable.value for variable in variables.values()]
+    quietly = {"training": False} if hooks.takes_training(model.compute_loss) else {}  # it sets no strength
     with tf.GradientTape(watch_accessed_variables=False) as tape:
         tape.watch(values)
-        loss = keras.ops.sum(model.compute_loss(x, y, model(x, training=False)))
+        loss = keras.ops.sum(model.compute_loss(x, y, model(x, training=False), **quietly))
     slopes = zip(variables, values, tape.gradient(loss, values), strict=True)
     return {
         key: np.asarray(value, np.float64) * np.asarray(tf.convert_to_tensor(slope), np.float64)
