@@ -7,6 +7,7 @@ import graphs
 import hypothesis
 import hypothesis.strategies as st
 import keras
+import numpy as np
 import pytest
 import recurrent_graphs
 import tensorflow as tf
@@ -17,7 +18,7 @@ from laws import random_members, structure, zero_members
 
 import tf_terngrad as tt
 from models.lenet import lenet
-from tf_terngrad.sparsity.costs import Total, layer_costs
+from tf_terngrad.sparsity.costs import RESOURCES, layer_costs
 
 GRAPHS = {
     "stock": graphs,
@@ -35,7 +36,11 @@ pytestmark = [
 
 def of_layers(model):
     costs = layer_costs(model, shapes(model))
-    return Total(sum(cost.multiply_adds or 0 for cost in costs), model.count_params())
+    return sum(cost.multiply_adds or 0 for cost in costs), model.count_params()
+
+
+def numbers(total):
+    return total.multiply_adds, total.parameters
 
 
 @pytest.mark.parametrize("kind", GRAPHS)
@@ -44,13 +49,13 @@ def of_layers(model):
 def test_predicted_costs_are_those_of_the_compact_model(kind, seed):
     model = tt.compact(GRAPHS[kind].grow(random.Random(seed)))
     costs = tt.costs(model, shapes(model))
-    assert Total(costs.multiply_adds, costs.parameters) == of_layers(model)
+    assert numbers(costs) == of_layers(model)
     assert [cost.multiply_adds for cost in costs.layers] == [
         cost.multiply_adds for cost in layer_costs(model, shapes(model))
     ]
     dead = zero_members(model, random_members(seed))
     stay = {each.name: each.size - len(dead.get(each.name, ())) for each in tt.structures(model)}
-    assert costs.of(stay) == of_layers(tt.compact(model))
+    assert numbers(costs.of(stay)) == of_layers(tt.compact(model))
 
 
 def test_a_member_costs_what_its_slices_cost():
@@ -78,7 +83,7 @@ def test_a_branch_takes_all_its_layers_along():
     model = keras.Model(inputs, layers.Conv2D(2, 1)(layers.Add(name="add")([x, inputs])))
     branch = structure(model, "add branch")
     costs = tt.costs(model)
-    assert costs.of({branch.name: 0}) == Total(36 * 4 * 2, 10)
+    assert numbers(costs.of({branch.name: 0})) == (36 * 4 * 2, 10)
     (found,) = [each for each in costs.structures if each.name == branch.name]
     assert found.multiply_adds == 2 * 36 * 9 * 4 * 8
     assert found.parameters == model.count_params() - 10
@@ -125,3 +130,29 @@ def test_open_sizes_are_asked_for():
 def test_numbers_that_cannot_be_are_refused(stay, error, message):
     with pytest.raises(error, match=message):
         tt.costs(lenet()).of(stay)
+
+
+@pytest.mark.parametrize("kind", GRAPHS)
+@hypothesis.given(st.integers(0, 10**6))
+@hypothesis.settings(max_examples=3)
+def test_terms_sum_to_the_cost_and_depend_on_their_owners_alone(kind, seed):
+    model = tt.compact(GRAPHS[kind].grow(random.Random(seed)))
+    costs, random_ = tt.costs(model, shapes(model)), np.random.default_rng(seed)
+    names, sizes = [each.name for each in costs.structures], [each.size for each in costs.structures]
+    counts, others = random_.integers(0, np.array(sizes) + 1), random_.integers(0, np.array(sizes) + 1)
+    total = costs.of(dict(zip(names, map(int, counts), strict=True)))
+    for name in (each.name for each in RESOURCES.values() if each.at_once):
+        terms = costs.terms(name)
+        assert sum(term.value(np.append(counts / sizes, 1.0)) for term in terms) == getattr(total, name)
+        for term in terms:
+            mixed = others.copy()
+            mixed[list(term.owners)] = counts[list(term.owners)]
+            assert term.value(np.append(mixed / sizes, 1.0)) == term.value(np.append(counts / sizes, 1.0))
+            assert list(term.owners) == sorted(set(term.owners))
+
+
+def test_an_unknown_resource_is_refused():
+    with pytest.raises(ValueError, match="expected `resource` to be"):
+        tt.costs(lenet()).terms("watts")
+    with pytest.raises(AttributeError, match="no attribute 'watts'"):
+        _ = tt.costs(lenet()).watts

@@ -3,7 +3,7 @@
 import dataclasses
 
 from tf_terngrad import checks
-from tf_terngrad.sparsity.costs import Costs, Total
+from tf_terngrad.sparsity.costs import Total
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,34 +20,37 @@ class Budget:
         TypeError: a limit is no number.
         ValueError: there is none, or one that is not above zero.
 
-    >>> Budget(multiply_adds=0.5, parameters=10_000).limits(Total(multiply_adds=3_000, parameters=20_000))
-    {'multiply_adds': 1500.0, 'parameters': 10000.0}
+    >>> from tf_terngrad.sparsity.costs import costs
+    >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(30), keras.layers.Dense(2)])
+    >>> Budget(multiply_adds=0.5, parameters=200).limits(costs(model))
+    {'multiply_adds': 90.0, 'parameters': 200.0}
     """
 
     multiply_adds: float | None = None
     parameters: float | None = None
 
     def __post_init__(self):
-        if not self._given:
+        if not self.given:
             names = " or ".join(dataclasses.asdict(self))
             raise ValueError(f"Budget: expected at least one limit, {names}. Received: none")
-        for name, value in self._given.items():
+        for name, value in self.given.items():
             if checks.number(value, name, "Budget") == 0:
                 raise ValueError(checks.refusal("Budget", name, "above zero", value))
 
-    def limits(self, whole: Total | Costs) -> dict[str, float]:
+    def limits(self, whole: Total) -> dict[str, float]:
         """The limits in numbers, by name.
 
         Args:
-            whole: what the model costs now.
+            whole: what the model costs now, such as `tt.costs(model)`.
         """
-        shares = {name: value * getattr(whole, name) for name, value in self._given.items() if value <= 1}
-        return {name: float(shares.get(name, value)) for name, value in self._given.items()}
+        shares = {name: value * getattr(whole, name) for name, value in self.given.items() if value <= 1}
+        return {name: float(shares.get(name, value)) for name, value in self.given.items()}
 
-    def allows(self, total: Total, whole: Total | Costs) -> bool:
+    def allows(self, total: Total, whole: Total) -> bool:
         """Whether a model that costs `total` is within the limits, of one that costs `whole` now."""
         return all(getattr(total, name) <= limit for name, limit in self.limits(whole).items())
 
     @property
-    def _given(self):
+    def given(self) -> dict[str, float]:
+        """The limits as they were given, by name of the resource."""
         return {name: value for name, value in dataclasses.asdict(self).items() if value is not None}

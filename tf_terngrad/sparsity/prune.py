@@ -78,8 +78,8 @@ def prune(
     if not budget.allows(least, costs):
         raise ValueError(
             f"prune: expected a budget that can be met. With one member of each structure, {model.name!r} costs "
-            f"{least.multiply_adds:,} multiply-adds and has {least.parameters:,} parameters. Received: {budget}. What "
-            "cannot shrink, and why, is in tt.structures(model).frozen."
+            f"{least.in_words(budget.given)}. Received: {budget}. What cannot shrink, and why, is in "
+            "tt.structures(model).frozen."
         )
     enough = _first(lambda count: budget.allows(total(count), costs), len(order))
     return _zero(order[:enough], chosen)
