@@ -20,6 +20,7 @@ from tf_terngrad.sparsity.costs import Costs, costs
 from tf_terngrad.sparsity.hold import hold
 from tf_terngrad.sparsity.learn import regularizers
 from tf_terngrad.sparsity.learn import wrappers as layers
+from tf_terngrad.sparsity.learn.course import BudgetSchedule
 from tf_terngrad.sparsity.learn.metrics import Iterate, Metric, register_metric
 from tf_terngrad.sparsity.prune import prune
 from tf_terngrad.sparsity.remove.fates import fates
@@ -36,6 +37,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Budget",
+    "BudgetSchedule",
     "Compression",
     "Costs",
     "Iterate",

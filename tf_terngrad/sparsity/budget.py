@@ -10,7 +10,7 @@ from tf_terngrad.sparsity.costs import Total
 class Budget:
     """How much a smaller model may cost at most; of several limits all hold.
 
-    Use it when a size is given, and no strength: with `tt.prune`.
+    Use it when a size is given, and no strength: with `tt.sparsify` or `tt.prune`.
 
     Args:
         multiply_adds: for one example. Up to one it is a share of what the model costs now; above, a number.
@@ -49,6 +49,24 @@ class Budget:
     def allows(self, total: Total, whole: Total) -> bool:
         """Whether a model that costs `total` is within the limits, of one that costs `whole` now."""
         return all(getattr(total, name) <= limit for name, limit in self.limits(whole).items())
+
+    def check(self, least: Total, whole: Total, owner: str) -> None:
+        """Refuse a budget that cannot be met.
+
+        Args:
+            least: what the model costs at least.
+            whole: what it costs now.
+            owner: the function that was given the budget.
+
+        Raises:
+            ValueError: with the least that is possible.
+        """
+        if not self.allows(least, whole):
+            raise ValueError(
+                f"{owner}: expected a budget that can be met. With one member of each structure the model costs "
+                f"{least.in_words(self.given)}. Received: {self}. What cannot shrink, and why, is in "
+                "tt.structures(model).frozen."
+            )
 
     @property
     def given(self) -> dict[str, float]:

@@ -26,6 +26,8 @@ def of_training(sparsity, before=None, epochs=0) -> str:
         before: what `norms_of` gave before the training, which says how fast groups shrink.
         epochs: that it took.
     """
+    if sparsity.budgeted:
+        return sparsity.budgeted.missed()
     strength = float(sparsity.strength.numpy())
     if not (strength or sparsity.waits_for_loss):
         return ""

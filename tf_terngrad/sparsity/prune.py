@@ -10,11 +10,8 @@ from tf_terngrad import checks
 from tf_terngrad.sparsity.budget import Budget
 from tf_terngrad.sparsity.costs import Costs
 from tf_terngrad.sparsity.importance import scored
-from tf_terngrad.sparsity.learn.choice import choose
-from tf_terngrad.sparsity.structures import LEARNED, structures
-
-LEAVE_A_MODEL = ("input", "branch", *LEARNED)
-"""Kinds that `prune` leaves alone unless they are asked for: they are no widths of layers."""
+from tf_terngrad.sparsity.learn.choice import choose, widths
+from tf_terngrad.sparsity.structures import structures
 
 
 def prune(
@@ -63,8 +60,7 @@ def prune(
         raise TypeError(checks.refusal("prune", "budget", "a tt.Budget", budget))
     uniform = checks.flag(uniform, "uniform", "prune")
     found = structures(model)
-    kinds = [each.kind for each in found if each.kind not in LEAVE_A_MODEL] if kinds is None else kinds
-    chosen = choose(found, kinds, include, exclude, "prune")
+    chosen = choose(found, widths(found) if kinds is None else kinds, include, exclude, "prune")
     costs = Costs(model, input_shapes)
     sizes = {each.name: each.size for each in chosen}
     order = _order(chosen, scores, uniform)
@@ -74,13 +70,7 @@ def prune(
         gone = Counter(structure.name for structure, _ in order[:count])
         return costs.of({name: size - gone[name] for name, size in sizes.items()})
 
-    least = total(len(order))
-    if not budget.allows(least, costs):
-        raise ValueError(
-            f"prune: expected a budget that can be met. With one member of each structure, {model.name!r} costs "
-            f"{least.in_words(budget.given)}. Received: {budget}. What cannot shrink, and why, is in "
-            "tt.structures(model).frozen."
-        )
+    budget.check(total(len(order)), costs, "prune")
     enough = _first(lambda count: budget.allows(total(count), costs), len(order))
     return _zero(order[:enough], chosen)
 

@@ -8,7 +8,9 @@ from keras import ops
 
 from tf_terngrad import checks
 from tf_terngrad.sparsity.learn import after_fit, hooks, kept, metrics, penalties, replicas, updates
-from tf_terngrad.sparsity.learn.choice import choose
+from tf_terngrad.sparsity.learn.budgeted import Budgeted
+from tf_terngrad.sparsity.learn.choice import choose, widths
+from tf_terngrad.sparsity.learn.course import BudgetSchedule
 from tf_terngrad.sparsity.learn.dead import Dead
 from tf_terngrad.sparsity.learn.groups import Groups
 from tf_terngrad.sparsity.learn.proximal import ProximalStep
@@ -27,6 +29,8 @@ def sparsify(
     method="proximal",
     threshold=1e-4,
     optimizer=None,
+    budget=None,
+    schedule=None,
 ):
     """Train a model towards fewer structures: R = strength * sum_g ||w_g||_2 over the groups g of the whole model.
 
@@ -85,20 +89,26 @@ def sparsify(
     >>> sparsify(model, strength=1e-3, kinds=["unit"]).groups
     3
     """
-    if (strength is None) == (ratio is None):
+    if (strength is not None) + (ratio is not None) + (budget is not None) != 1:
         raise ValueError(
-            f"sparsify: expected either `strength` or `ratio`. Received: strength={strength!r}, ratio={ratio!r}"
+            "sparsify: expected one of `strength`, `ratio` and `budget`. "
+            f"Received: strength={strength!r}, ratio={ratio!r}, budget={budget!r}"
         )
     if strength is not None:
         strength = checks.number(strength, "strength", "sparsify")
-    else:
+    if ratio is not None:
         ratio = checks.number(ratio, "ratio", "sparsify", below=1)
     method = checks.one_of(method, METHODS, "method", "sparsify")
     threshold = checks.number(threshold, "threshold", "sparsify")
     if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(checks.refusal("sparsify", "optimizer", "a keras.optimizers.Optimizer", optimizer))
-    chosen = choose(structures(model), kinds, include, exclude)
-    return Sparsity(model, chosen, strength, ratio, method, threshold, optimizer)
+    found = structures(model)
+    if budget is None:
+        chosen = choose(found, kinds, include, exclude)
+        return Sparsity(model, chosen, strength, ratio, method, threshold, optimizer)
+    chosen = choose(found, widths(found) if kinds is None else kinds, include, exclude)
+    budgeted = Budgeted(model, chosen, budget, BudgetSchedule() if schedule is None else schedule)
+    return Sparsity(model, chosen, 0.0, None, method, threshold, optimizer, budgeted)
 
 
 class Sparsity:
@@ -113,9 +123,10 @@ class Sparsity:
         released: whether the penalty is off again.
     """
 
-    def __init__(self, model, chosen, strength, ratio, method, threshold, optimizer):
+    def __init__(self, model, chosen, strength, ratio, method, threshold, optimizer, budgeted=None):
         self.model = model
         self.structures = chosen
+        self.budgeted = budgeted
         self.method = method
         self.threshold = threshold
         self.strength = keras.Variable(strength or 0.0, trainable=False, dtype="float32", name="strength")
@@ -134,7 +145,8 @@ class Sparsity:
     @property
     def variables(self):
         """What goes on from update to update, a list of `keras.Variable`: to keep in a checkpoint of the training."""
-        return [self.strength, self._calibrated, *self._step.variables, *self._dead.variables]
+        under_budget = self.budgeted.variables if self.budgeted else []
+        return [self.strength, self._calibrated, *self._step.variables, *self._dead.variables, *under_budget]
 
     def lasso(self):
         """The sum of the norms sqrt(sum w^2 + 1e-8) of the groups that can move, a scalar tensor."""
@@ -262,7 +274,9 @@ class Sparsity:
         strength = ops.zeros(()) if self.released else self.strength.value
         zero, before = (update and update.seen_before(self)) or (None, None)
         held = self._dead.held(zero, strength)
-        if self.method == "proximal" and not self.released:
+        if self.budgeted and not self.released:
+            held = ops.logical_or(held, self._taken(update))
+        if self.method == "proximal" and not self.released and not self.budgeted:
             self._check_calibrated()
             optimizer = self._optimizer_of(update and update.optimizer)
             counting = (update and update.optimizer) or optimizer
@@ -272,9 +286,17 @@ class Sparsity:
                 self._groups.zero_small(self.threshold, moves)
             self._groups.scale(ops.where(held, 0.0, 1.0), moves)
             norms = self._groups.squared_norms()
-        self._dead.note(norms, strength)
+        self._dead.note(norms, ops.logical_or(strength > 0, bool(self.budgeted)))
         if update and getattr(update.optimizer, "use_ema", False):
             self.silence(update.optimizer, kept.AVERAGE)
+
+    def _taken(self, update):
+        """The members that leave in this update, for the budget; they are zero now."""
+        optimizer = self._optimizer_of(update and update.optimizer)
+        norms, can_move = self._groups.squared_norms(), self._groups.can_move()
+        leaving = self.budgeted.leaving(norms, can_move, (update and update.optimizer) or optimizer)
+        self._groups.scale(ops.where(leaving, 0.0, 1.0))
+        return leaving
 
     def silence(self, optimizer, name):
         """Make what an optimizer keeps under a name zero for all groups that are zero now."""

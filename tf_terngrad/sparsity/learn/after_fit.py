@@ -1,4 +1,4 @@
-"""After `fit`: says it if a penalty of this package was on and nothing became zero, once for each penalty."""
+"""Around `fit`: budgets are planned; then it says it if a penalty of this package was on and nothing became zero, once."""
 
 import weakref
 
@@ -8,6 +8,7 @@ from keras import ops
 from tf_terngrad.keras_internals import all_layers, put_around
 from tf_terngrad.sparsity import in_vain
 from tf_terngrad.sparsity.learn.hooks import Hook
+from tf_terngrad.sparsity.learn.in_fit import bound_with_plan
 from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
 
 _watched, _told = weakref.WeakSet(), weakref.WeakSet()
@@ -44,10 +45,20 @@ def _say(penalty, sentence):
         in_vain.say(sentence)
 
 
-def _watched_on(model):
-    """What `sparsify` put on a model or a part of it, and nothing has been said of."""
+def _all_on(model):
+    """What `sparsify` put on a model or a part of it."""
     parts = {id(layer) for layer in all_layers(model)}
-    return [each for each in list(_watched) if id(each.model) in parts and each not in _told]
+    return [each for each in list(_watched) if id(each.model) in parts]
+
+
+def _watched_on(model):
+    """Those that nothing has been said of."""
+    return [each for each in _all_on(model) if each not in _told]
+
+
+def _without_a_plan(model):
+    """The budgets of which nobody has said when they have to be met."""
+    return [each.budgeted for each in _all_on(model) if each.budgeted and each.budgeted.course.is_open]
 
 
 def _norms(model):
@@ -70,7 +81,10 @@ def _telling(fit):
     """`fit` that tells."""
 
     def fit_and_tell(model, *args, **kwargs):
-        before = _norms(model)
+        before, unplanned = _norms(model), _without_a_plan(model)
+        if unplanned:
+            bound = bound_with_plan(fit, model, args, kwargs, unplanned)
+            args, kwargs = bound.args[1:], bound.kwargs
         history = fit(model, *args, **kwargs)
         tell(model, before, len(history.epoch))
         return history

@@ -3,7 +3,7 @@
 import fnmatch
 
 from tf_terngrad import checks
-from tf_terngrad.sparsity.structures import KINDS
+from tf_terngrad.sparsity.structures import KINDS, LEARNED
 
 
 def choose(found, kinds=None, include=None, exclude=None, owner="sparsify"):
@@ -37,6 +37,11 @@ def choose(found, kinds=None, include=None, exclude=None, owner="sparsify"):
     if not chosen:
         raise ValueError(f"{owner}: no structure is left. {_known(found)}")
     return chosen
+
+
+def widths(found):
+    """The kinds that are widths of layers: what a budget takes from unless it is told which."""
+    return list(dict.fromkeys(each.kind for each in found if each.kind not in ("input", "branch", *LEARNED)))
 
 
 def _listed(value, name, owner, otherwise):

@@ -29,9 +29,9 @@ class Dead:
         self._died.assign(self.now())
         return bool(ops.any(self._died.value))
 
-    def note(self, norms, strength):
-        """Those whose norm is zero have died, if the strength is not zero."""
-        died = ops.logical_and(norms == 0, strength > 0)
+    def note(self, norms, takes):
+        """Those whose norm is zero have died, if something makes groups zero now."""
+        died = ops.logical_and(norms == 0, takes)
         self._died.assign(ops.logical_or(self._died.value, died))
 
     def held(self, before, strength):

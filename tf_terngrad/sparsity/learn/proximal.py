@@ -20,7 +20,7 @@ class ProximalStep:
         self._pace = Pace(groups.variables)
         self.variables = self._pace.variables
 
-    def make(self, strength, optimizer, counting, held, moves, before):
+    def make(self, strength, optimizer, counting, held, moves, before, shares=None):
         """Make the step, of the variables that an update moves; none while gradients accumulate.
 
         Args:
@@ -30,6 +30,7 @@ class ProximalStep:
             held: which groups become zero in any case, a Boolean tensor.
             moves: a function of a variable, whether the update moves it; None: it moves all that train.
             before: the weights before the update, by id of a variable; None where nobody knows them.
+            shares: of the strength, what each group has, tensor of shape (groups,); None: all of it.
 
         Returns:
             the norms of the groups, 0 of those that the step takes to zero.
@@ -45,8 +46,8 @@ class ProximalStep:
             if before and found[id(v)].reach is not None
         }
         with self._iterates(found, moves):
-            norms = ops.where(held, 0.0, self._groups.norms_after(pulls))
-            self._groups.shrink(norms, pulls, least, moves)
+            norms = ops.where(held, 0.0, self._groups.norms_after(pulls, shares))
+            self._groups.shrink(norms, pulls, least, moves, shares)
         self._groups.silence(norms == 0, {id(v): v for v, _ in self._averaged(found, moves)})
         return norms
 

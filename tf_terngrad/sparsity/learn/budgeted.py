@@ -1,0 +1,105 @@
+"""What leaves while a model trains under a budget, and when."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from tf_terngrad.sparsity.costs import costs as costs_of
+from tf_terngrad.sparsity.costs.tables import CostTables
+from tf_terngrad.sparsity.learn.course import Course
+from tf_terngrad.sparsity.learn.pace import updates_now
+from tf_terngrad.sparsity.learn.selection import Selection
+
+
+class Budgeted:
+    """Brings a model within a budget in the course of a training.
+
+    Members leave by their norms, divided by the mean norm of their structure when the first may leave, so that a head
+    can be compared with a unit; of each structure one stays.
+
+    Args:
+        model: the model.
+        chosen: the structures whose members may leave.
+        budget: a `Budget`.
+        schedule: a `BudgetSchedule`.
+
+    Raises:
+        ValueError: the budget cannot be met.
+
+    Attributes:
+        course: the `Course` of the training.
+        variables: what goes on from update to update.
+    """
+
+    def __init__(self, model, chosen, budget, schedule):
+        self.budget, self.course = budget, Course(schedule)
+        self._chosen, self._costs = chosen, costs_of(model)
+        self._limits = budget.limits(self._costs)
+        budget.check(self._costs.of({each.name: 1 for each in chosen if not each.fixed}), self._costs, "sparsify")
+        places = {cost.name: place for place, cost in enumerate(self._costs.structures)}
+        numbers = [places[structure.name] for structure in chosen]
+        self._sizes = [structure.size for structure in chosen]
+        self._owner = np.repeat(np.arange(len(chosen)), self._sizes)
+        tables = [CostTables(self._costs, resource, numbers) for resource in self._limits]
+        self._selection = Selection(self._sizes, tables)
+        self._scale = keras.Variable(np.zeros(len(chosen)), trainable=False, dtype="float32", name="scale")
+        self.variables = [*self.course.variables, self._scale]
+
+    def leaving(self, squared_norms, can_move, optimizer):
+        """Which members leave in this update, a Boolean tensor of shape (members,).
+
+        Args:
+            squared_norms: of all members, shape (members,).
+            can_move: whether training can take a member out, a Boolean array.
+            optimizer: the one that makes the update.
+        """
+        due, begins, left = self.course.advance(updates_now(optimizer))
+        norms = ops.sqrt(ops.cast(squared_norms, "float32"))
+        scale = ops.where(ops.logical_or(begins, self._scale.value == 0), self._means(norms), self._scale.value)
+        self._scale.assign(scale)
+        scores = ops.where(can_move, norms / ops.take(scale, self._owner), float("inf"))
+        limits = [limit + (self._whole(name) - limit) * left for name, limit in self._limits.items()]
+        return ops.cond(
+            due,
+            lambda: self._selection.leaving(scores, ops.stack(limits)),
+            lambda: ops.zeros((len(self._owner),), "bool"),
+        )
+
+    def costs(self):
+        """What the model would cost now without the members that are zero."""
+        return self._costs.of({each.name: max(int((each.norms() != 0).sum()), 1) for each in self._chosen})
+
+    @property
+    def is_met(self):
+        """Whether the model without its dead members is within the budget."""
+        return self.budget.allows(self.costs(), self._costs)
+
+    def missed(self):
+        """A sentence about a training that ended before the budget was met; nothing if it is met."""
+        if self.is_met:
+            return ""
+        return (
+            f"tt.sparsify: this training ended before its budget was met: the model costs "
+            f"{self.costs().in_words(self._limits)}, where {self._limits_in_words()} were asked for. Train on with a "
+            "further `fit`, or take the rest at once with tt.prune(model, budget)."
+        )
+
+    def planned(self, epochs):
+        """A sentence about what will happen when."""
+        return (
+            f"tt.sparsify: {self.course.updates:,} updates{epochs}: {self.course}; then what is left trains on, at most "
+            f"{self._limits_in_words()}."
+        )
+
+    def _limits_in_words(self):
+        parts = [(limit, name.replace("_", " "), limit / self._whole(name)) for name, limit in self._limits.items()]
+        return " and ".join(f"{limit:,.4g} {name} ({share:.0%})" for limit, name, share in parts)
+
+    def _whole(self, name):
+        return float(getattr(self._costs, name))
+
+    def _means(self, norms):
+        """The mean norm of each structure's living members; one where none lives."""
+        alive = ops.segment_sum(ops.cast(norms > 0, "float32"), self._owner, len(self._sizes))
+        sums = ops.segment_sum(norms, self._owner, len(self._sizes))
+        return ops.where(sums > 0, sums / ops.maximum(alive, 1.0), 1.0)

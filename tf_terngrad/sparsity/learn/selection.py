@@ -1,0 +1,112 @@
+"""Which members leave so that the rest of a model costs at most so much, as tensors for a graph that trains.
+
+A structure is worth the logarithm of what its members are worth together: half of a layer is worth as much as half of
+another one, and the last members are worth the most. Those leave first whose worth is least for what they cost.
+"""
+
+import numpy as np
+from keras import ops
+
+ROUNDS = 8
+USED = 0.96
+"""How often another choice is tried that uses more of the limits, and how much of them is enough."""
+
+
+class Selection:
+    """The members of the least worth for their cost, as few as bring a model within its limits.
+
+    Args:
+        sizes: how many members each structure has, integers.
+        costs: a `CostTables` for each limit, a function of how many members of each structure stay.
+        multiple: structures keep a multiple of so many members, as long as they had one; else all leave singly.
+    """
+
+    def __init__(self, sizes, costs, multiple=1):
+        self._sizes, self._costs, self._multiple = np.array(sizes, np.int32), costs, multiple
+        self._owner = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+        self._first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
+
+    def leaving(self, scores, limits):
+        """Which members leave.
+
+        Of each structure the member of the largest score stays, and those that are zero count as gone. Where the last
+        one to leave is so large that much of a limit would not be used, it stays, and others leave in its place.
+
+        Args:
+            scores: what members are worth, a float tensor of shape (members,), at least zero; infinity keeps one.
+            limits: what each of the costs may be at most, a float tensor of shape (costs,).
+
+        Returns:
+            A Boolean tensor of shape (members,). Where all that may leave is not enough, all that may.
+        """
+        ranks = self._ranks(ops.cast(scores, "float32"), limits)
+
+        def is_unused(rounds, _, __, used):
+            return ops.logical_and(rounds < ROUNDS, used < USED)
+
+        def again(rounds, ranks, best, used):
+            leaving, last = self._least(ranks, limits)
+            now = ops.max(self._used(leaving, limits))
+            better = ops.logical_or(rounds == 0, ops.logical_and(now <= 1, now > used))
+            ranks = ops.where(ranks == last, float("inf"), ranks)
+            return rounds + 1, ranks, ops.where(better, leaving, best), ops.where(better, now, used)
+
+        start = ops.zeros((), "int32"), ranks, ops.zeros_like(ranks, "bool"), ops.zeros(())
+        return ops.while_loop(is_unused, again, start)[2]
+
+    def _least(self, ranks, limits):
+        """The fewest members of the least ranks that are enough, and the largest of these ranks."""
+        increasing = ops.sort(ranks)
+
+        def rank(count):
+            return ops.where(count > 0, ops.take(increasing, ops.maximum(count - 1, 0)), -1.0)
+
+        def halved(_, bounds):
+            low, high = bounds  # low is not enough
+            middle = (low + high) // 2
+            enough = ops.max(self._used(ranks <= rank(middle), limits)) <= 1
+            is_open = high - low > 1
+            low = ops.where(ops.logical_and(is_open, ops.logical_not(enough)), middle, low)
+            return low, ops.where(ops.logical_and(is_open, enough), middle, high)
+
+        bounds = ops.full((), -1, "int32"), ops.sum(ops.cast(ops.isfinite(ranks), "int32"))
+        last = rank(ops.fori_loop(0, (len(self._owner) + 1).bit_length(), halved, bounds)[1])
+        return ranks <= last, last
+
+    def _counts(self, leaving):
+        return ops.segment_sum(ops.cast(ops.logical_not(leaving), "float32"), self._owner, len(self._sizes))
+
+    def _used(self, leaving, limits):
+        """What share of each limit is used without some members."""
+        return ops.stack([cost(self._counts(leaving)[None])[0] for cost in self._costs]) / limits
+
+    def _saved(self, scores, limits):
+        """What share of the limits that do not hold yet leaves with a member of each structure."""
+        counts = self._counts(scores == 0)
+        fewer = ops.maximum(counts[None] - np.eye(len(self._sizes), dtype=np.float32), 0.0)
+        now = ops.stack([cost(counts[None]) for cost in self._costs])
+        saved = (now - ops.stack([cost(fewer) for cost in self._costs])) / limits[:, None]
+        return ops.sum(ops.where(now > limits[:, None], saved, 0.0), axis=0)
+
+    def _ranks(self, scores, limits):
+        """The order in which members leave: their share of what is left of their structure's worth, for their cost."""
+        by_score = ops.cast(ops.argsort(ops.argsort(scores)), "int32")
+        order = ops.argsort(self._owner * len(self._owner) + by_score)  # structures in their order, each by score
+        place = ops.cast(ops.argsort(order), "int32")
+        increasing = ops.take(ops.where(ops.isfinite(scores), scores, 0.0), order)
+        beyond = ops.flip(ops.cumsum(ops.flip(increasing)))  # the sum from each place on, of later structures too
+        beyond = ops.concatenate([beyond, ops.zeros((1,))])
+        left = beyond[:-1] - ops.take(beyond, np.append(self._first[1:], len(self._owner))[self._owner])
+        worth = ops.take(ops.where(increasing == 0, 0.0, increasing / left), place)
+        saved = ops.take(self._saved(scores, limits), self._owner)
+        ranks = ops.where(scores == 0, 0.0, ops.where(saved > 0, worth / saved, float("inf")))
+        block = (self._sizes[self._owner] - 1 - (place - self._first[self._owner])) // self._multiple
+        ranks = self._means(ranks, block) if self._multiple > 1 else ranks
+        return ops.where(ops.logical_or(block == 0, ops.isinf(scores)), float("inf"), ranks)
+
+    def _means(self, ranks, block):
+        """The mean rank of those that leave together."""
+        most = int(self._sizes.max()) // self._multiple + 1
+        number, count = self._owner * most + block, len(self._sizes) * most
+        members = ops.segment_sum(ops.ones_like(ranks), number, count)
+        return ops.take(ops.segment_sum(ranks, number, count) / ops.maximum(members, 1.0), number)
