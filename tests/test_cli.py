@@ -198,6 +198,13 @@ def test_structures_for_programs(run, folder):
     (folder / "zeros.keras").unlink()
 
 
+def test_a_weight_that_lies_in_two_slices_of_a_unit_counts_once(run):
+    found = json.loads(run("structures", "lstm.keras", "--json")[1])
+    (memory,) = (row for row in found["structures"] if row["name"] == "memory")
+    small = keras.Sequential([keras.Input((4, 2)), layers.LSTM(2), layers.Dense(2)])
+    assert memory["weights_each"] == found["parameters"] - small.count_params()
+
+
 def test_a_recurrent_model_whose_steps_are_open(run, folder):
     model = keras.Sequential([keras.Input((None, 2)), layers.LSTM(3, name="memory"), layers.Dense(2)])
     model.save(folder / "open.keras")

@@ -105,6 +105,29 @@ def test_it_trains_on_and_stays_pruned():
     assert tt.compact(model).count_params() <= 0.1 * model.count_params()
 
 
+@pytest.mark.parametrize("optimizer", ["adam", "momentum"])
+def test_in_steps_with_training_in_between(optimizer):
+    model, whole = randomize(lenet()), tt.costs(lenet())
+    x = np.random.default_rng(0).normal(size=(32, 28, 28, 1)).astype("float32")
+    moving = keras.optimizers.Adam(1e-2) if optimizer == "adam" else keras.optimizers.SGD(1e-2, momentum=0.9)
+    model.compile(moving, keras.losses.SparseCategoricalCrossentropy(from_logits=True))
+    model.fit(x, np.arange(32) % 10, verbose=0)
+    gone = {each.name: set() for each in whole.structures if each.kind != "input"}
+    for share in (0.7, 0.4, 0.15):
+        budget = tt.Budget(multiply_adds=share)
+        new = tt.prune(model, budget)
+        assert sum(map(len, new.values())) > 0
+        for name, members in new.items():
+            assert not gone[name] & set(members)
+            gone[name] |= set(members)
+        tt.hold(model)
+        model.fit(x, np.arange(32) % 10, verbose=0)  # neither compiled again nor without momentum
+        for name, members in gone.items():
+            assert not structure(model, name).norms()[sorted(members)].any()
+        small = tt.costs(tt.compact(model))
+        assert budget.allows(Total(small.multiply_adds, small.parameters), whole)
+
+
 def test_a_budget_that_cannot_be_met_is_refused_with_what_can():
     model = randomize(lenet())
     before = model.get_weights()

@@ -15,6 +15,7 @@ gradient = hvd.allreduce(gradient, compression=tt.TernGrad())
 from tf_terngrad import tflite
 from tf_terngrad.sparsity import callbacks, importance, rules
 from tf_terngrad.sparsity.budget import Budget
+from tf_terngrad.sparsity.calibrate import calibrate
 from tf_terngrad.sparsity.compact import compact
 from tf_terngrad.sparsity.costs import Costs, costs
 from tf_terngrad.sparsity.hold import hold
@@ -47,6 +48,7 @@ __all__ = [
     "Sparsity",
     "Structure",
     "TernGrad",
+    "calibrate",
     "callbacks",
     "compact",
     "compare",

@@ -30,8 +30,9 @@ def prune(
     train on (what is zero stays zero with `tt.hold`), compact.
 
     Scores of one structure are divided by their mean, so that a head can be compared with a unit. Each structure keeps
-    the member of its largest score; what is zero already counts as gone. To prune in steps, call it again with a
-    smaller budget after training on.
+    the member of its largest score; what is zero already counts as gone. To prune in steps, call it and `tt.hold` again
+    with a smaller budget after training on; shares are of the whole model each time. Without training, `tt.calibrate`
+    gives batch normalizations the statistics of what is left.
 
     Args:
         model: a built `keras.Model`; its weights are changed.

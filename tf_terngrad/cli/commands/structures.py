@@ -51,7 +51,7 @@ def described(model) -> dict:
                 "kind": structure.kind,
                 "members": structure.size,
                 "zero": int(np.count_nonzero(structure.norms() == 0)),
-                "weights_each": weights_each(structure),
+                "weights_each": each[structure.name].parameters if each else None,
                 "multiply_adds_each": each[structure.name].multiply_adds if each else None,
                 "layers": list(structure.layers),
             }
@@ -76,7 +76,7 @@ def show(name, found) -> None:
             [
                 (
                     *(row["name"], row["kind"], row["members"], row["zero"]),
-                    *(f"{row['weights_each']:,}", _count(row["multiply_adds_each"], "")),
+                    *(_count(row["weights_each"], ""), _count(row["multiply_adds_each"], "")),
                 )
                 for row in found["structures"]
             ],
@@ -96,12 +96,6 @@ def known_costs(model):
         return costs(model, shapes)
     except ValueError:
         return None
-
-
-def weights_each(structure) -> int:
-    """How many numbers leave with one member."""
-    sizes = [np.prod(piece.variable.shape) // piece.variable.shape[piece.axis] for piece in structure.slices]
-    return int(sum(size * piece.indices.shape[1] for size, piece in zip(sizes, structure.slices, strict=True)))
 
 
 def total(counts):
