@@ -1,6 +1,5 @@
 """Structures that are taken out at once, without being learned: those of the least scores."""
 
-from collections import Counter
 from collections.abc import Sequence
 
 import keras
@@ -9,9 +8,14 @@ import numpy as np
 from tf_terngrad import checks
 from tf_terngrad.sparsity.budget import Budget
 from tf_terngrad.sparsity.costs import Costs
+from tf_terngrad.sparsity.costs.tables import CostTables
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.learn.choice import choose, widths
+from tf_terngrad.sparsity.learn.selection import ROUNDS, Selection
 from tf_terngrad.sparsity.structures import structures
+
+STEPS = 8
+"""In how many steps a budget is come near to; in one of them the cost of a member changes little."""
 
 
 def prune(
@@ -29,19 +33,21 @@ def prune(
     Use it when there is no time to learn which structures a model needs, or to know what learning them is worth: prune,
     train on (what is zero stays zero with `tt.hold`), compact.
 
-    Scores of one structure are divided by their mean, so that a head can be compared with a unit. Each structure keeps
-    the member of its largest score; what is zero already counts as gone. To prune in steps, call it and `tt.hold` again
+    A structure is worth the logarithm of the sum of its members' scores, so that half of a layer is worth as much as
+    half of another one. Those leave first that are worth least for what they cost of the limits that do not hold yet.
+    Each structure keeps the member of its largest score; what is zero already counts as gone. To prune in steps, call it and `tt.hold` again
     with a smaller budget after training on; shares are of the whole model each time. Without training, `tt.calibrate`
     gives batch normalizations the statistics of what is left.
 
     Args:
         model: a built `keras.Model`; its weights are changed.
         budget: a `Budget`. Shares are of what the model costs now, zeros included.
-        scores: what members are worth: "norm", "random", or a function of a `Structure`; see `tt.importance`.
+        scores: what members are worth, numbers of at least zero: "norm", "random", or a function of a `Structure`; see
+            `tt.importance`.
         kinds: of structures, as `tt.sparsify` takes them; by default those that are widths of layers.
         include: names of layers or structures, likewise.
         exclude: names of layers or structures to leave as they are.
-        uniform: take the same share of each structure; else the least scores of the whole model.
+        uniform: take the same share of each structure, its least scores; else the least worth of the whole model.
         input_shapes: as `tt.costs` takes them.
 
     Returns:
@@ -63,54 +69,71 @@ def prune(
     found = structures(model)
     chosen = choose(found, widths(found) if kinds is None else kinds, include, exclude, "prune")
     costs = Costs(model, input_shapes)
-    sizes = {each.name: each.size for each in chosen}
-    order = _order(chosen, scores, uniform)
-
-    def total(count):
-        """What the model costs without the first so many."""
-        gone = Counter(structure.name for structure, _ in order[:count])
-        return costs.of({name: size - gone[name] for name, size in sizes.items()})
-
-    budget.check(total(len(order)), costs, "prune")
-    enough = _first(lambda count: budget.allows(total(count), costs), len(order))
-    return _zero(order[:enough], chosen)
+    budget.check(costs.of({each.name: 1 for each in chosen}), costs, "prune")
+    members = _Members(chosen, costs, budget)
+    members.take([_worth(structure, scores) for structure in chosen], uniform)
+    members.put_back()
+    return members.zero()
 
 
-def _order(chosen, scores, uniform):
-    """All members but the best of each structure, (structure, member), those that are zero first, then by score."""
-    ranked = []
-    for structure in chosen:
-        values = np.where(structure.norms() == 0, -np.inf, scored(structure, scores, "prune"))
-        alive = values[np.isfinite(values)]
-        ranks = np.argsort(np.argsort(values, kind="stable")) / structure.size if uniform else values / _mean(alive)
-        ranks = np.where(np.isfinite(values), ranks, -np.inf)
-        best = values.argmax()
-        ranked += [(ranks[member], structure, member) for member in range(structure.size) if member != best]
-    ranked.sort(key=lambda entry: entry[0])
-    return [(structure, member) for _, structure, member in ranked]
+class _Members:
+    """The members of some structures, and which of them leave.
+
+    Args:
+        chosen: the structures.
+        costs: `Costs` of their model.
+        budget: a `Budget`.
+    """
+
+    def __init__(self, chosen, costs, budget):
+        self._chosen, self._costs, self._budget = chosen, costs, budget
+        self._limits = budget.limits(costs)
+        self._gone = self._dead = [structure.norms() == 0 for structure in chosen]
+
+    def take(self, worths, uniform):
+        """Take members until the budget is met; in steps, for what a member costs depends on what else is left."""
+        numbers = [[each.name for each in self._costs.structures].index(each.name) for each in self._chosen]
+        tables = [CostTables(self._costs, resource, numbers) for resource in self._limits]
+        selection = Selection([each.size for each in self._chosen], tables, uniform=uniform)
+        ends, worths = np.cumsum([each.size for each in self._chosen])[:-1], np.concatenate(worths)
+        now, limits = self._total(), np.array(list(self._limits.values()))
+        begin = np.maximum([getattr(now, name) for name in self._limits], limits)
+        for step in range(1, STEPS + 1):
+            scores = np.where(np.concatenate(self._gone), 0.0, worths)
+            limit = (begin * (limits / begin) ** (step / STEPS)).astype(np.float32)
+            taken = selection.leaving(scores, limit, rounds=ROUNDS if step == STEPS else 1)
+            gone = np.concatenate(self._gone) | keras.ops.convert_to_numpy(taken)
+            self._gone, self._worths = np.split(gone, ends), np.split(worths, ends)
+
+    def put_back(self):
+        """Put back what the budget allows to stay, the members of the largest worth first."""
+        fits = True
+        while fits:
+            fits = False
+            for number, worths in enumerate(self._worths):
+                could = self._gone[number] & ~self._dead[number]
+                if could.any():
+                    best = np.where(could, worths, -np.inf).argmax()
+                    self._gone[number][best] = False
+                    fits |= (allowed := self._budget.allows(self._total(), self._costs))
+                    self._gone[number][best] = not allowed
+
+    def zero(self):
+        """Zero those that leave and are not zero yet, and say which."""
+        found = {}
+        for structure, gone, dead in zip(self._chosen, self._gone, self._dead, strict=True):
+            found[structure.name] = np.flatnonzero(gone & ~dead)
+            structure.zero(found[structure.name])
+        return found
+
+    def _total(self):
+        stay = {s.name: max(int((~gone).sum()), 1) for s, gone in zip(self._chosen, self._gone, strict=True)}
+        return self._costs.of(stay)
 
 
-def _mean(values):
-    """A number that scores are divided by; one where it would be zero."""
-    mean = np.abs(values).mean() if len(values) else 0.0
-    return mean or 1.0
-
-
-def _first(enough, most):
-    """The least number in [0, most] that is enough; `most` is."""
-    low, high = -1, most
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (low, middle) if enough(middle) else (middle, high)
-    return high
-
-
-def _zero(members, chosen):
-    """Zero members that are not zero yet, and say which."""
-    gone = {}
-    for structure in chosen:
-        mine = np.array(sorted(member for owner, member in members if owner is structure), np.int64)
-        alive = mine[structure.norms()[mine] != 0]
-        structure.zero(alive)
-        gone[structure.name] = alive
-    return gone
+def _worth(structure, scores):
+    """What the members of a structure are worth, all above zero but those that are zero."""
+    worth = scored(structure, scores, "prune")
+    if (worth < 0).any():
+        raise ValueError(checks.refusal("prune", "scores", f"at least zero for {structure.name!r}", worth.min()))
+    return np.maximum(worth, np.finfo(np.float32).tiny)

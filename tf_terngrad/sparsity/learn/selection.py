@@ -9,7 +9,7 @@ from keras import ops
 
 ROUNDS = 8
 USED = 0.96
-"""How often another choice is tried that uses more of the limits, and how much of them is enough."""
+"""How many choices are tried for one that uses more of the limits, and how much of them is enough."""
 
 
 class Selection:
@@ -19,14 +19,16 @@ class Selection:
         sizes: how many members each structure has, integers.
         costs: a `CostTables` for each limit, a function of how many members of each structure stay.
         multiple: structures keep a multiple of so many members, as long as they had one; else all leave singly.
+        uniform: the same share of each structure leaves, whatever its members are worth and cost.
     """
 
-    def __init__(self, sizes, costs, multiple=1):
-        self._sizes, self._costs, self._multiple = np.array(sizes, np.int32), costs, multiple
+    def __init__(self, sizes, costs, multiple=1, uniform=False):
+        self._sizes, self._costs = np.array(sizes, np.int32), costs
+        self._multiple, self._uniform = multiple, uniform
         self._owner = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
         self._first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
 
-    def leaving(self, scores, limits):
+    def leaving(self, scores, limits, rounds=ROUNDS):
         """Which members leave.
 
         Of each structure the member of the largest score stays, and those that are zero count as gone. Where the last
@@ -35,21 +37,22 @@ class Selection:
         Args:
             scores: what members are worth, a float tensor of shape (members,), at least zero; infinity keeps one.
             limits: what each of the costs may be at most, a float tensor of shape (costs,).
+            rounds: how many choices are tried at most.
 
         Returns:
             A Boolean tensor of shape (members,). Where all that may leave is not enough, all that may.
         """
         ranks = self._ranks(ops.cast(scores, "float32"), limits)
 
-        def is_unused(rounds, _, __, used):
-            return ops.logical_and(rounds < ROUNDS, used < USED)
+        def is_unused(tried, _, __, used):
+            return ops.logical_and(tried < rounds, used < USED)
 
-        def again(rounds, ranks, best, used):
+        def again(tried, ranks, best, used):
             leaving, last = self._least(ranks, limits)
             now = ops.max(self._used(leaving, limits))
-            better = ops.logical_or(rounds == 0, ops.logical_and(now <= 1, now > used))
+            better = ops.logical_or(tried == 0, ops.logical_and(now <= 1, now > used))
             ranks = ops.where(ranks == last, float("inf"), ranks)
-            return rounds + 1, ranks, ops.where(better, leaving, best), ops.where(better, now, used)
+            return tried + 1, ranks, ops.where(better, leaving, best), ops.where(better, now, used)
 
         start = ops.zeros((), "int32"), ranks, ops.zeros_like(ranks, "bool"), ops.zeros(())
         return ops.while_loop(is_unused, again, start)[2]
@@ -100,6 +103,7 @@ class Selection:
         worth = ops.take(ops.where(increasing == 0, 0.0, increasing / left), place)
         saved = ops.take(self._saved(scores, limits), self._owner)
         ranks = ops.where(scores == 0, 0.0, ops.where(saved > 0, worth / saved, float("inf")))
+        ranks = (place - self._first[self._owner] + 1) / self._sizes[self._owner] if self._uniform else ranks
         block = (self._sizes[self._owner] - 1 - (place - self._first[self._owner])) // self._multiple
         ranks = self._means(ranks, block) if self._multiple > 1 else ranks
         return ops.where(ops.logical_or(block == 0, ops.isinf(scores)), float("inf"), ranks)
