@@ -114,6 +114,17 @@ def flag(value, name: str, owner: str) -> bool:
     return bool(value)
 
 
+def instance(value, kind: type, name: str, owner: str):
+    """Check that an argument is an object of a class of this package, and give it back.
+
+    Raises:
+        TypeError: it is of another one.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(refusal(owner, name, f"a tt.{kind.__name__}", value))
+    return value
+
+
 def one_of(value, choices, name: str, owner: str):
     """The one of some that equals the value; use it for every argument that names a way to do something.
 

@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity.budget import Budget
 from tf_terngrad.sparsity.learn import after_fit, hooks, kept, metrics, penalties, replicas, updates
 from tf_terngrad.sparsity.learn.budgeted import Budgeted
 from tf_terngrad.sparsity.learn.choice import choose, widths
@@ -31,6 +32,7 @@ def sparsify(
     optimizer=None,
     budget=None,
     schedule=None,
+    input_shapes=None,
 ):
     """Train a model towards fewer structures: R = strength * sum_g ||w_g||_2 over the groups g of the whole model.
 
@@ -55,6 +57,13 @@ def sparsify(
     What became zero stays zero when the penalty goes off: after `release()`, with a strength of 0, in the averages of
     `use_ema`. `release(revive=True)` ends that. A saved model forgets it: give the loaded one to `tt.hold`.
 
+    `budget`: instead of a strength, what the model may cost at the end. It trains dense at first; then members leave in
+    many small steps, those first that are worth least for what they cost: a structure is worth the logarithm of the sum
+    of its members' norms, each divided by their mean when the first may leave. Each keeps its last member. From
+    `schedule.end` of the training on nothing more leaves, and what is left trains on. The cost of `tt.compact`'s model
+    is then within the budget; `budgeted.costs()` is what it would be now. By default members of widths leave (no inputs
+    of the model, no branches); what `include`, `exclude` and `kinds` leave out counts as it is.
+
     Args:
         model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.
         strength: the weight of the penalty beside the loss.
@@ -71,6 +80,10 @@ def sparsify(
         threshold: the magnitude under which a weight is set to zero, for "subgradient".
         optimizer: the optimizer whose learning rate scales the proximal step; by default the one that makes the
             update, each of several for the variables that it moves.
+        budget: a `tt.Budget`.
+        schedule: a `tt.BudgetSchedule`; by default the first tenth of the first `fit` is dense, and after six tenths
+            the budget is met.
+        input_shapes: with a budget, as `tt.costs` takes them: shapes of an example, where the model leaves sizes open.
 
     Returns:
         A `Sparsity`.
@@ -79,11 +92,12 @@ def sparsify(
         TypeError: if `model` is not a Keras model, `optimizer` not a Keras optimizer, a number no number, or a text
             stands in place of a list.
         ValueError: for a model that is not built or is a subclass whose `call` cannot be followed; unless exactly one
-            of `strength` and `ratio` is given; for a negative or NaN number, an unknown kind, method or name, or when
-            nothing is left to sparsify.
+            of `strength`, `ratio` and `budget` is given; for a negative or NaN number, an unknown kind, method or name,
+            a budget that cannot be met, or when nothing is left to sparsify.
 
     Source: structured sparsity learning (Wen et al., NIPS 2016); the proximal step is block soft thresholding (Yuan
-    and Lin, 2006), in the optimizer's metric (Yun et al., Adaptive proximal gradient methods, 2021).
+    and Lin, 2006), in the optimizer's metric (Yun et al., Adaptive proximal gradient methods, 2021). For the course of
+    a budget see `tt.BudgetSchedule`.
 
     >>> model = keras.Sequential([keras.Input((4,)), keras.layers.Dense(3), keras.layers.Dense(2)])
     >>> sparsify(model, strength=1e-3, kinds=["unit"]).groups
@@ -94,6 +108,8 @@ def sparsify(
             "sparsify: expected one of `strength`, `ratio` and `budget`. "
             f"Received: strength={strength!r}, ratio={ratio!r}, budget={budget!r}"
         )
+    if budget is None and schedule is not None:
+        raise ValueError(f"sparsify: `schedule` is that of a budget. Received: budget=None, schedule={schedule!r}")
     if strength is not None:
         strength = checks.number(strength, "strength", "sparsify")
     if ratio is not None:
@@ -106,8 +122,14 @@ def sparsify(
     if budget is None:
         chosen = choose(found, kinds, include, exclude)
         return Sparsity(model, chosen, strength, ratio, method, threshold, optimizer)
+    checks.instance(budget, Budget, "budget", "sparsify")
+    schedule = checks.instance(
+        BudgetSchedule() if schedule is None else schedule, BudgetSchedule, "schedule", "sparsify"
+    )
+    if method != "proximal":
+        raise ValueError(f"sparsify: a budget zeroes members by itself, without a penalty. Received: method={method!r}")
     chosen = choose(found, widths(found) if kinds is None else kinds, include, exclude)
-    budgeted = Budgeted(model, chosen, budget, BudgetSchedule() if schedule is None else schedule)
+    budgeted = Budgeted(model, chosen, budget, schedule, input_shapes)
     return Sparsity(model, chosen, 0.0, None, method, threshold, optimizer, budgeted)
 
 
@@ -121,6 +143,7 @@ class Sparsity:
         groups: how many groups there are in all.
         strength: a scalar `keras.Variable`; assign to it to change the strength while training.
         released: whether the penalty is off again.
+        budgeted: what brings the model within its budget, a `Budgeted`; None: there is none.
     """
 
     def __init__(self, model, chosen, strength, ratio, method, threshold, optimizer, budgeted=None):

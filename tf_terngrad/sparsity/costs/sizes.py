@@ -43,7 +43,7 @@ class Sizes:
 
     @functools.cached_property
     def calls(self):
-        """Pairs of each `CostlyCall` and what the graph knows of its tensors: the edges of its inputs, and its output."""
+        """Pairs of each `CostlyCall` and what the graph knows of it: the edges of its inputs, and its output's."""
         return list(_with_edges(self._calls, self.graph))
 
     def shares(self, stay: Mapping[str, int]):

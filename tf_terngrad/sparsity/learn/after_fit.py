@@ -1,4 +1,4 @@
-"""Around `fit`: budgets are planned; then it says it if a penalty of this package was on and nothing became zero, once."""
+"""Around `fit`: budgets are planned before; after it, a penalty that made nothing zero says so, once."""
 
 import weakref
 

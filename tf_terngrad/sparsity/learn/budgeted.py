@@ -2,6 +2,7 @@
 
 import keras
 import numpy as np
+import tensorflow as tf
 from keras import ops
 
 from tf_terngrad.sparsity.costs import costs as costs_of
@@ -22,6 +23,7 @@ class Budgeted:
         chosen: the structures whose members may leave.
         budget: a `Budget`.
         schedule: a `BudgetSchedule`.
+        input_shapes: as `tt.costs` takes them.
 
     Raises:
         ValueError: the budget cannot be met.
@@ -31,9 +33,9 @@ class Budgeted:
         variables: what goes on from update to update.
     """
 
-    def __init__(self, model, chosen, budget, schedule):
+    def __init__(self, model, chosen, budget, schedule, input_shapes=None):
         self.budget, self.course = budget, Course(schedule)
-        self._chosen, self._costs = chosen, costs_of(model)
+        self._chosen, self._costs = chosen, costs_of(model, input_shapes)
         self._limits = budget.limits(self._costs)
         budget.check(self._costs.of({each.name: 1 for each in chosen if not each.fixed}), self._costs, "sparsify")
         places = {cost.name: place for place, cost in enumerate(self._costs.structures)}
@@ -41,7 +43,7 @@ class Budgeted:
         self._sizes = [structure.size for structure in chosen]
         self._owner = np.repeat(np.arange(len(chosen)), self._sizes)
         tables = [CostTables(self._costs, resource, numbers) for resource in self._limits]
-        self._selection = Selection(self._sizes, tables)
+        self._leaving = tf.function(Selection(self._sizes, tables).leaving)  # many small steps, eagerly slow
         self._scale = keras.Variable(np.zeros(len(chosen)), trainable=False, dtype="float32", name="scale")
         self.variables = [*self.course.variables, self._scale]
 
@@ -61,7 +63,7 @@ class Budgeted:
         limits = [limit + (self._whole(name) - limit) * left for name, limit in self._limits.items()]
         return ops.cond(
             due,
-            lambda: self._selection.leaving(scores, ops.stack(limits)),
+            lambda: self._leaving(scores, ops.stack(limits)),
             lambda: ops.zeros((len(self._owner),), "bool"),
         )
 
@@ -87,8 +89,8 @@ class Budgeted:
     def planned(self, epochs):
         """A sentence about what will happen when."""
         return (
-            f"tt.sparsify: {self.course.updates:,} updates{epochs}: {self.course}; then what is left trains on, at most "
-            f"{self._limits_in_words()}."
+            f"tt.sparsify: {self.course.updates:,} updates{epochs}: {self.course}; then what is left trains on, "
+            f"at most {self._limits_in_words()}."
         )
 
     def _limits_in_words(self):
