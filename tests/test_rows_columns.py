@@ -1,0 +1,51 @@
+"""The rows on rows and columns: as many zeros as the paper says, where it is said, in a layer that is the matrix."""
+
+import keras
+import numpy as np
+import pytest
+
+from models.experiments import rows_columns
+from models.experiments.rows_columns import LAYERS, PLACEMENTS, ROWS, Layer
+
+SMALL = Layer("conv", 9, 8, 12, 5, groups=2)
+
+
+def test_the_matrices_are_those_of_the_reference_model():
+    assert [layer.matrix for layer in LAYERS] == [(96, 363), (128, 1200), (384, 2304), (192, 1728), (128, 1728)]
+    assert [layer.places for layer in LAYERS] == [3025, 729, 169, 169, 169]
+    counts = [layer.groups * np.prod(layer.matrix) * layer.places for layer in LAYERS]
+    assert counts == [105415200, 223948800, 149520384, 112140288, 74760192]
+
+
+@pytest.mark.parametrize("place", PLACEMENTS)
+def test_as_many_zeros_as_asked_for(place):
+    zeros = PLACEMENTS[place](SMALL, 0.5, 0.64, np.random.default_rng(0))
+    assert (zeros.rows.sum(1) == 3).all()
+    assert zeros.columns.sum(1).tolist() == [{"anywhere": 36, "channels": 25 * 1, "border": 9 * 4}[place]] * 2
+    single = rows_columns.scattered(SMALL, zeros, np.random.default_rng(1))
+    assert single.sum() == zeros.alive.sum() and (single != zeros.alive).any()
+
+
+def test_a_kernel_is_its_matrices():
+    random = np.random.default_rng(0)
+    zeros = rows_columns.anywhere(SMALL, 0.3, 0.5, random)
+    kernel = rows_columns.kernel(SMALL, zeros.alive, random)
+    matrices = kernel.reshape(100, 2, 6).transpose(1, 2, 0)
+    np.testing.assert_array_equal(matrices != 0, zeros.alive)
+
+
+@pytest.mark.parametrize(
+    "place, left", [("anywhere", (5, 5, 4, 12)), ("channels", (5, 5, 1, 6)), ("border", (3, 3, 4, 6))]
+)
+def test_what_compaction_leaves_of_the_layer(place, left):
+    random = np.random.default_rng(0)
+    share = 0.0 if place == "anywhere" else 0.5
+    zeros = PLACEMENTS[place](SMALL, share, 0.64, random)
+    weights = rows_columns.kernel(SMALL, zeros.alive, random)
+    small = rows_columns.compact_alone(SMALL, weights)
+    layer = small.layers[-1]
+    assert isinstance(layer, keras.layers.Conv2D) and tuple(layer.kernel.shape) == left
+
+
+def test_the_rows_are_the_papers():
+    assert [len(getattr(row, name)) for row in ROWS for name in ("columns", "rows", "paper", "l1")] == [5] * 8
