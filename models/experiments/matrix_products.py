@@ -41,12 +41,12 @@ def _without_zeros(matrix, other):
 
 
 def _in_turns(several, runs):
-    """The seconds of each run of several lists of products."""
+    """The seconds that the processor took for each run of several lists of products; what else ran does not count."""
     times = [[] for _ in several]
     for _ in range(runs + WARM_UP):
         for pairs, own in zip(several, times, strict=True):
-            start = time.perf_counter()
+            start = time.thread_time()
             for left, right in pairs:
                 left @ right
-            own.append(time.perf_counter() - start)
+            own.append(time.thread_time() - start)
     return [own[WARM_UP:] for own in times]
