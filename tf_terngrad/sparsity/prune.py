@@ -35,9 +35,9 @@ def prune(
 
     A structure is worth the logarithm of the sum of its members' scores, so that half of a layer is worth as much as
     half of another one. Those leave first that are worth least for what they cost of the limits that do not hold yet.
-    Each structure keeps the member of its largest score; what is zero already counts as gone. To prune in steps, call it and `tt.hold` again
-    with a smaller budget after training on; shares are of the whole model each time. Without training, `tt.calibrate`
-    gives batch normalizations the statistics of what is left.
+    Each structure keeps the member of its largest score; what is zero already counts as gone. To prune in steps, call
+    it and `tt.hold` again with a smaller budget after training on; shares are of the whole model each time. Without
+    training, `tt.calibrate` gives batch normalizations the statistics of what is left.
 
     Args:
         model: a built `keras.Model`; its weights are changed.
