@@ -242,6 +242,7 @@ def test_without_normalizations_it_says_so(caplog):
         (lambda: tt.calibrate(chain(), normal(2, 6), 0), ValueError, "batch_size=0"),
         (lambda: tt.calibrate(chain(), 3.0), TypeError, "arrays, or batches"),
         (lambda: tt.calibrate(chain(), normal(0, 6)), ValueError, "at least one batch"),
+        (lambda: tt.calibrate(chain(), tf.data.Dataset.from_tensors(normal(2, 6)).repeat()), ValueError, "that ends"),
         (lambda: tt.calibrate(chain(), iter([])), ValueError, "at least one batch"),
     ],
 )

@@ -4,7 +4,8 @@ import keras
 import numpy as np
 import pytest
 
-from models.experiments import rows_columns
+from models.convnet import convnet
+from models.experiments import convnet_rows, rows_columns
 from models.experiments.rows_columns import LAYERS, PLACEMENTS, ROWS, Layer
 
 SMALL = Layer("conv", 9, 8, 12, 5, groups=2)
@@ -49,3 +50,29 @@ def test_what_compaction_leaves_of_the_layer(place, left):
 
 def test_the_rows_are_the_papers():
     assert [len(getattr(row, name)) for row in ROWS for name in ("columns", "rows", "paper", "l1")] == [5] * 8
+
+
+def test_a_command_trains_two_rows_and_prints_their_table(tmp_path):
+    random = np.random.default_rng(0)
+    data = tuple((random.random((20, 32, 32, 3), "float32"), np.arange(20) % 10) for _ in range(2))
+    rows = [row for row in convnet_rows.ROWS if row.name in ("dense", "ssl")]
+    results = {row: [convnet_rows.train(row, 0, data, tmp_path, epochs=3)] for row in rows}
+    again = convnet_rows.train(rows[1], 0, data, tmp_path, epochs=3)
+    np.testing.assert_array_equal(again.get_weights()[0], results[rows[1]][0].get_weights()[0])
+    text = convnet_rows.table(results, data, tmp_path)
+    assert [line.split(" | ")[0] for line in text.splitlines()[-2:]] == ["| dense", "| ssl"]
+
+
+def test_what_is_zero_is_held_and_counted(tmp_path):
+    model = convnet()
+    kernel = model.get_layer("conv2").kernel
+    array = kernel.numpy()
+    array[:, :, :8] = 0
+    array[..., :16] = 0
+    kernel.assign(array)
+    convnet_rows.hold(model)
+    model.compile(keras.optimizers.SGD(0.1, momentum=0.9), keras.losses.SparseCategoricalCrossentropy(True))
+    model.fit(np.random.default_rng(0).random((8, 32, 32, 3), "float32"), np.arange(8), verbose=0)
+    found = convnet_rows.measure(model, runs=1)[1]
+    assert (found.rows, found.columns) == (0.5, 0.25)
+    assert found.zeros == 1 - 0.5 * 0.75

@@ -4,10 +4,10 @@
     python -m tools.benchmark_rows_columns --rows=ssl-no-loss --runs=400
 
 AlexNet's five convolutions with random weights and the zeros that the paper reports, on one thread. All ratios are
-medians of the dense layer's time over the other's, measured in turns: 2.00 means twice as fast. First the matrix
-products alone, as the paper measured them: rows and columns taken out, and as many single zeros in sparse storage. Then
-TFLite files of the layer: after `tt.compact` where the zero columns lie anywhere, where they are those of whole input
-channels, and where they form a border of the kernel; and with single zeros, left in place.
+medians of the dense layer's processor time over the other's, measured in turns: 2.00 means twice as fast. First the
+matrix products alone, as the paper measured them: rows and columns taken out, and as many single zeros in sparse
+storage. Then TFLite files of the layer: after `tt.compact` where the zero columns lie anywhere, where they are those of
+whole input channels, and where they form a border of the kernel; and with single zeros, left in place.
 """
 
 import logging
@@ -19,7 +19,7 @@ from absl import app, flags
 
 import tf_terngrad as tt
 from models.experiments import rows_columns
-from models.experiments.matrix_products import compare_products
+from models.experiments.processor_time import compare_files, compare_products
 from tf_terngrad.console import growing_table
 from tools.chosen_rows import chosen
 
@@ -71,10 +71,10 @@ def files(layer, rows, columns, folder):
     paths = [folder / f"{number}.tflite" for number in range(len(models))]
     for model, path in zip(models.values(), paths, strict=True):
         tt.tflite.convert(model, path)
-    compared = tt.tflite.compare_latency(paths, runs=RUNS.value)
-    faster = [f"{1 / ratio:.2f}" for ratio in compared.ratios]
+    milliseconds, ratios = compare_files(paths, RUNS.value)
+    faster = [f"{ratio:.2f}" for ratio in ratios]
     left = ", ".join("x".join(map(str, models[name].layers[-1].kernel.shape)) for name in found)
-    return f"{compared.reports[0].median:.3f}", *faster[1:-1], left, faster[-1]
+    return f"{milliseconds:.3f}", *faster[:-1], left, faster[-1]
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ import numpy as np
 
 import tf_terngrad as tt
 from models.convnet import convnet
-from models.experiments.matrix_products import compare_products
+from models.experiments.processor_time import compare_products
 from models.training.trainer import Trainer
 from tf_terngrad.files import save_model
 from tf_terngrad.sparsity.learn.penalties import zero_small
