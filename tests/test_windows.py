@@ -214,7 +214,7 @@ def test_behind_a_kernel_of_one_tap_constants_pass():
     assert small.get_layer("slides").kernel.shape == (1, 1, 3, 5)
 
 
-def test_masks_and_what_needs_the_size_stay(borders_pay):
+def test_what_needs_the_size_keeps_it(borders_pay):
     class Table(keras.constraints.Constraint):
         def __call__(self, w):
             return w * np.ones((3, 3, 1, 1), "float32")
@@ -265,6 +265,19 @@ def test_a_plan_and_a_report_say_so():
     line = next(line for line in report.splitlines() if line.startswith("slides"))
     assert "5x5 → 2x1" in line
     assert "8.0 %" in line
+
+
+@pytest.mark.filterwarnings("ignore:.*does not support masking")
+@pytest.mark.parametrize("padding", ["same", "causal"])
+def test_where_a_mask_enters(borders_pay, padding):
+    steps = keras.Input((7, 3))
+    convolution = layers.Conv1D(4, 3, padding=padding, name="slides")
+    model = randomize(keras.Model(steps, layers.LSTM(5)(convolution(layers.Masking()(steps)))))
+    keep_taps(convolution, ([0, 1],))
+    small = check_laws(model)
+    x = np.random.default_rng(0).normal(size=(2, 7, 3)).astype("float32")
+    x[:, 4:] = 0
+    np.testing.assert_allclose(small(x), model(x), rtol=1e-4, atol=1e-5)
 
 
 @pytest.mark.parametrize("padding", ["same", "valid"])

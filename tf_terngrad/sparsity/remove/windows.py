@@ -194,10 +194,10 @@ def _pays(graph, kept, calls, slides, ends, whole):
 
 
 def _takes_border(call):
-    """Whether a layer may stand in front of a call: a step of a `TimeDistributed` is one layer, and masks end at it."""
+    """Whether a layer may stand in front of a call: a step of a `TimeDistributed` is one layer."""
     of_model = isinstance(call.site, int) or call.site[1] == "layer"
     flat = len(call.layer.kernel_size) == 1 and call.layer.data_format == "channels_first"  # Cropping1D knows no such
-    return of_model and not flat and not call.inputs[0].masked
+    return of_model and not flat
 
 
 def _borders(calls, slides, ends):
