@@ -169,7 +169,7 @@ def test_masked_steps_do_not_count():
 
 
 def test_large_means_cost_no_digits():
-    x = RANDOM.normal(size=(512, 2)).astype("float32") + np.float32(1000)
+    x = RANDOM.normal(size=(64, 2)).astype("float32") + np.float32(1000)
     model = sequential(keras.Input((2,)), layers.BatchNormalization())
     tt.calibrate(model, x, 1)
     np.testing.assert_allclose(model.layers[0].moving_variance, x.astype(float).var(0), rtol=1e-5)
@@ -242,6 +242,7 @@ def test_without_normalizations_it_says_so(caplog):
         (lambda: tt.calibrate(chain(), normal(2, 6), 0), ValueError, "batch_size=0"),
         (lambda: tt.calibrate(chain(), 3.0), TypeError, "arrays, or batches"),
         (lambda: tt.calibrate(chain(), normal(0, 6)), ValueError, "at least one batch"),
+        (lambda: tt.calibrate(chain(), tf.data.Dataset.from_tensors(normal(2, 6)).repeat()), ValueError, "that ends"),
         (lambda: tt.calibrate(chain(), iter([])), ValueError, "at least one batch"),
     ],
 )

@@ -164,6 +164,8 @@ def _run(model, batches):
 
 def _batches(x, size):
     """An iterator over what the model is called on."""
+    if isinstance(x, tf.data.Dataset) and x.cardinality() == tf.data.INFINITE_CARDINALITY:
+        raise ValueError(checks.refusal("calibrate", "x", "a dataset that ends", x, "Write x.take(10) for ten batches"))
     if isinstance(x, keras.utils.PyDataset):
         return (_inputs(x[number]) for number in range(len(x)))
     if isinstance(x, (list, tuple, dict)) or hasattr(x, "__array__"):

@@ -26,10 +26,12 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
 
     A member of a structure leaves if nothing that matters reads it, or if it always emits the same constant and every
     reader can take that constant into its bias: f(x) = W x + b with x_i = v becomes f'(x') = W' x' + (b + v W_i). A
-    term of a sum that is zero leaves with all its layers. The input model is not touched; names, inputs and outputs
-    stay. A user's own layers are taken apart into what their call is made of; what cannot be, or keeps its widths, is
-    carried over as it is. This package's regularizers and wrappers are gone from the result; a user's own regularizers
-    stay, also out of a sum with this package's. `tt.fates` tells what became of every variable.
+    term of a sum that is zero leaves with all its layers. Taps of a convolution that are zero at all filters and
+    channels leave where they form a border of the kernel, or are all but every second, third, ... one. The input model
+    is not touched; names, inputs and outputs stay. A user's own layers are taken apart into what their call is made of;
+    what cannot be, or keeps its widths, is carried over as it is. This package's regularizers and wrappers are gone
+    from the result; a user's own regularizers stay, also out of a sum with this package's. `tt.fates` tells what became
+    of every variable.
     The log ("tf_terngrad") says it where nothing leaves (how far the nearest member was, and what would change it),
     where the result is not all Keras's own (what its file asks for), and what a model of a class of one's own has lost.
 
@@ -92,11 +94,12 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
 def _is_all(plan, graph):
     """Whether nothing more can leave once all of a plan has: only widths shrink, and no dead channel has to stay.
 
-    Where two axes of a tensor are followed, what is zero on one of them may be so only in what stays of the other.
+    Where two axes of a tensor are followed, what is zero on one of them may be so only in what stays of the other; and
+    through a kernel of one tap constants pass that a padded one stops.
     """
     several = [edge.followed for call in graph.calls for edge in call.outputs if len(edge.followed) > 1]
     whole = all(plan.kept.mask(channels).all() for followed in several for channels in followed)
-    return whole and plan.sites >= graph.sites.keys() and not plan.warnings
+    return whole and plan.sites >= graph.sites.keys() and not (plan.warnings or plan.kept.windows)
 
 
 def _in_vain(graph, plan):

@@ -45,6 +45,7 @@ class Graph:
         weights: `Weight` by id of the variable.
         readings: `Reading` by (id of the kernel, axis), or by a key of its own where there is no kernel.
         frozen: list of (units, reason).
+        read_elsewhere: the ids of weights that are also read where it is not known what for.
         added: the units that several tensors of the model are added along.
         inputs, outputs: the model's edges.
         features: the edges that hold the model's input as flat features, any of which can leave through a gather.
@@ -57,6 +58,7 @@ class Graph:
         self.grids = Grids(self.units)
         self.calls, self.sites, self.joined = [], {}, []
         self.weights, self.readings, self.frozen = {}, {}, []
+        self.read_elsewhere = set()
         self._blank = blank
         self._values = {}
         self._ports = {}
@@ -203,6 +205,7 @@ class Graph:
             read = [call.layer] if call.site in opaque else functions_of(call.layer)
             read += [value for value in tree.flatten((call.args, call.kwargs)) if isinstance(value, keras.Variable)]
             for key in self.weights.keys() & variables_read(*read).keys() if read else ():
+                self.read_elsewhere.add(key)
                 for units in self.weights[key].axes.values():
                     self.freeze(units, f"{call.path}: it shares this weight")
 

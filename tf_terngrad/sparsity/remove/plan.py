@@ -8,15 +8,25 @@ from tf_terngrad.console import plain_table
 from tf_terngrad.keras_internals import may_lose_inputs
 from tf_terngrad.sparsity.graph.follow import ALIAS
 from tf_terngrad.sparsity.importance import scored
+from tf_terngrad.sparsity.remove.windows import find_windows
 from tf_terngrad.sparsity.rules import rule_for
 from tf_terngrad.sparsity.structures import LEARNED, from_graph
 
 
 class Kept:
-    """The units that stay, seen along any axis."""
+    """The units that stay, seen along any axis.
+
+    Attributes:
+        windows: the `Window` of each convolution of whose kernel some taps leave, by id of the layer.
+    """
 
     def __init__(self, graph, needed):
         self._stays = _all(needed, graph.grids.needed(np.arange(len(graph.units))))
+        self.windows = {}
+
+    def window(self, layer):
+        """What changes in the configuration of a convolution whose zero taps leave."""
+        return self.windows[id(layer)].settings if id(layer) in self.windows else {}
 
     def mask(self, channels):
         """Which positions of the axis stay."""
@@ -79,12 +89,13 @@ class Plan:
     @property
     def changes(self):
         """Whether anything leaves."""
-        return bool(self.removed) or any(size != stay for _, _, size, stay in self.widths)
+        return bool(self.removed or self.kept.windows) or any(size != stay for _, _, size, stay in self.widths)
 
     def __str__(self):
         changed = [row for row in self.widths if row[2] != row[3]]
         table = plain_table(["structure", "kind", "members", "stay"], changed, text=["kind"])
-        lines = [*table.splitlines(), *(f"{path}: leaves" for path in self.removed)]
+        lines = [*table.splitlines(), *map(str, self.kept.windows.values())]
+        lines += [f"{path}: leaves" for path in self.removed]
         lines = lines or [f"Nothing leaves. {self.in_vain}".strip()]
         if len(changed) < len(self.widths):
             lines.append(f"{len(self.widths) - len(changed)} of {len(self.widths)} structures keep all their members.")
@@ -113,6 +124,7 @@ def make_plan(graph, keep=(), round_to=1, scores="norm"):
     needed |= spare
     _round_up(found, needed, round_to, scores)
     kept = Kept(graph, needed)
+    kept.windows = find_windows(graph, kept, sites)
     live_layers = {id(graph.sites[site].layer) for site in sites}
     removed = {c.path: None for c in graph.calls if id(c.layer) not in live_layers and c.layer is not ALIAS}
     widths = tuple((s.name, s.kind, s.size, int(needed[units].sum())) for s, units in found)

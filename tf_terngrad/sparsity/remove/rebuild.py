@@ -26,6 +26,7 @@ from tf_terngrad.sparsity.graph.channels import Edge
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.stand_in import original
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
+from tf_terngrad.sparsity.graph.trace import free_name
 from tf_terngrad.sparsity.graph.values import array_of, state_of
 from tf_terngrad.sparsity.remove.blank import blank_weights, fill_again
 from tf_terngrad.sparsity.remove.carry import Carrier
@@ -33,6 +34,7 @@ from tf_terngrad.sparsity.remove.classes import Classes
 from tf_terngrad.sparsity.remove.fates import fate, gone
 from tf_terngrad.sparsity.remove.settings import give_settings, is_stock, own_settings, without_settings
 from tf_terngrad.sparsity.remove.stock import stock
+from tf_terngrad.sparsity.remove.windows import with_border
 from tf_terngrad.sparsity.rules import Rule, rule_for, subclasses
 from tf_terngrad.sparsity.rules.selection import take
 
@@ -58,6 +60,8 @@ class Builder:
         self._factors = {}
         self._blank = []  # the stock layers whose weights begin as zeros, until the model stands
         self._folds = self._constants_to_fold()
+        self._taps = {id(window.kernel): window.taps for window in plan.kept.windows.values()}
+        self._names = {call.layer.name for call in graph.calls}
 
     def build(self):
         """The smaller model, with its weights."""
@@ -105,7 +109,7 @@ class Builder:
         if _has_no_width(call.layer):
             return True
         followed = [channels for edge in (*call.inputs, *call.outputs) for channels in edge.followed]
-        whole = all(self.kept.mask(channels).all() for channels in followed)
+        whole = all(self.kept.mask(channels).all() for channels in followed) and not self.kept.window(call.layer)
         return whole and id(call.layer) not in self._folds and all(map(self._is_whole, call.layer.weights))
 
     def _is_whole(self, variable):
@@ -180,6 +184,17 @@ class Builder:
             if not mask.all():
                 tensor = take(tensor, np.flatnonzero(mask).tolist(), 1, f"{edge.name}_features")
         return tensor
+
+    def with_border(self, call, tensor):
+        """What a convolution reads when taps at the ends of its kernel have left."""
+        window = self.kept.windows.get(id(call.layer))
+        border = window.borders.get(call.site) if window else None
+        return tensor if border is None else with_border(tensor, border, call.layer, self._free_name(call.layer.name))
+
+    def _free_name(self, name):
+        name = free_name(f"{name}_border", self._names)
+        self._names.add(name)
+        return name
 
     def alone(self, call, tensor):
         """The only term that is left of a sum; a name stays where it is the model's output."""
@@ -281,6 +296,7 @@ class Builder:
 
     def _assign(self, layer, source, target):
         kept = self.kept.along(self._graph.weights.get(id(source)), source.shape)
+        kept[: len(self._taps.get(id(source), ()))] = self._taps.get(id(source), ())
         factor = self._factors.get(id(source), 1.0)
         array = _cut(array_of(source), kept)
         if np.any(factor != 1):

@@ -131,12 +131,19 @@ def _row(before, after, known):
     pair = (before, after)
     return Row(
         layer.path,
-        " → ".join(dict.fromkeys(_type(cost.layer) for cost in pair if cost)),
+        _types([cost.layer for cost in pair if cost]),
         tuple(_width(cost) if cost else 0 for cost in pair),
         tuple(sum(math.prod(w.shape) for w in _weights(cost)) if cost else 0 for cost in pair),
         tuple(cost.multiply_adds if cost else 0 for cost in pair),
         _matrices(before, after, known) if before else (),
     )
+
+
+def _types(layers):
+    """What a layer is called, before and after where that differs, and so the sizes of a convolution's kernel."""
+    sizes = ["x".join(map(str, np.ravel(getattr(layer, "kernel_size", ())))) for layer in layers]
+    pairs = [dict.fromkeys(map(_type, layers)), *([sizes] if len(set(sizes)) > 1 and all(sizes) else [])]
+    return " ".join(" → ".join(pair) for pair in pairs)
 
 
 def _type(layer):

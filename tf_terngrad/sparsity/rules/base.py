@@ -40,6 +40,7 @@ class Rule:
       are read.
     - `config(call, kept)` is the configuration of the layer when only the kept units remain.
     - `multiply_adds(layer, output, *args, **kwargs)` is what one call costs.
+    - `window(layer)` is the kernel of a layer that slides one, if taps that are zero may leave.
 
     Example, a layer that scales each channel by a weight of its own::
 
@@ -108,6 +109,13 @@ class Rule:
     def learned(self, layer):
         """The weights that only training needs, and that have no place in the smaller layer."""
         return ()
+
+    def window(self, layer):
+        """The weight whose first axes are the taps of a window that slides over the first input; None: it has none.
+
+        Taps that are zero can leave then: `kept.window(layer)` gives the configuration what changes.
+        """
+        return None
 
     def stock_type(self, layer):
         """The class of the smaller layer."""

@@ -14,7 +14,18 @@ from tf_terngrad.sparsity.rules.contraction import Contraction
 from tf_terngrad.sparsity.rules.registry import register_rule
 
 
-class Convolution(Rule):
+class Windowed(Rule):
+    """What slides a window: taps that are zero leave, and where the window then begins elsewhere, a border makes up."""
+
+    def config(self, call, kept):
+        return {**call.layer.get_config(), **kept.window(call.layer)}
+
+    def rebuild(self, builder, call, args, kwargs):
+        tensor, *others = args
+        return super().rebuild(builder, call, (builder.with_border(call, tensor), *others), kwargs)
+
+
+class Convolution(Windowed):
     """Kernel (*taps, in / groups, filters). Only without padding does a constant channel stay constant.
 
     Use it when a layer of your own is a convolution whose kernel is laid out as Keras has it.
@@ -24,6 +35,9 @@ class Convolution(Rule):
 
     def axes(self, layer):
         return {"kernel": PLAIN, "bias": BIAS}
+
+    def window(self, layer):
+        return layer.kernel
 
     def follow(self, call):
         layer, graph = call.layer, call.graph
@@ -61,7 +75,7 @@ class Convolution(Rule):
 
     def config(self, call, kept):
         layer = call.layer
-        config, axis = layer.get_config(), channel_axis(layer)
+        config, axis = super().config(call, kept), channel_axis(layer)
         if call.output.axes[axis] is not None:
             config["filters"] = kept.width(call.output.axes[axis])
             if layer.groups > 1 and layer.kernel.shape[-2] == 1:
@@ -104,13 +118,16 @@ class TransposedConvolution(Rule):
         return transposed_cost(output, inputs, layer.kernel)
 
 
-class DepthwiseConvolution(Rule):
+class DepthwiseConvolution(Windowed):
     """Kernel (*taps, in, multiplier): every input channel leaves with its own outputs."""
 
     kind = "filter"
 
     def axes(self, layer):
         return {"kernel": DEPTHWISE, "bias": BIAS}
+
+    def window(self, layer):
+        return layer.kernel
 
     def follow(self, call):
         follow_depthwise(call, enter(call), call.layer.kernel, call.layer.depth_multiplier)
@@ -119,13 +136,16 @@ class DepthwiseConvolution(Rule):
         return depthwise_cost(output, inputs, layer.kernel)
 
 
-class SeparableConvolution(Rule):
+class SeparableConvolution(Windowed):
     """A depthwise kernel (*taps, in, multiplier), then a pointwise one (*1, in * multiplier, filters)."""
 
     kind = "filter"
 
     def axes(self, layer):
         return {"depthwise_kernel": inside(DEPTHWISE), "pointwise_kernel": PLAIN, "bias": BIAS}
+
+    def window(self, layer):
+        return layer.depthwise_kernel
 
     def follow(self, call):
         layer, graph = call.layer, call.graph
@@ -146,7 +166,7 @@ class SeparableConvolution(Rule):
         activate(call, layer.activation)
 
     def config(self, call, kept):
-        return {**call.layer.get_config(), "filters": kept.width(call.output.axes[channel_axis(call.layer)])}
+        return {**super().config(call, kept), "filters": kept.width(call.output.axes[channel_axis(call.layer)])}
 
     def multiply_adds(self, layer, output, inputs):
         return separable_cost(output, inputs, layer.depthwise_kernel, layer.pointwise_kernel)
