@@ -4,12 +4,17 @@ A structure is worth the logarithm of what its members are worth together: half 
 another one, and the last members are worth the most. Those leave first whose worth is least for what they cost.
 """
 
+import math
+
 import numpy as np
 from keras import ops
 
 ROUNDS = 8
 USED = 0.96
 """How many choices are tried for one that uses more of the limits, and how much of them is enough."""
+
+PARTS = 16
+"""Into how many parts the span is cut at once in which the number of those that leave is looked for."""
 
 
 class Selection:
@@ -26,6 +31,7 @@ class Selection:
         self._sizes, self._costs = np.array(sizes, np.int32), costs
         self._multiple, self._uniform = multiple, uniform
         self._owner = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
+        self._owned = (self._owner[:, None] == np.arange(len(sizes))).astype(np.float32)
         self._first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
 
     def leaving(self, scores, limits, rounds=ROUNDS):
@@ -49,7 +55,7 @@ class Selection:
 
         def again(tried, ranks, best, used):
             leaving, last = self._least(ranks, limits)
-            now = ops.max(self._used(leaving, limits))
+            now = ops.max(self._used(leaving[None], limits))
             better = ops.logical_or(tried == 0, ops.logical_and(now <= 1, now > used))
             ranks = ops.where(ranks == last, float("inf"), ranks)
             return tried + 1, ranks, ops.where(better, leaving, best), ops.where(better, now, used)
@@ -61,33 +67,37 @@ class Selection:
         """The fewest members of the least ranks that are enough, and the largest of these ranks."""
         increasing = ops.sort(ranks)
 
-        def rank(count):
-            return ops.where(count > 0, ops.take(increasing, ops.maximum(count - 1, 0)), -1.0)
+        def last_of(counts):
+            return ops.where(counts > 0, ops.take(increasing, ops.maximum(counts - 1, 0)), -1.0)
 
-        def halved(_, bounds):
-            low, high = bounds  # low is not enough
-            middle = (low + high) // 2
-            enough = ops.max(self._used(ranks <= rank(middle), limits)) <= 1
-            is_open = high - low > 1
-            low = ops.where(ops.logical_and(is_open, ops.logical_not(enough)), middle, low)
-            return low, ops.where(ops.logical_and(is_open, enough), middle, high)
+        def narrowed(_, bounds):
+            low, high = bounds  # low is not enough, high is
+            counts = low + (high - low) * np.arange(1, PARTS, dtype=np.int32) // PARTS
+            leaving = ranks[None] <= last_of(counts)[:, None]
+            enough = ops.logical_and(ops.max(self._used(leaving, limits), axis=0) <= 1, counts > low)
+            bounds = ops.concatenate([low[None], counts, high[None]])
+            first = PARTS - ops.sum(ops.cast(enough, "int32"))
+            return ops.take(bounds, first - 1), ops.take(bounds, first)
 
         bounds = ops.full((), -1, "int32"), ops.sum(ops.cast(ops.isfinite(ranks), "int32"))
-        last = rank(ops.fori_loop(0, (len(self._owner) + 1).bit_length(), halved, bounds)[1])
+        times = math.ceil(math.log(len(self._owner) + 1, PARTS)) + 1
+        last = last_of(ops.fori_loop(0, times, narrowed, bounds)[1])
         return ranks <= last, last
 
     def _counts(self, leaving):
-        return ops.segment_sum(ops.cast(ops.logical_not(leaving), "float32"), self._owner, len(self._sizes))
+        """How many members of each structure stay, shape (cases, structures)."""
+        return ops.matmul(ops.cast(ops.logical_not(leaving), "float32"), self._owned)
 
     def _used(self, leaving, limits):
-        """What share of each limit is used without some members."""
-        return ops.stack([cost(self._counts(leaving)[None])[0] for cost in self._costs]) / limits
+        """What share of each limit is used without some members, shape (limits, cases)."""
+        counts = self._counts(leaving)
+        return ops.stack([cost(counts) for cost in self._costs]) / limits[:, None]
 
     def _saved(self, scores, limits):
         """What share of the limits that do not hold yet leaves with a member of each structure."""
-        counts = self._counts(scores == 0)
-        fewer = ops.maximum(counts[None] - np.eye(len(self._sizes), dtype=np.float32), 0.0)
-        now = ops.stack([cost(counts[None]) for cost in self._costs])
+        counts = self._counts(scores[None] == 0)
+        fewer = ops.maximum(counts - np.eye(len(self._sizes), dtype=np.float32), 0.0)
+        now = ops.stack([cost(counts) for cost in self._costs])
         saved = (now - ops.stack([cost(fewer) for cost in self._costs])) / limits[:, None]
         return ops.sum(ops.where(now > limits[:, None], saved, 0.0), axis=0)
 
