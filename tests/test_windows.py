@@ -298,3 +298,10 @@ def test_all_pairs_of_ends_of_three_taps(borders_pay):
             model = network(layers.Conv1D(5, 3, padding="same"), (7,))
             keep_taps(model.get_layer("slides"), (np.arange(first, 3 - last),))
             assert check_laws(model).get_layer("slides").kernel_size == (3 - first - last,)
+
+
+def test_no_more_is_cropped_than_has_to_be():
+    assert windows.Slide(3, 1, 2, "valid").border(1, 0, 8) == (-1, 0)  # what a stride leaves over stays there
+    assert windows.Slide(3, 1, 1, "valid").border(1, 0, 8) == (-1, 0)
+    assert windows.Slide(3, 1, 1, "valid").border(0, 1, 8) == (0, -1)
+    assert windows.Slide(5, 2, 1, "same").border(1, 2, 8) == (2, 0)
