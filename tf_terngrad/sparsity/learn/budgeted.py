@@ -94,7 +94,7 @@ class Budgeted:
         )
 
     def _limits_in_words(self):
-        parts = [(limit, name.replace("_", " "), limit / self._whole(name)) for name, limit in self._limits.items()]
+        parts = [(limit, name.replace("_", "-"), limit / self._whole(name)) for name, limit in self._limits.items()]
         return " and ".join(f"{limit:,.4g} {name} ({share:.0%})" for limit, name, share in parts)
 
     def _whole(self, name):
