@@ -93,14 +93,18 @@ def difference(model, other):
 mirrored = tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])  # one for all: TensorFlow confuses those of several
 CASES = [(way, False, {"ratio": 0.4}) for way in WAYS]
 CASES += [("fit", True, {"ratio": 0.4}), ("fit", True, {"strength": 0.05})]
+METHODS = "proximal", "subgradient"
+CASES = [(way, inside, {"method": method, **rest}) for way, inside, rest in CASES for method in METHODS]
+budget = {"budget": tt.Budget(multiply_adds=0.5), "schedule": tt.BudgetSchedule(0.1, 0.8, updates=4)}
+CASES += [(way, inside, budget) for way in WAYS for inside in (False, True)]
 found = {}
 for way, inside, arguments in CASES:
-    for method in ("proximal", "subgradient"):
-        model, strengths = trained(mirrored, way, inside, method=method, **arguments)
-        single, expected = trained(tf.distribute.get_strategy(), way, False, method=method, **arguments)
-        apart = max(float(np.abs(np.subtract(*values(v))).max()) for v in model.weights)
-        key = f"{way}, {method}, {arguments}, {'inside' if inside else 'outside'}"
-        found[key] = [apart, strengths, expected[0], difference(model, single)]
+    model, strengths = trained(mirrored, way, inside, **arguments)
+    single, expected = trained(tf.distribute.get_strategy(), way, False, **arguments)
+    apart = max(float(np.abs(np.subtract(*values(v))).max()) for v in model.weights)
+    key = f"{way}, {arguments}, {'inside' if inside else 'outside'}"
+    used = tt.costs(tt.compact(model)).multiply_adds / 60 if "budget" in arguments else 0
+    found[key] = [apart, used, strengths, expected[0], difference(model, single)]
 print("FOUND", json.dumps(found))
 """
 
@@ -114,12 +118,17 @@ def found():
 
 
 def test_all_replicas_have_the_same_weights(found):
-    assert len(found) == 12
+    assert len(found) == 20
     assert {name: apart for name, (apart, *_) in found.items() if apart} == {}
 
 
+def test_a_budget_is_met_as_by_one_device(found):
+    used = {name: used for name, (_, used, *_) in found.items() if "budget" in name}
+    assert len(used) == 8 and all(0.3 <= share <= 0.5 for share in used.values()), used
+
+
 def test_the_strength_of_a_ratio_is_that_of_one_device_with_the_whole_batch(found):
-    for name, (_, strengths, expected, _) in found.items():
+    for name, (_, _, strengths, expected, _) in found.items():
         assert strengths == pytest.approx([expected] * len(strengths), rel=1e-5), name
 
 

@@ -76,7 +76,7 @@ class Course:
         self.updates = updates
         self._seen.assign(seen)
         self._first.assign(round(updates * self.schedule.begin))
-        self._last.assign(max(round(updates * self.schedule.end), int(self._first.value) + 1))
+        self._last.assign(max(round(updates * self.schedule.end), int(self._first.numpy()) + 1))
 
     def advance(self, updates_now):
         """Go on by an update.
@@ -117,10 +117,12 @@ class Course:
     @property
     def is_over(self):
         """Whether the budget has to be met by now."""
-        return self.updates is not None and int(self._seen.value) >= int(self._last.value)
+        return self.updates is not None and int(self._seen.numpy()) >= int(self._last.numpy())
 
     def __str__(self):
-        return f"dense until update {int(self._first.value):,}, members leave until update {int(self._last.value):,}"
+        return (
+            f"dense until update {int(self._first.numpy()):,}, members leave until update {int(self._last.numpy()):,}"
+        )
 
 
 def whole(count):
