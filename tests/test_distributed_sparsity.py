@@ -98,6 +98,24 @@ def test_workers_with_other_data_have_one_strength_and_the_same_weights(method):
             np.testing.assert_array_equal(mine, theirs, err_msg=name)
 
 
+def test_from_workers_with_other_data_the_same_members_leave_for_a_budget():
+    def together():
+        found = {}
+        for name, (train, make) in TRAININGS.items():
+            model = network()
+            schedule = tt.BudgetSchedule(0, 1, updates=2)
+            sparsity = tt.sparsify(model, budget=tt.Budget(multiply_adds=0.5), schedule=schedule)
+            train(model, sparsity, make)
+            found[name] = tt.costs(tt.compact(model)).multiply_adds, model.get_weights()
+        return found
+
+    first, second = run_workers(together)
+    for name, (cost, weights) in first.items():
+        assert 20 <= cost <= 30, name
+        for mine, theirs in zip(weights, second[name][1], strict=True):
+            np.testing.assert_array_equal(mine, theirs, err_msg=name)
+
+
 def test_a_strength_that_was_set_stays_and_all_of_three_workers_have_it():
     def together():
         model = network()
