@@ -205,6 +205,18 @@ def test_a_weight_that_lies_in_two_slices_of_a_unit_counts_once(run):
     assert memory["weights_each"] == found["parameters"] - small.count_params()
 
 
+def test_structures_with_milliseconds(run, monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    code, printed, _ = run("structures", "dense.keras", "--latency", "--json")
+    found = json.loads(printed)["latency"]
+    assert code == 0 and list(found["layers"]) and set(found["layers"]) <= {"hidden", "out", "FULLY_CONNECTED"}
+    assert sum(found["layers"].values()) == pytest.approx(found["milliseconds"])
+    assert [(row["name"], row["members"], list(row["fewer"])) for row in found["structures"]] == [("hidden", 5, ["4"])]
+    code, printed, _ = run("structures", "dense.keras", "--latency")
+    assert code == 0 and "As a TFLite file on one thread" in printed and "What a smaller width saves" in printed
+    assert len(list((tmp_path / "tf_terngrad" / "latency").iterdir())) == 1
+
+
 def test_a_recurrent_model_whose_steps_are_open(run, folder):
     model = keras.Sequential([keras.Input((None, 2)), layers.LSTM(3, name="memory"), layers.Dense(2)])
     model.save(folder / "open.keras")

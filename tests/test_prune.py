@@ -16,6 +16,7 @@ from laws import check_laws, randomize, sequential, structure
 
 import tf_terngrad as tt
 from models.lenet import lenet
+from tf_terngrad.sparsity.rounding import rounded_down
 
 GRAPHS = {"stock": graphs, "recurrent": recurrent_graphs, "transformers": transformer_graphs}
 pytestmark = [
@@ -140,6 +141,53 @@ def test_a_budget_that_cannot_be_met_is_refused_with_what_can():
     assert tt.costs(tt.compact(model)).multiply_adds == least.multiply_adds
 
 
+@pytest.mark.parametrize("step", [4, 8, 16])
+def test_widths_are_multiples_and_within_the_budget(step):
+    model = randomize(lenet())
+    before = tt.costs(model)
+    tt.prune(model, tt.Budget(multiply_adds=0.4), round_to=step)
+    small = check_laws(model)
+    widths = [small.get_layer("conv1").filters, small.get_layer("conv2").filters, small.get_layer("dense1").units]
+    assert all(width % step == 0 or width < step for width in widths)
+    assert tt.costs(small).multiply_adds <= 0.4 * before.multiply_adds
+
+
+def test_without_a_budget_widths_are_rounded_down_by_their_least_members():
+    model = randomize(lenet())
+    worth = {
+        found.name: np.random.default_rng(found.size).permutation(found.size) + 1.0 for found in tt.structures(model)
+    }
+    gone = tt.prune(model, scores=lambda found: worth[found.name], round_to=8)
+    assert {name: len(members) for name, members in gone.items()} == {"conv1": 4, "conv2": 2, "dense1": 4}
+    for name, members in gone.items():
+        np.testing.assert_array_equal(members, np.flatnonzero(worth[name] <= len(members)))
+    assert not any(map(len, tt.prune(model, round_to=8).values()))
+
+
+class Timed:
+    """In place of costs: milliseconds of one structure by its number of members."""
+
+    def __init__(self, milliseconds):
+        self._milliseconds = milliseconds
+        self.latency = milliseconds(100)
+
+    def of(self, stay):
+        return Timed(lambda _: self._milliseconds(stay["units"]))
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "widths"),
+    [
+        (lambda width: 5.0 + -(-width // 16), {97: 96, 96: 96, 90: 80, 47: 47, 17: 16, 9: 9}),  # steps of 16
+        (lambda width: 1.0 + width * (1 + (width % 16 in range(1, 9))), {100: 96, 80: 80, 79: 79, 72: 64, 40: 40}),
+        (lambda width: 2.0 * width, {100: 100, 7: 7}),  # nothing to win
+    ],
+)
+def test_auto_takes_the_fastest_width_a_member_nearby(milliseconds, widths):
+    rounded = rounded_down(Timed(milliseconds), "auto", "prune")
+    assert {width: rounded("units", width) for width in widths} == widths
+
+
 @pytest.mark.parametrize(
     ("make", "error", "message"),
     [
@@ -148,6 +196,9 @@ def test_a_budget_that_cannot_be_met_is_refused_with_what_can():
         (lambda: tt.Budget(parameters="half"), TypeError, "parameters='half'"),
         (lambda: tt.Budget(parameters=-3), ValueError, "parameters=-3"),
         (lambda: tt.prune(lenet(), 0.5), TypeError, r"a tt\.Budget"),
+        (lambda: tt.prune(lenet()), ValueError, "a budget, or widths to round to"),
+        (lambda: tt.prune(lenet(), round_to=0), ValueError, "round_to=0"),
+        (lambda: tt.prune(lenet(), round_to="fast"), ValueError, "round_to='fast'"),
         (lambda: tt.prune(lenet(), tt.Budget(parameters=0.5), "taste"), ValueError, "prune: expected `scores`"),
         (
             lambda: tt.prune(lenet(), tt.Budget(parameters=0.5), include=["fc"]),

@@ -16,6 +16,11 @@ _REMEDIES = {**_FULL, **_FORBIDDEN, errno.ENOENT: "Make its folder first", errno
 _KEPT = 60  # characters of a file's name in that of its draft: 4 bytes each at most, and 255 bytes is the limit
 
 
+def cache_folder() -> pathlib.Path:
+    """This package's folder in the user's cache, perhaps not there yet; use it for what can be made again."""
+    return pathlib.Path(os.environ.get("XDG_CACHE_HOME") or pathlib.Path.home() / ".cache", "tf_terngrad")
+
+
 @contextlib.contextmanager
 def replacing(path):
     """Give a draft beside a file; at the end it takes the file's place, and where the body fails it vanishes.

@@ -6,7 +6,7 @@ from tf_terngrad import checks
 from tf_terngrad.sparsity.costs import Total
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class Budget:
     """How much a smaller model may cost at most; of several limits all hold.
 
@@ -15,6 +15,9 @@ class Budget:
     Args:
         multiply_adds: for one example. Up to one it is a share of what the model costs now; above, a number.
         parameters: numbers in all variables, likewise.
+        bytes: of the TFLite file in float32, likewise.
+        bytes_int8: of the int8 file, likewise.
+        latency: milliseconds of the float32 file on one thread of this machine, likewise; it is measured in parts.
 
     Raises:
         TypeError: a limit is no number.
@@ -28,6 +31,9 @@ class Budget:
 
     multiply_adds: float | None = None
     parameters: float | None = None
+    bytes: float | None = None
+    bytes_int8: float | None = None
+    latency: float | None = None
 
     def __post_init__(self):
         if not self.given:
@@ -67,6 +73,9 @@ class Budget:
                 f"{least.in_words(self.given)}. Received: {self}. What cannot shrink, and why, is in "
                 "tt.structures(model).frozen."
             )
+
+    def __repr__(self):
+        return f"Budget({', '.join(f'{name}={value}' for name, value in self.given.items())})"
 
     @property
     def given(self) -> dict[str, float]:

@@ -12,6 +12,7 @@ from tf_terngrad.sparsity.costs.tables import CostTables
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.learn.choice import choose, widths
 from tf_terngrad.sparsity.learn.selection import ROUNDS, Selection
+from tf_terngrad.sparsity.rounding import rounded_down
 from tf_terngrad.sparsity.structures import structures
 
 STEPS = 8
@@ -20,12 +21,13 @@ STEPS = 8
 
 def prune(
     model: keras.Model,
-    budget: Budget,
+    budget: Budget | None = None,
     scores="norm",
     kinds: Sequence[str] | None = None,
     include: Sequence[str] | None = None,
     exclude: Sequence[str] | None = None,
     uniform: bool = False,
+    round_to: int | str = 1,
     input_shapes: Sequence | None = None,
 ) -> dict[str, np.ndarray]:
     """Zero the members of the least scores, as few as bring a model within a budget; `tt.compact` takes them out.
@@ -42,13 +44,17 @@ def prune(
 
     Args:
         model: a built `keras.Model`; its weights are changed.
-        budget: a `Budget`. Shares are of what the model costs now, zeros included.
+        budget: a `Budget`. Shares are of what the model costs now, zeros included. None: only `round_to` asks for less.
         scores: what members are worth, numbers of at least zero: "norm", "random", or a function of a `Structure`; see
             `tt.importance`.
         kinds: of structures, as `tt.sparsify` takes them; by default those that are widths of layers.
         include: names of layers or structures, likewise.
         exclude: names of layers or structures to leave as they are.
         uniform: take the same share of each structure, its least scores; else the least worth of the whole model.
+        round_to: widths that processors like. An integer: of each structure a multiple stays, and further members of
+            the least worth leave for it (a width below it stays as it is); 8 or 16 suit most. "auto": the width of the
+            least milliseconds a member by `tt.costs(model).latency`, of those that lose at most one member of eight.
+            `tt.compact(round_to=)` goes up instead: it keeps zeros, so the outputs stay, and the model is larger.
         input_shapes: as `tt.costs` takes them.
 
     Returns:
@@ -64,15 +70,22 @@ def prune(
     >>> len(prune(model, Budget(multiply_adds=0.5))["hidden"])
     4
     """
-    checks.instance(budget, Budget, "budget", "prune")
+    if budget is None and round_to == 1:
+        raise ValueError("prune: expected a budget, or widths to round to. Received: budget=None, round_to=1")
+    if budget is not None:
+        checks.instance(budget, Budget, "budget", "prune")
     uniform = checks.flag(uniform, "uniform", "prune")
     found = structures(model)
     chosen = choose(found, widths(found) if kinds is None else kinds, include, exclude, "prune")
     costs = Costs(model, input_shapes)
-    budget.check(costs.of({each.name: 1 for each in chosen}), costs, "prune")
+    rounded = rounded_down(costs, round_to, "prune")
+    worths = [_worth(structure, scores) for structure in chosen]
     members = _Members(chosen, costs, budget)
-    members.take([_worth(structure, scores) for structure in chosen], uniform)
-    members.put_back()
+    if budget is not None:
+        budget.check(costs.of({each.name: 1 for each in chosen}), costs, "prune")
+        members.take(worths, uniform)
+        members.put_back()
+    members.round(worths, rounded)
     return members.zero()
 
 
@@ -82,13 +95,14 @@ class _Members:
     Args:
         chosen: the structures.
         costs: `Costs` of their model.
-        budget: a `Budget`.
+        budget: a `Budget`, or None.
     """
 
     def __init__(self, chosen, costs, budget):
         self._chosen, self._costs, self._budget = chosen, costs, budget
-        self._limits = budget.limits(costs)
-        self._gone = self._dead = [structure.norms() == 0 for structure in chosen]
+        self._limits = {} if budget is None else budget.limits(costs)
+        self._dead = [structure.norms() == 0 for structure in chosen]
+        self._gone = list(self._dead)
 
     def take(self, worths, uniform):
         """Take members until the budget is met; in steps, for what a member costs depends on what else is left."""
@@ -117,6 +131,15 @@ class _Members:
                     self._gone[number][best] = False
                     fits |= (allowed := self._budget.allows(self._total(), self._costs))
                     self._gone[number][best] = not allowed
+
+    def round(self, worths, rounded):
+        """Take further members, those of the least worth, until as many of each structure stay as `rounded` says."""
+        for number, (structure, worth) in enumerate(zip(self._chosen, worths, strict=True)):
+            alive = np.flatnonzero(~self._gone[number])
+            excess = len(alive) - rounded(structure.name, len(alive))
+            gone = self._gone[number].copy()
+            gone[alive[np.argsort(worth[alive], kind="stable")[:excess]]] = True
+            self._gone[number] = gone
 
     def zero(self):
         """Zero those that leave and are not zero yet, and say which."""

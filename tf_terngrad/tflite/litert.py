@@ -15,7 +15,7 @@ from ai_edge_litert.interpreter import Interpreter
 
 from tf_terngrad.tflite.ports import Port
 
-_BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
+BUILTIN_NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if isinstance(code, int)}
 
 
 @contextlib.contextmanager
@@ -99,7 +99,7 @@ def _operator_name(code):
     number = max(code.BuiltinCode(), code.DeprecatedBuiltinCode())
     if number == schema.BuiltinOperator.CUSTOM:
         return code.CustomCode().decode(), False
-    return _BUILTIN_NAMES.get(number, f"BUILTIN_{number}"), number in _BUILTIN_NAMES
+    return BUILTIN_NAMES.get(number, f"BUILTIN_{number}"), number in BUILTIN_NAMES
 
 
 _PREPARE = "import sys; from ai_edge_litert.interpreter import Interpreter; Interpreter(sys.argv[1]).allocate_tensors()"

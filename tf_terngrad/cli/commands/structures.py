@@ -3,10 +3,15 @@
 A structure is a set of members, such as the filters of a layer, that can leave one by one with all weights that belong
 to them. Members whose weights are all zero cost nothing to take out.
 
+With --latency, it also measures the operators of the model's TFLite file on one thread of this machine (minutes, the
+first time), and tells the milliseconds by layer, and what leaves with fewer members: with the next one, and with those
+down to a multiple of 8 and of 16.
+
 Examples:
   tf-terngrad structures model.keras
   tf-terngrad structures model.keras --custom=layers.py
   tf-terngrad structures model.keras --json > model.json
+  tf-terngrad structures model.keras --latency
 """
 
 import json
@@ -16,6 +21,7 @@ import numpy as np
 from tf_terngrad.cli.files import add_model_arguments, load_model
 from tf_terngrad.console import doing, show_table
 from tf_terngrad.sparsity.costs import costs
+from tf_terngrad.sparsity.learn.choice import widths
 from tf_terngrad.sparsity.structures import structures
 
 
@@ -23,6 +29,7 @@ def add_arguments(parser) -> None:
     """Add the model, and how to print."""
     parser.add_argument("model", metavar="MODEL.keras", help="a saved Keras model; .h5 is read too")
     parser.add_argument("--json", action="store_true", help="print JSON, for programs")
+    parser.add_argument("--latency", action="store_true", help="measure milliseconds by layer, and what widths give")
     add_model_arguments(parser)
 
 
@@ -31,10 +38,14 @@ def run(arguments) -> None:
     model = load_model(arguments.model, arguments)
     with doing("Following the model's dimensions"):
         found = described(model)
+    if arguments.latency:
+        found["latency"] = timed(model)
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
         show(arguments.model, found)
+        if arguments.latency:
+            show_latency(found["latency"])
 
 
 def described(model) -> dict:
@@ -61,6 +72,49 @@ def described(model) -> dict:
             {"name": frozen.name, "channels": frozen.size, "reasons": list(frozen.reasons)} for frozen in found.frozen
         ],
     }
+
+
+def timed(model) -> dict:
+    """Milliseconds of a model as a TFLite file: of it all, by layer, and what leaves with members of structures."""
+    whole = known_costs(model)
+    if whole is None:
+        raise ValueError(f"Model '{model.name}' leaves sizes open that its latency depends on, and they cannot be 1.")
+    kinds = widths(whole.structures)
+    return {
+        "milliseconds": whole.latency,
+        "layers": whole.latency_by_layer,
+        "structures": [
+            {"name": each.name, "members": each.size, "fewer": {n: whole.latency - of for n, of in _fewer(whole, each)}}
+            for each in whole.structures
+            if each.kind in kinds and each.size > 1
+        ],
+    }
+
+
+def _fewer(whole, structure):
+    """Pairs of a smaller number of members and the milliseconds then: one less, and the next multiples down."""
+    size = structure.size
+    smaller = {size - 1, *((size - 1) // step * step for step in (8, 16))} - {0}
+    return [(width, whole.of({structure.name: width}).latency) for width in sorted(smaller, reverse=True)]
+
+
+def show_latency(found) -> None:
+    """Print tables of milliseconds."""
+    print(f"\nAs a TFLite file on one thread: {found['milliseconds']:.4g} ms")
+    rows = sorted(found["layers"].items(), key=lambda row: -row[1])
+    show_table(
+        ["layer", "milliseconds", "share"],
+        [(name, f"{time:.4g}", f"{100 * time / found['milliseconds']:.1f} %") for name, time in rows],
+    )
+    print("\nWhat a smaller width saves:")
+    show_table(
+        ["structure", "members", "to", "milliseconds less", "share"],
+        [
+            (row["name"], row["members"], width, f"{less:.2g}", f"{100 * less / found['milliseconds']:.1f} %")
+            for row in found["structures"]
+            for width, less in row["fewer"].items()
+        ],
+    )
 
 
 def show(name, found) -> None:

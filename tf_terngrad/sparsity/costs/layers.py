@@ -104,7 +104,7 @@ def costly_calls(model, input_shapes=None) -> list[CostlyCall]:
     """All calls of an opened model in the order of computation; `input_shapes` as of `layer_costs`."""
     inputs = [
         keras.KerasTensor(shape, tensor.dtype)
-        for shape, tensor in zip(_example_shapes(model, input_shapes), model.inputs, strict=True)
+        for shape, tensor in zip(example_shapes(model, input_shapes), model.inputs, strict=True)
     ]
     walk = _Walk()
     walk.run(model, inputs, "", 1)
@@ -156,7 +156,7 @@ def _all_sizes_known(tensors):
     return all(None not in tensor.shape for tensor in tree.flatten(tensors) if isinstance(tensor, keras.KerasTensor))
 
 
-def _example_shapes(model, input_shapes):
+def example_shapes(model, input_shapes):
     """The shape of each input of the model for a batch of one."""
     if input_shapes is None:
         input_shapes = [tensor.shape[1:] for tensor in model.inputs]

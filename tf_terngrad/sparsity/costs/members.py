@@ -7,12 +7,14 @@ import keras
 
 from tf_terngrad import checks
 from tf_terngrad.console import plain_table
+from tf_terngrad.sparsity.costs import latency
+from tf_terngrad.sparsity.costs.file_size import BYTES, BYTES_INT8
 from tf_terngrad.sparsity.costs.layers import by_layer
 from tf_terngrad.sparsity.costs.multiply_adds import MULTIPLY_ADDS
 from tf_terngrad.sparsity.costs.parameters import PARAMETERS
 from tf_terngrad.sparsity.costs.sizes import Sizes
 
-RESOURCES = {resource.name: resource for resource in (MULTIPLY_ADDS, PARAMETERS)}
+RESOURCES = {resource.name: resource for resource in (MULTIPLY_ADDS, PARAMETERS, BYTES, BYTES_INT8, latency.LATENCY)}
 """What a model can cost, by name; a further resource is a file here and its place in this list."""
 
 
@@ -25,6 +27,10 @@ class Total:
     Attributes:
         multiply_adds: for one example; those that nobody knows count zero.
         parameters: numbers in all its variables.
+        bytes: of its TFLite file in float32. The first time, this converts the model and smaller ones: some seconds.
+        bytes_int8: of the int8 file, likewise.
+        latency: milliseconds of the float32 file on one thread of this machine. The first time, this measures the
+            operators that are not in the user's cache folder yet: some minutes for a large model.
     """
 
     def __init__(self, amount_of: Callable):
@@ -68,8 +74,8 @@ class Costs(Total):
     Attributes:
         layers: a `LayerCost` for each layer, in the order of computation.
         structures: a `StructureCost` for each structure of `tt.structures`.
-        multiply_adds: of the whole model, for one example; layers that nobody knows count zero.
-        parameters: numbers in all its variables.
+        multiply_adds, parameters, bytes, bytes_int8, latency: of the whole model, as of a `Total`.
+        latency_by_layer: milliseconds of the layers of its TFLite file, a dict by name.
     """
 
     def __init__(self, model, input_shapes=None):
@@ -81,6 +87,11 @@ class Costs(Total):
     def layers(self):
         """A `LayerCost` for each layer."""
         return by_layer(call for call, _ in self._sizes.calls)
+
+    @functools.cached_property
+    def latency_by_layer(self):
+        """The milliseconds of each layer of the TFLite file, by its name."""
+        return latency.by_layer(self._sizes, self.terms("latency"))
 
     @functools.cached_property
     def structures(self):

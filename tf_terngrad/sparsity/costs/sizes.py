@@ -12,7 +12,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from tf_terngrad import checks
-from tf_terngrad.sparsity.costs.layers import costly_calls
+from tf_terngrad.sparsity.costs.layers import costly_calls, example_shapes
+from tf_terngrad.sparsity.costs.outline import Outline
 from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.structures import followed
 
@@ -28,7 +29,9 @@ class Sizes:
         model: the model, opened.
         graph: its `Graph`.
         structures: its list of `Structure`.
+        members: for each of them, the units of its members; none of a branch.
         lengths: its `Lengths`.
+        input_shapes: the shape of each input for one example.
         variables: the `Axes` of each of its variables.
     """
 
@@ -36,14 +39,17 @@ class Sizes:
         self.model = opened(model)
         self.graph, found, _ = followed(self.model)
         self.structures = [structure for structure, _ in found]
-        self.lengths = Lengths(self.graph, [units for _, units in found])
+        self.members = [units for _, units in found]
+        self.lengths = Lengths(self.graph, self.members)
         self.variables = [Axes.of_variable(variable, self.graph) for variable in self.model.weights]
+        self.input_shapes = example_shapes(self.model, input_shapes)
         self._calls = costly_calls(self.model, input_shapes)
         self._branches = _branches(self.structures)
+        self._outlines = {}
 
     @functools.cached_property
     def calls(self):
-        """Pairs of each `CostlyCall` and what the graph knows of it: the edges of its inputs, and its output's."""
+        """Pairs of each `CostlyCall` and what the graph knows of its tensors: edges of inputs, and of the output."""
         return list(_with_edges(self._calls, self.graph))
 
     def shares(self, stay: Mapping[str, int]):
@@ -55,6 +61,19 @@ class Sizes:
                 expected = f"at most {sizes[name]}, the members that there are"
                 raise ValueError(checks.refusal("Costs.of", f"stay[{name!r}]", expected, count))
         return np.array([*(stay.get(name, size) / size for name, size in sizes.items()), 1.0])
+
+    def outline(self, quantize=None):
+        """The `Outline` of its TFLite file, made once; `quantize` as of `tt.tflite.convert`."""
+        if quantize not in self._outlines:
+            self._outlines[quantize] = Outline(self, quantize)
+        return self._outlines[quantize]
+
+    def axes(self):
+        """Where units lie, along each axis of each variable and of each tensor between two layers."""
+        yield from (units for axes in self.variables for units in axes.units.values())
+        for call in self.graph.calls:
+            for edge in (*call.inputs, *call.outputs):
+                yield from (channels.units for channels in edge.followed)
 
     def branches(self, variables):
         """The numbers of the branches that one of these variables leaves with."""
@@ -82,19 +101,19 @@ class Lengths:
 
     def length(self, units, shares):
         """How many positions of an axis with these units stay; an axis of a grid stays where all that it needs does."""
-        if id(units) not in self._known:
-            self._known[id(units)] = units, self._terms(units)
-        return round(sum(count * shares[list(owners)].prod() for owners, count in self._known[id(units)][1]))
+        return round(sum(count * shares[list(owners)].prod() for owners, count in self.terms(units)))
 
     def owners(self, units):
         """The structures whose members such an axis needs, by number."""
         return set(self._owner[self._graph.grids.needed(units)].ravel())
 
-    def _terms(self, units):
-        """How many positions need members of the same structures, and of which."""
-        needed = [np.unique(column) for column in self._graph.grids.needed(units).T]
-        owners = [tuple(sorted(self._owner[column])) for column in needed]
-        return list(collections.Counter(owners).items())
+    def terms(self, units):
+        """How many positions need members of the same structures, and of which: pairs (numbers of those, how many)."""
+        if id(units) not in self._known:  # the array is kept too, for its id is the key
+            needed = [np.unique(column) for column in self._graph.grids.needed(units).T]
+            owners = [tuple(map(int, sorted(self._owner[column]))) for column in needed]
+            self._known[id(units)] = units, tuple(sorted(collections.Counter(owners).items()))
+        return self._known[id(units)][1]
 
 
 @dataclasses.dataclass(frozen=True)
