@@ -119,6 +119,17 @@ def test_of_several_limits_all_hold_and_parts_are_left_alone():
     assert (now.multiply_adds, now.parameters) == (small.multiply_adds, small.parameters)
 
 
+def test_widths_stay_multiples():
+    model = network()
+    whole = tt.costs(model)
+    tt.sparsify(model, budget=tt.Budget(multiply_adds=0.4), round_to=4)
+    model.compile(momentum(), "mse")
+    train(model, 4)
+    small = tt.compact(model)
+    assert {small.get_layer(name).units % 4 for name in "ab"} == {0}
+    assert 0.15 <= tt.costs(small).multiply_adds / whole.multiply_adds <= 0.4
+
+
 def test_the_course_is_cubic_between_its_ends():
     sparsity = tt.sparsify(
         network(), budget=tt.Budget(multiply_adds=0.3), schedule=tt.BudgetSchedule(0.2, 0.7, updates=20)

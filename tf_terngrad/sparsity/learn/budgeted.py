@@ -23,6 +23,7 @@ class Budgeted:
         chosen: the structures whose members may leave.
         budget: a `Budget`.
         schedule: a `BudgetSchedule`.
+        round_to: structures keep multiples of so many members.
         input_shapes: as `tt.costs` takes them.
 
     Raises:
@@ -33,17 +34,18 @@ class Budgeted:
         variables: what goes on from update to update.
     """
 
-    def __init__(self, model, chosen, budget, schedule, input_shapes=None):
+    def __init__(self, model, chosen, budget, schedule, round_to=1, input_shapes=None):
         self.budget, self.course = budget, Course(schedule)
         self._chosen, self._costs = chosen, costs_of(model, input_shapes)
         self._limits = budget.limits(self._costs)
-        budget.check(self._costs.of({each.name: 1 for each in chosen if not each.fixed}), self._costs, "sparsify")
+        least = {each.name: min(round_to, each.size) for each in chosen if not each.fixed}
+        budget.check(self._costs.of(least), self._costs, "sparsify")
         places = {cost.name: place for place, cost in enumerate(self._costs.structures)}
         numbers = [places[structure.name] for structure in chosen]
         self._sizes = [structure.size for structure in chosen]
         self._owner = np.repeat(np.arange(len(chosen)), self._sizes)
         tables = [CostTables(self._costs, resource, numbers) for resource in self._limits]
-        self._leaving = tf.function(Selection(self._sizes, tables).leaving)  # many small steps, eagerly slow
+        self._leaving = tf.function(Selection(self._sizes, tables, round_to).leaving)  # many small steps, eagerly slow
         self._scale = keras.Variable(np.zeros(len(chosen)), trainable=False, dtype="float32", name="scale")
         self.variables = [*self.course.variables, self._scale]
 
