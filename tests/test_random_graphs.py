@@ -12,7 +12,7 @@ import keras
 import pytest
 from file_laws import check_files
 from laws import check_fates, random_zeros
-from training_laws import check_learning, check_same_training, momentum
+from training_laws import check_learning, check_reconfigured, check_same_training, momentum
 
 import tf_terngrad as tt
 
@@ -54,6 +54,13 @@ def test_files(kind, seed):
 @hypothesis.settings(max_examples=2)
 def test_a_compact_model_trains_as_the_old_one_whose_members_are_held_at_zero(kind, seed):
     check_same_training(grow(kind, seed), seed)
+
+
+@kinds
+@hypothesis.given(SEEDS)
+@hypothesis.settings(max_examples=3)
+def test_a_model_trains_on_without_its_dead_members_as_it_would_have_with_them(kind, seed):
+    check_reconfigured(grow(kind, seed), grow(kind, seed), seed)
 
 
 @hypothesis.given(SEEDS, st.sampled_from(sorted(OPTIMIZERS)))

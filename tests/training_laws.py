@@ -10,6 +10,7 @@ from tf_terngrad.keras_internals import all_layers, graph_of
 from tf_terngrad.sparsity.compact import compact
 from tf_terngrad.sparsity.hold import hold
 from tf_terngrad.sparsity.remove.fates import fates
+from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.sparsify import sparsify
 from tf_terngrad.sparsity.structures import structures
 
@@ -58,6 +59,31 @@ def check_same_training(model, seed):
     for fate in fates(small):
         if id(fate.new) in weights:
             np.testing.assert_allclose(fate.new, kept_values(fate), rtol=1e-4, atol=1e-3 * moved, err_msg=fate.new.path)
+
+
+def check_reconfigured(model, twin, seed):
+    """Zero members of each structure, and hold them: the twin, from which they leave on the way, trains likewise.
+
+    But for attention that has lost key dimensions: its queries are multiplied, and so is what they learn.
+    """
+    hypothesis.assume(any(map(len, zero_members(without_dropout(model), random_members(seed)).values())))
+    without_dropout(twin).set_weights(model.get_weights())
+    runs = [(each, momentum()) for each in (model, twin)]
+    for each, optimizer in runs:
+        hold(each)
+        train(each, optimizer)
+    start, before = [variable.numpy() for variable in model.trainable_variables], twin.variables
+    hypothesis.assume(reconfigure(twin) and all(np.all(fate.factor == 1) for fate in fates(twin)))
+    for each, optimizer in runs:
+        train(each, optimizer, seed=3)
+    wholes = {id(old): whole for old, whole in zip(before, model.variables, strict=True)}
+    moved = max(np.abs(now - old).max() for now, old in zip(model.trainable_variables, start, strict=True))
+    now = set(map(id, twin.weights))
+    for fate in fates(twin):
+        assert not fate.folded
+        if id(fate.new) in now:
+            expected = wholes[id(fate.old)].numpy()[np.ix_(*fate.kept)].reshape(fate.new.shape)
+            np.testing.assert_allclose(fate.new, expected, rtol=1e-4, atol=1e-3 * moved, err_msg=fate.new.path)
 
 
 # Under a penalty

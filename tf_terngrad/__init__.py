@@ -27,6 +27,7 @@ from tf_terngrad.sparsity.prune import prune
 from tf_terngrad.sparsity.remove.fates import fates
 from tf_terngrad.sparsity.report import compare
 from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
+from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.sparsify import Sparsity, sparsify
 from tf_terngrad.sparsity.structures import Structure, structures
 from tf_terngrad.ternary import distributed
@@ -60,6 +61,7 @@ __all__ = [
     "layers",
     "pack",
     "prune",
+    "reconfigure",
     "register_cost",
     "register_metric",
     "register_rule",

@@ -18,6 +18,7 @@ from tf_terngrad.keras_internals.copies import (
     blank_layer,
     blank_model,
     finish_layer,
+    note_path,
     note_trainable,
     variable_like,
     with_bias,
@@ -36,6 +37,7 @@ from tf_terngrad.keras_internals.graphs import (
     structures_of,
     without_calls,
 )
+from tf_terngrad.keras_internals.in_place import Rebuilt, become, not_by_weight
 from tf_terngrad.keras_internals.layer_facts import all_layers, built_for, parameters_of, statistics_axes
 from tf_terngrad.keras_internals.masks import (
     computes_mask,
@@ -85,6 +87,7 @@ __all__ = [
     "GlobalOpDispatcher",
     "LayerScale",
     "NarrowedAttention",
+    "Rebuilt",
     "SafeModeScope",
     "Slots",
     "StochasticDepth",
@@ -97,6 +100,7 @@ __all__ = [
     "attention_axes",
     "attention_parts",
     "batches_seen",
+    "become",
     "between_accumulation_and_clipping",
     "blank_layer",
     "blank_model",
@@ -122,7 +126,9 @@ __all__ = [
     "named",
     "node_of",
     "nodes",
+    "not_by_weight",
     "note_compute_loss",
+    "note_path",
     "note_trainable",
     "number_like",
     "operation",

@@ -7,7 +7,10 @@ import keras
 
 CHANGED = {
     (keras.Layer, "add_weight"): "a structured regularizer is told which weight of which layer it is on",
-    (keras.Model, "fit"): "a training in which nothing became zero says so, though it was given no callback",
+    (
+        keras.Model,
+        "fit",
+    ): "a callback asks for the others; a training in which nothing became zero says so, without any",
     (keras.optimizers.Optimizer, "apply"): "hooks on weights ask which update goes on, and Keras tells none of them",
     (keras.optimizers.Optimizer, "save_own_variables"): "momentum of dead groups is not saved: it would revive them",
     (keras.optimizers.LossScaleOptimizer, "apply"): "it scales what the workers have averaged",

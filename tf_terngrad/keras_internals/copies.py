@@ -55,6 +55,11 @@ def variable_like(variable):
     return new
 
 
+def note_path(variable, path) -> None:
+    """Say where a variable is; users know it by its path, and optimizers and files name what they keep of it."""
+    variable._path = path
+
+
 def note_trainable(layer, trainable) -> None:
     """Say whether a layer trains, and leave the layers and the variables inside of it as they are."""
     layer._trainable = trainable

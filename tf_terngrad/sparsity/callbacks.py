@@ -1,4 +1,4 @@
-"""Watch how many structures live while a model trains; zero small weights after each update."""
+"""Watch how many structures live while a model trains; take out what is dead; zero small weights after each update."""
 
 import collections
 import os
@@ -11,8 +11,12 @@ from tf_terngrad import checks
 from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.learn.shared_penalty import SharedPenalty
 from tf_terngrad.sparsity.learn.structured_regularizer import StructuredRegularizer, SumRegularizer
+from tf_terngrad.sparsity.remove.fates import known_fates
 from tf_terngrad.sparsity.report import pictures
+from tf_terngrad.sparsity.shrink.callback import Reconfigure
 from tf_terngrad.sparsity.structures import noun, structures
+
+__all__ = ["Reconfigure", "SparsityMonitor", "ZeroSmallWeights"]
 
 
 class SparsityMonitor(keras.callbacks.Callback):
@@ -53,16 +57,19 @@ class SparsityMonitor(keras.callbacks.Callback):
         self.fixed = {}
         self._totals = {}
         self._structures = []
+        self._fates = None
         self._writer = None
 
     def on_train_begin(self, logs=None):
         """Finds the model's structures."""
-        self._structures = structures(self.model)
+        self._find()
         if self.log_dir is not None:
             self._writer = tf.summary.create_file_writer(os.fspath(self.log_dir))
 
     def on_epoch_end(self, epoch, logs=None):
         """Counts the living members and adds them to the logs."""
+        if known_fates(self.model) is not self._fates:  # layers and variables are new ones since `tt.reconfigure`
+            self._find()
         if (epoch + 1) % self.every == 0 or not self.live:
             self._count()
             if self._writer is not None:
@@ -75,6 +82,10 @@ class SparsityMonitor(keras.callbacks.Callback):
         if self._writer is not None:
             self._writer.close()
             self._writer = None
+
+    def _find(self):
+        self._structures = structures(self.model)
+        self._fates = known_fates(self.model)
 
     def _count(self):
         live, totals = collections.Counter(), collections.Counter()

@@ -19,7 +19,7 @@ def say(sentence) -> None:
 
 
 def of_training(sparsity, before=None, epochs=0) -> str:
-    """What to say of a training that ended under `sparsify`; nothing if a group is zero, or if the penalty is off.
+    """What to say of a training that ended under `sparsify`; nothing if a group is zero or has left, or it is off.
 
     Args:
         sparsity: what `sparsify` returned.
@@ -29,7 +29,7 @@ def of_training(sparsity, before=None, epochs=0) -> str:
     if sparsity.budgeted:
         return sparsity.budgeted.missed()
     strength = float(sparsity.strength.numpy())
-    if not (strength or sparsity.waits_for_loss):
+    if sparsity.left or not (strength or sparsity.waits_for_loss):
         return ""
     start = f"tt.sparsify: no group of model {sparsity.model.name!r} is zero after this training"
     first = sparsity.structures[0]

@@ -4,6 +4,7 @@ import contextlib
 import threading
 
 import keras
+import numpy as np
 from keras import ops
 
 from tf_terngrad import checks
@@ -145,6 +146,7 @@ class Sparsity:
     Attributes:
         structures: the structures that are penalized.
         groups: how many groups there are in all.
+        left: how many there were that have left, by `tt.reconfigure`.
         strength: a scalar `keras.Variable`; assign to it to change the strength while training.
         released: whether the penalty is off again.
         budgeted: what brings the model within its budget, a `Budgeted`; None: there is none.
@@ -165,6 +167,7 @@ class Sparsity:
         self._optimizer = optimizer
         self._groups = Groups(chosen)
         self.groups = self._groups.count
+        self.left = 0
         self._step = ProximalStep(self._groups)
         self._dead = Dead(self._groups)
         self._attach()
@@ -246,15 +249,43 @@ class Sparsity:
 
     def _attach(self):
         after_fit.watch(self)
-        for variable in self._groups.variables:
-            if self.method == "subgradient":
-                variable.regularizer = hooks.Penalty(self, variable, variable.regularizer)
-            variable.constraint = hooks.AfterUpdate(self, variable, variable.constraint)
+        self._hook_variables()
         if self._ratio is not None:
-            for variable in self._groups.variables:
-                hooks.set_calibrations(variable, [*hooks.calibrations(variable), self])
             hooks.set_compute_loss(self.model, hooks.CalibratingLoss(self, self.model.compute_loss))
         hooks.retrace(self.model)
+
+    def _hook_variables(self):
+        for variable in self._groups.variables:
+            variable.constraint = hooks.AfterUpdate(self, variable, variable.constraint)
+            if self.released:
+                continue
+            if self.method == "subgradient":
+                variable.regularizer = hooks.Penalty(self, variable, variable.regularizer)
+            if self._ratio is not None:
+                hooks.set_calibrations(variable, [*hooks.calibrations(variable), self])
+
+    def move(self, model, moves):
+        """Go on with what stays of the groups, when the model has become smaller; strength and pace go on too.
+
+        Args:
+            model: the model that has, this one's or one that this one's is a part of.
+            moves: tells where variables, and members of structures, went.
+        """
+        moved = [moves.structure(structure) for structure in self.structures]
+        stays = np.concatenate([members for _, members in moved])
+        if self.budgeted:
+            self.budgeted.move({old.name: new for old, (new, _) in zip(self.structures, moved, strict=True)}, stays)
+        self.structures = [structure for structure, _ in moved if structure is not None]
+        self._groups = Groups(self.structures)
+        self.groups, self.left = self._groups.count, self.left + self.groups - self._groups.count
+        self._step = self._step.moved(self._groups, [moves.old(variable) for variable in self._groups.variables])
+        self._dead = self._dead.moved(self._groups, stays)
+        if not self.groups and not self.released:
+            self.release()
+        self._hook_variables()
+        known = set(map(id, self.model.variables))
+        if not all(id(variable) in known for variable in self._groups.variables):
+            self.model = model
 
     def counts_on(self, variable):
         """Whether the penalty is counted on this variable: the first that trains."""

@@ -35,6 +35,7 @@ class Graph:
         model: a built Functional or Sequential model.
         tolerance: also work out what channels emit, taking weights of at most this magnitude for zero; None: do not.
         blank: ids of variables to take for zero.
+        seen: function of a variable, the array to take for its value; None: its own values.
 
     Attributes:
         units: the `Units` and their ties.
@@ -51,7 +52,7 @@ class Graph:
         features: the edges that hold the model's input as flat features, any of which can leave through a gather.
     """
 
-    def __init__(self, model, tolerance=None, blank=frozenset()):
+    def __init__(self, model, tolerance=None, blank=frozenset(), seen=None):
         self.model = model
         self.tolerance = tolerance
         self.units = Units()
@@ -60,6 +61,7 @@ class Graph:
         self.weights, self.readings, self.frozen = {}, {}, []
         self.read_elsewhere = set()
         self._blank = blank
+        self._seen = seen or array_of
         self._values = {}
         self._ports = {}
         self.features = []
@@ -175,7 +177,7 @@ class Graph:
         if id(variable) in self._blank:
             return np.zeros(variable.shape, np.float32)
         if id(variable) not in self._values:
-            self._values[id(variable)] = array_of(variable).astype(np.float32, copy=False)
+            self._values[id(variable)] = self._seen(variable).astype(np.float32, copy=False)
         return self._values[id(variable)]
 
     def _check(self, call, before):

@@ -1,4 +1,7 @@
-"""Around `fit`: budgets are planned before; after it, a penalty that made nothing zero says so, once."""
+"""Around `fit`: its callbacks, for those that act on others; budgets are planned before; it says if it was in vain.
+
+That is said after it if a penalty of this package was on and nothing became zero, once for each penalty.
+"""
 
 import weakref
 
@@ -11,6 +14,9 @@ from tf_terngrad.sparsity.learn.hooks import Hook
 from tf_terngrad.sparsity.learn.in_fit import bound_with_plan
 from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
 
+_going_on = []
+"""(model, its callbacks) for each `fit` that goes on, the innermost last."""
+
 _watched, _told = weakref.WeakSet(), weakref.WeakSet()
 
 
@@ -22,6 +28,11 @@ def watch(sparsity) -> None:
 def forget(sparsity) -> None:
     """Look at it no more."""
     _watched.discard(sparsity)
+
+
+def callbacks_of(model) -> list:
+    """The callbacks that the `fit` of a model was given; none if none goes on."""
+    return next((callbacks for each, callbacks in reversed(_going_on) if each is model), [])
 
 
 def tell(model, before, epochs) -> None:
@@ -77,6 +88,11 @@ def _parts(regularizer):
     return regularizer.regularizers if isinstance(regularizer, SumRegularizer) else [regularizer]
 
 
+def _given(x=None, y=None, batch_size=None, epochs=1, verbose="auto", callbacks=None, *others, **options):
+    """The callbacks among the arguments of `fit`, which may be one, several or a `CallbackList`."""
+    return keras.tree.flatten(getattr(callbacks, "callbacks", callbacks))
+
+
 def _telling(fit):
     """`fit` that tells."""
 
@@ -85,7 +101,11 @@ def _telling(fit):
         if unplanned:
             bound = bound_with_plan(fit, model, args, kwargs, unplanned)
             args, kwargs = bound.args[1:], bound.kwargs
-        history = fit(model, *args, **kwargs)
+        _going_on.append((model, _given(*args, **kwargs)))
+        try:
+            history = fit(model, *args, **kwargs)
+        finally:
+            _going_on.pop()
         tell(model, before, len(history.epoch))
         return history
 

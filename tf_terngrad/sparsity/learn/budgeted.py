@@ -36,7 +36,7 @@ class Budgeted:
 
     def __init__(self, model, chosen, budget, schedule, round_to=1, input_shapes=None):
         self.budget, self.course = budget, Course(schedule)
-        self._chosen, self._costs = chosen, costs_of(model, input_shapes)
+        self._living, self._costs = {each.name: each for each in chosen}, costs_of(model, input_shapes)
         self._limits = budget.limits(self._costs)
         least = {each.name: min(round_to, each.size) for each in chosen if not each.fixed}
         budget.check(self._costs.of(least), self._costs, "sparsify")
@@ -44,6 +44,7 @@ class Budgeted:
         numbers = [places[structure.name] for structure in chosen]
         self._sizes = [structure.size for structure in chosen]
         self._owner = np.repeat(np.arange(len(chosen)), self._sizes)
+        self._there = np.arange(len(self._owner))  # the members that are still in the model; the others count as zero
         tables = [CostTables(self._costs, resource, numbers) for resource in self._limits]
         self._leaving = tf.function(Selection(self._sizes, tables, round_to).leaving)  # many small steps, eagerly slow
         self._scale = keras.Variable(np.zeros(len(chosen)), trainable=False, dtype="float32", name="scale")
@@ -53,25 +54,38 @@ class Budgeted:
         """Which members leave in this update, a Boolean tensor of shape (members,).
 
         Args:
-            squared_norms: of all members, shape (members,).
+            squared_norms: of all members that are in the model, shape (members,).
             can_move: whether training can take a member out, a Boolean array.
             optimizer: the one that makes the update.
         """
         due, begins, left = self.course.advance(updates_now(optimizer))
-        norms = ops.sqrt(ops.cast(squared_norms, "float32"))
+        norms = ops.scatter(self._there[:, None], ops.sqrt(ops.cast(squared_norms, "float32")), self._owner.shape)
+        can_move = np.isin(np.arange(len(self._owner)), self._there[~can_move], invert=True)
         scale = ops.where(ops.logical_or(begins, self._scale.value == 0), self._means(norms), self._scale.value)
         self._scale.assign(scale)
         scores = ops.where(can_move, norms / ops.take(scale, self._owner), float("inf"))
         limits = [limit + (self._whole(name) - limit) * left for name, limit in self._limits.items()]
-        return ops.cond(
+        leaving = ops.cond(
             due,
             lambda: self._leaving(scores, ops.stack(limits)),
             lambda: ops.zeros((len(self._owner),), "bool"),
         )
+        return ops.take(leaving, self._there)
+
+    def move(self, moved, stays):
+        """Go on when members have left the model.
+
+        Args:
+            moved: what has become of structures, None where nothing is left, by name.
+            stays: which of the members that were in the model stay, a Boolean array.
+        """
+        self._living |= moved
+        self._there = self._there[stays]
 
     def costs(self):
         """What the model would cost now without the members that are zero."""
-        return self._costs.of({each.name: max(int((each.norms() != 0).sum()), 1) for each in self._chosen})
+        living = {name: int((each.norms() != 0).sum()) if each else 0 for name, each in self._living.items()}
+        return self._costs.of({name: max(count, 1) for name, count in living.items()})
 
     @property
     def is_met(self):

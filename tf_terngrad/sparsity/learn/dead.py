@@ -20,6 +20,12 @@ class Dead:
         self._died = keras.Variable(np.zeros(groups.count, bool), trainable=False, dtype="bool", name="died")
         self.variables = [self._died]
 
+    def moved(self, groups, stays):
+        """The same of what stays of the groups in a smaller model; `stays`: which of them do, a Boolean mask."""
+        dead = Dead(groups)
+        dead._died.assign(self._died.numpy()[stays])
+        return dead
+
     def now(self):
         """Which groups are zero now, a Boolean tensor of shape (groups,)."""
         return self._groups.squared_norms() == 0

@@ -1,7 +1,8 @@
 """Where sparsity takes part in training: on a variable as regularizer and constraint, on a model as compute_loss.
 
 When an update begins is in updates; the arithmetic is in penalties and groups. What training reads off a
-worker's own data is a variable's `calibrations`: objects with `own_strength` and `agree`.
+worker's own data is a variable's `calibrations`: objects with `own_strength` and `agree`. What an optimizer knows of
+other workers is its `require_same`, see shrink/state.
 """
 
 import inspect
@@ -175,3 +176,5 @@ def retrace(model):
         model.make_train_function(force=True)
     if model.test_function is not None:
         model.make_test_function(force=True)
+    if model.predict_function is not None:
+        model.make_predict_function(force=True)

@@ -23,6 +23,12 @@ class Pace:
         self._sums = keras.Variable(np.zeros(len(variables)), trainable=False, dtype="float32", name="pace")
         self.variables = [self._sums]
 
+    def moved(self, variables, old):
+        """The same of other variables; `old`: which of these each of them was."""
+        pace, places = Pace(variables), {id(variable): place for place, variable in enumerate(self._variables)}
+        pace.variables[0].assign(self._sums.numpy()[[places[id(variable)] for variable in old]])
+        return pace
+
     def advance(self, optimizer, counting, moves):
         """Go on by an update, of the variables that it moves.
 

@@ -13,12 +13,17 @@ class ProximalStep:
 
     Args:
         groups: `Groups`.
+        pace: the `Pace` of their variables; None: one that begins.
     """
 
-    def __init__(self, groups):
+    def __init__(self, groups, pace=None):
         self._groups = groups
-        self._pace = Pace(groups.variables)
+        self._pace = pace or Pace(groups.variables)
         self.variables = self._pace.variables
+
+    def moved(self, groups, old):
+        """The step of what stays of the groups in a smaller model; `old`: the variables that theirs were."""
+        return ProximalStep(groups, self._pace.moved(groups.variables, old))
 
     def make(self, strength, optimizer, counting, held, moves, before, shares=None):
         """Make the step, of the variables that an update moves; none while gradients accumulate.

@@ -23,6 +23,7 @@ from tf_terngrad.keras_internals import (
     without_calls,
 )
 from tf_terngrad.sparsity.graph.channels import Edge
+from tf_terngrad.sparsity.graph.own_weights import is_seed
 from tf_terngrad.sparsity.graph.replay import replay
 from tf_terngrad.sparsity.graph.stand_in import original
 from tf_terngrad.sparsity.graph.symbolic import tensors_of
@@ -274,6 +275,7 @@ class Builder:
             )
         for source, target in zip(sources, targets, strict=True):
             self._assign(old, source, target)
+        _go_on_drawing(old, new)
         if hasattr(old, "save_assets"):
             with tempfile.TemporaryDirectory() as folder:
                 old.save_assets(folder)
@@ -319,6 +321,14 @@ def _cut(array, kept):
         if len(positions) < array.shape[axis]:
             array = array.take(positions, axis)
     return array
+
+
+def _go_on_drawing(old, new):
+    """Let a layer draw the random numbers that come next; made from a configuration, it would begin anew."""
+    before, after = ([each for each in getattr(layer, "variables", ()) if is_seed(each)] for layer in (old, new))
+    if len(before) == len(after):
+        for state, goes_on in zip(before, after, strict=True):
+            goes_on.assign(state)
 
 
 def _has_no_width(layer):

@@ -11,7 +11,7 @@ import contextlib
 import keras
 
 from tf_terngrad import keras_internals
-from tf_terngrad.ternary.distributed import loss_scale
+from tf_terngrad.ternary.distributed import agreement, loss_scale
 from tf_terngrad.ternary.distributed.averager import Averager
 from tf_terngrad.ternary.distributed.settings import FUSION_BYTES, Settings
 
@@ -103,11 +103,26 @@ class Exchange:
         self.used = False
         self.everywhere = averager.everywhere
         optimizer._exchange = self
+        optimizer.require_same = self.require_same
         if self.accumulates and type(optimizer).apply is keras.optimizers.Optimizer.apply:
             keras_internals.between_accumulation_and_clipping(optimizer, self._note, self._average_accumulated)
         else:
             self._apply = optimizer.apply
             optimizer.apply = self._average_and_apply
+
+    def require_same(self, lines, subject):
+        """Refuse, on all workers, what is not the same on all of them; what changes a model in training asks.
+
+        Args:
+            lines: list of str, this worker's.
+            subject: what they describe, for the message.
+
+        Raises:
+            ValueError: they differ.
+        """
+        network = self._averager.settings.network
+        if not network.alone():
+            agreement.require(lines, subject, network)
 
     @property
     def accumulates(self) -> bool:

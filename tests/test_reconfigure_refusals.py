@@ -1,0 +1,136 @@
+"""What cannot shrink in the middle of its training is refused before anything has changed."""
+
+import keras
+import numpy as np
+import pytest
+from keras import layers
+from reconfiguring import compiled, network
+
+import tf_terngrad as tt
+
+
+def chain(**options):
+    return keras.Sequential([keras.Input((4,)), layers.Dense(6, name="hidden", **options), layers.Dense(2, name="out")])
+
+
+class OwnCall(keras.Model):
+    def __init__(self):
+        super().__init__(name="own")
+        self.out = layers.Dense(2)
+
+    def call(self, x):
+        return self.out(x)
+
+    def train_step(self, data):
+        return super().train_step(data)
+
+
+def own_call():
+    model = OwnCall()
+    model(np.ones((1, 4), "float32"))
+    return model
+
+
+def zeroing():
+    model = chain(kernel_regularizer=keras.regularizers.L2(1e-3))
+    model.compile("sgd", "mse", run_eagerly=True)
+    tt.sparsify(model, 1e-3)
+    callback = tt.callbacks.ZeroSmallWeights(hold=True)
+    callback.set_model(model)
+    callback.on_train_begin()
+    return model
+
+
+def adafactor():
+    model = chain()
+    model.compile(keras.optimizers.Adafactor(), "mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+MODELS = {
+    "a wrapper": (
+        lambda: keras.Sequential([keras.Input((4,)), tt.layers.GroupSparse(layers.Dense(6), 1e-3), layers.Dense(2)]),
+        r"is a GroupSparse, which would be an ordinary layer",
+    ),
+    "a regularizer": (
+        lambda: chain(kernel_regularizer=tt.regularizers.FilterLasso(1e-3)),
+        r"the FilterLasso of weight '.*hidden/kernel' would be gone",
+    ),
+    "a sum with a regularizer": (
+        lambda: chain(kernel_regularizer=tt.regularizers.FilterLasso(1e-3) + keras.regularizers.L2(1e-3)),
+        r"of weight '.*hidden/kernel' would be gone",
+    ),
+    "weights that another callback holds": (zeroing, r"ZeroSmallWeights holds weight '.*hidden/kernel' as it is now"),
+    "a step and a call": (own_call, r"'own' \(OwnCall\) has a `call` of its own and its own train_step"),
+    "factors of gradients": (adafactor, r"\(Adafactor\), which keeps '.*' of shape \(4,\)"),
+}
+
+
+@pytest.mark.parametrize("make, message", MODELS.values(), ids=MODELS)
+def test_what_cannot_go_on_is_refused_before_training(make, message):
+    model = make()
+    before = [variable.numpy() for variable in model.variables]
+    with pytest.raises(ValueError, match=message):
+        tt.reconfigure(model)
+    if not model.compiled:
+        model.compile("sgd", "mse", run_eagerly=True)
+    with pytest.raises(ValueError, match=message):
+        callback = tt.callbacks.Reconfigure(every=1)
+        callback.set_model(model)
+        callback.on_train_begin()
+    for variable, value in zip(model.variables, before, strict=True):
+        np.testing.assert_array_equal(variable, value)
+
+
+def test_users_own_regularizers_go_along():
+    model = chain(kernel_regularizer=keras.regularizers.L2(1e-3))
+    tt.structures(model)[1].zero([0])
+    assert tt.reconfigure(model)
+    assert isinstance(model.get_layer("hidden").kernel_regularizer, keras.regularizers.L2)
+
+
+@pytest.mark.parametrize(
+    "options, error, message",
+    [
+        ({}, ValueError, "expected `every` or `at`"),
+        ({"every": 0}, ValueError, "`every` to be an integer of at least 1"),
+        ({"every": 1.5}, TypeError, "`every` to be an integer"),
+        ({"at": 3}, TypeError, r"`at` to be a list of integers.*Write at=\[3\]"),
+        ({"at": [0]}, ValueError, "`at` to be an integer of at least 1"),
+        ({"at": ["3"]}, TypeError, "`at` to be an integer"),
+    ],
+)
+def test_arguments(options, error, message):
+    with pytest.raises(error, match=message):
+        tt.callbacks.Reconfigure(**options)
+
+
+def test_other_kinds_and_unknown_members():
+    with pytest.raises(TypeError, match="Expected a Keras model"):
+        tt.reconfigure("model")
+    with pytest.raises(TypeError, match=r"expected a keras.optimizers.Optimizer. Received: optimizer='sgd'"):
+        tt.reconfigure(chain(), "sgd")
+    with pytest.raises(
+        ValueError, match=r"Received: 2 members of 'hidden'. Structures and their sizes: .*hidden \(6\)"
+    ):
+        tt.reconfigure(chain(), gone=[{"hidden": [1, 6]}])
+
+
+def test_where_nothing_is_dead_nothing_changes():
+    model = network()
+    compiled(model, "sgd")
+    layer, function = model.layers[-1], model.call
+    assert tt.reconfigure(model) == [] and model.layers[-1] is layer and model.call == function
+
+
+def test_what_is_zero_by_chance_stays():
+    """A branch whose last scale begins at zero adds nothing yet, and units that nobody reads are about to be read."""
+    inputs = keras.Input((4,))
+    x = layers.Dense(6, activation="relu", name="stem")(inputs)
+    y = layers.BatchNormalization(gamma_initializer="zeros", name="norm")(layers.Dense(6, name="branch")(x))
+    out = layers.Dense(2, name="out")
+    model = keras.Model(inputs, out(layers.Add()([x, y])))
+    out.kernel.assign(out.kernel * np.array([[0], [0], [1], [1], [1], [1]], "float32"))
+    assert len(tt.compact(model).layers) < len(model.layers)
+    assert tt.reconfigure(model) == []

@@ -1,0 +1,92 @@
+"""What cannot shrink in the middle of its training, said before anything has changed."""
+
+import keras
+
+from tf_terngrad.keras_internals import all_layers, is_graph, not_by_weight
+from tf_terngrad.sparsity.graph.replay import check_model
+from tf_terngrad.sparsity.learn import hooks
+from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
+
+_OVERRIDDEN = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+
+
+def check(model, optimizer) -> None:
+    """Refuse a model or an optimizer that cannot shrink while it trains.
+
+    Raises:
+        TypeError: for anything but a Keras model and an optimizer of Keras (or None).
+        ValueError: for the rest; the message says what to do.
+    """
+    check_model(model)
+    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
+        raise TypeError(f"reconfigure: expected a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
+    _check_class(model)
+    _check_penalties(model)
+    if optimizer is not None and optimizer.built:
+        check_optimizer(optimizer)
+    replicas = model.distribute_strategy.num_replicas_in_sync
+    if replicas > 1:
+        raise ValueError(
+            f"reconfigure: expected a model with one copy in this process. Received: {model.name!r} with {replicas} "
+            "replicas of tf.distribute. Train it by tt.distributed.DistributedOptimizer, one process a worker."
+        )
+
+
+def check_optimizer(optimizer) -> None:
+    """Refuse an optimizer whose state is not one number for each weight."""
+    if getattr(optimizer, "optimizers", None):
+        raise ValueError(
+            f"reconfigure: expected one optimizer. Received: {optimizer.name!r} ({type(optimizer).__name__}), which "
+            "has several inside."
+        )
+    strange = not_by_weight(optimizer)
+    if strange:
+        raise ValueError(
+            "reconfigure: expected an optimizer that keeps a number for each element of a weight, as SGD and Adam do. "
+            f"Received: {optimizer.name!r} ({type(optimizer).__name__}), which keeps {strange[0].path!r} of shape "
+            f"{tuple(strange[0].shape)}."
+        )
+
+
+def _check_class(model):
+    """The methods of a class with a `call` of its own may use layers that it will not have any more."""
+    own = [name for name in _OVERRIDDEN if getattr(type(model), name) is not getattr(keras.Model, name)]
+    if own and not is_graph(model):
+        raise ValueError(
+            f"reconfigure: {model.name!r} ({type(model).__name__}) has a `call` of its own and its own {own[0]}, whose "
+            "layers would be other ones. Make the network by keras.Model(inputs, outputs), or by a class derived from "
+            "keras.Model that is given them: its methods stay."
+        )
+
+
+def _check_penalties(model):
+    """What this package puts inside of layers is gone from a smaller model, and the training would go on without it."""
+    for layer in all_layers(model):
+        if type(layer).__module__.startswith("tf_terngrad."):
+            raise ValueError(
+                f"reconfigure: layer {layer.name!r} is a {type(layer).__name__}, which would be an ordinary layer in "
+                "the smaller model, and learn no more. Use tt.sparsify, whose penalty goes on, or tt.compact after "
+                "the training."
+            )
+    for variable in model.variables:
+        for hook in (getattr(variable, "regularizer", None), getattr(variable, "constraint", None)):
+            _check_hook(variable, hook)
+
+
+def _check_hook(variable, hook):
+    while isinstance(hook, hooks.Hook):
+        if not hasattr(hook.owner, "move"):
+            owner = type(hook.owner).__name__
+            raise ValueError(f"reconfigure: {owner} holds weight {variable.path!r} as it is now. Use tt.hold instead.")
+        hook = hook.before
+    if _is_ours(hook):
+        raise ValueError(
+            f"reconfigure: the {type(hook).__name__} of weight {variable.path!r} would be gone from the smaller model. "
+            "Use tt.sparsify, whose penalty goes on, or tt.compact after the training."
+        )
+
+
+def _is_ours(penalty):
+    if isinstance(penalty, SumRegularizer):
+        return any(map(_is_ours, penalty.regularizers))
+    return type(penalty).__module__.startswith("tf_terngrad.")
