@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 from keras import layers
-from reconfiguring import BATCH, Zeroing, compiled, images, network, trained
+from reconfiguring import BATCH, Zeroing, assert_same, compiled, images, network, trained
 
 import tf_terngrad as tt
 
@@ -246,3 +246,17 @@ def test_what_is_held_stays_held_in_the_smaller_model():
     trained(model, epochs=1)
     assert (hidden.norms() == 0).tolist() == [member == 3 for member in range(hidden.size)]
     assert second.groups == held.groups
+
+
+def test_a_budget_is_met_as_it_would_have_been():
+    models = []
+    for callbacks in ([], [tt.callbacks.Reconfigure(every=1)]):
+        model = network()
+        sparsity = tt.sparsify(model, budget=tt.Budget(multiply_adds=0.4))
+        compiled(model, keras.optimizers.SGD(0.1, momentum=0.5))
+        trained(model, *callbacks, epochs=8)
+        assert sparsity.budgeted.is_met
+        models.append((model, sparsity))
+    (whole, _), (model, sparsity) = models
+    assert len(callbacks[0].gone) > 1 and sparsity.left > 3
+    assert_same(model, whole, rtol=1e-3, atol=1e-5)
