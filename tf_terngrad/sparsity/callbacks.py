@@ -183,7 +183,7 @@ class ZeroSmallWeights(keras.callbacks.Callback):
         return _is_watched(variable.regularizer) or (self.hold and bool(hooks.owners([variable])))
 
 
-class _Hold(hooks.Hook):
+class _Hold(hooks.Hook, keras.constraints.Constraint):
     """A constraint: what is zero now stays zero."""
 
     def __init__(self, owner, before, variable):

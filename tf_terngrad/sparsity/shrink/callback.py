@@ -12,7 +12,7 @@ from tf_terngrad.sparsity.shrink.refusals import check
 class Reconfigure(keras.callbacks.Callback):
     """Takes dead structures out of the model while `fit` goes on: later epochs are those of a smaller network.
 
-    Use it with `tt.sparsify`, when a training that makes structures zero early should take less time.
+    Use it when `tt.sparsify` makes structures zero early in a training, and the rest of it should take less time.
 
     It acts between two epochs, before the first batch of the second one, by `tt.reconfigure`, which tells what leaves
     and what goes on. Your `model` is the same object all the time, and so are its optimizer, its history and what
