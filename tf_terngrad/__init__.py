@@ -30,6 +30,7 @@ from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
 from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.sparsify import Sparsity, sparsify
 from tf_terngrad.sparsity.structures import Structure, structures
+from tf_terngrad.sparsity.sweep import sweep
 from tf_terngrad.ternary import distributed
 from tf_terngrad.ternary.compressor import Compression, TernGrad
 from tf_terngrad.ternary.quantize import pack, ternarize, unpack
@@ -70,6 +71,7 @@ __all__ = [
     "rules",
     "sparsify",
     "structures",
+    "sweep",
     "ternarize",
     "tflite",
     "unpack",
