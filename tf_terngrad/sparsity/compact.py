@@ -16,6 +16,7 @@ from tf_terngrad.sparsity.remove.fates import composed, remember
 from tf_terngrad.sparsity.remove.needs import needs
 from tf_terngrad.sparsity.remove.plan import make_plan, named_units
 from tf_terngrad.sparsity.remove.rebuild import Builder
+from tf_terngrad.sparsity.remove.windows import have_shared_kernels
 from tf_terngrad.sparsity.structures import from_graph
 
 
@@ -64,7 +65,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
     names = list(checks.strings(() if keep is None else keep, "keep", "compact", or_one=True))
     whole = opened(model)
     plans, small, found, said = [], whole, [], []
-    while True:  # a branch that has left may have frozen or tied what can leave then
+    while True:  # a branch that has left may have frozen or tied what can leave then; of a shared kernel come two
         graph = Graph(small, tolerance=tolerance)
         layers = _born_in(graph, names) if names and small is whole else []
         plan = make_plan(graph, names, round_to, scores)
@@ -77,7 +78,7 @@ def compact(model, tolerance=0.0, round_to=1, keep=(), dry_run=False, scores="no
             small = builder.build()
             said += builder.sentences
             found = composed(found, builder.fates) if found else builder.fates
-        if not plan.changes or _is_all(plan, graph):
+        if (not plan.changes or _is_all(plan, graph)) and not have_shared_kernels(graph):
             break
     if dry_run:
         return dataclasses.replace(plans[0], then=tuple(plans[1:]))

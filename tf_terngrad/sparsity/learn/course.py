@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity.learn import replicas
 
 STEPS = 200
 """In how many steps members leave at most."""
@@ -94,7 +95,7 @@ class Course:
                 "schedule=tt.BudgetSchedule(updates=...), epochs times batches of an epoch."
             )
         first, last = self._first.value, self._last.value
-        seen = self._seen.value + ops.cast(updates_now, "int32")
+        seen = self._seen.value + ops.cast(ops.logical_and(updates_now, replicas.counts(self._seen)), "int32")
         self._seen.assign(seen)
         every = ops.maximum((last - first) // STEPS, 1)
         on_time = ops.logical_or((seen - first) % every == 0, seen == last)

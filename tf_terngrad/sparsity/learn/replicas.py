@@ -17,3 +17,11 @@ def summed(value):
 def share(value):
     """The part of a loss term that each replica adds, for all of them together to add it once."""
     return value / tf.distribute.get_strategy().num_replicas_in_sync
+
+
+def counts(variable):
+    """Whether this replica counts in a variable: in its own copy each does, in one that all share the first alone."""
+    replica = tf.distribute.get_replica_context()
+    if replica is None or isinstance(variable.value, tf.distribute.DistributedValues):
+        return True
+    return tf.convert_to_tensor(replica.replica_id_in_sync_group) == 0

@@ -151,8 +151,21 @@ def _may_change(graph, layer, kernel):
     """Whether a kernel is the layer's alone, and nothing needs its size."""
     if len(layer.kernel_size) == 3 and layer.padding == "same" and max(layer.strides) > 1:
         return False  # where strides are longer than windows, TensorFlow's Conv3D begins elsewhere than its others
-    alone = len(graph.weights[id(kernel)].holders) == 1 and id(kernel) not in graph.read_elsewhere
-    return alone and is_stock(layer) and not any(misfits(kernel, axis) for axis in range(len(kernel.shape) - 2))
+    return (
+        _is_alone(graph, kernel)
+        and is_stock(layer)
+        and not any(misfits(kernel, axis) for axis in range(len(kernel.shape) - 2))
+    )
+
+
+def _is_alone(graph, kernel):
+    return len(graph.weights[id(kernel)].holders) == 1 and id(kernel) not in graph.read_elsewhere
+
+
+def have_shared_kernels(graph):
+    """Whether the kernel of a convolution is read by others too, which a smaller model may have made into two."""
+    kernels = [call.rule.window(call.layer) for call in graph.calls]
+    return any(id(each) in graph.weights and not _is_alone(graph, each) for each in kernels if each is not None)
 
 
 def _space(call):
