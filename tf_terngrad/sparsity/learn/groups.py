@@ -73,17 +73,16 @@ class Groups:
             vector for variable, views in self._views.values() for vector in _axis_sums(variable, views)
         )
 
-    def norms_after(self, pulls, shares=None):
+    def norms_after(self, pulls):
         """The norms of the groups after a proximal step in a diagonal metric, shape (count,); it is not made yet.
 
         Args:
             pulls: by id of a variable, strength times the optimizer's rate: a scalar tensor, or one of its shape.
-            shares: of the strength, what each group has, tensor of shape (count,); None: all of it.
         """
         norms = self.squared_norms()
         pull, *others = {id(pull): pull for pull in pulls.values()}.values()
         if not others and not len(pull.shape):
-            return penalties.shorter(norms, ops.cast(pull if shares is None else pull * shares, norms.dtype))
+            return penalties.shorter(norms, ops.cast(pull, norms.dtype))
         pulls = {key: ops.cast(pull, norms.dtype) for key, pull in pulls.items()}
         values = {key: ops.cast(variable.value, norms.dtype) for key, (variable, _) in self._views.items()}
 
@@ -91,15 +90,13 @@ class Groups:
             squares, cubes, norms = [], [], _with_outside(norms + penalties.TINY)
             for key, (variable, views) in self._views.items():
                 for axis, ids in views:
-                    pull = pulls[key] * _share_along(shares, axis, ids, variable)
-                    inverse = 1 / (_along(norms, axis, ids, variable) + pull)
+                    inverse = 1 / (_along(norms, axis, ids, variable) + pulls[key])
                     square = ops.square(values[key] * inverse)
                     squares.append(_sum_along(square, axis))
                     cubes.append(_sum_along(square * inverse, axis))
             return self._summed(squares), self._summed(cubes)
 
-        after = penalties.proximal_norms(norms, sums)
-        return after if shares is None else ops.where(shares == 0, ops.sqrt(norms), after)
+        return penalties.proximal_norms(norms, sums)
 
     def scale(self, factors, chosen=None):
         """Multiply each group by its factor; where groups of two axes cross, a weight is multiplied by both.
@@ -113,7 +110,7 @@ class Groups:
         factors = _with_outside(factors, 1)
         self._multiply(lambda variable, axis, ids: _along(factors, axis, ids, variable), chosen)
 
-    def shrink(self, norms, pulls, least, chosen=None, shares=None):
+    def shrink(self, norms, pulls, least, chosen=None):
         """Make the proximal step in a diagonal metric: `w = u * max(r / (r + pull), least / |u|)`.
 
         Args:
@@ -121,14 +118,12 @@ class Groups:
             pulls: by id of a variable, strength times rate.
             least: by id of a variable, the magnitudes below which its weights are not pulled; some may have none.
             chosen: a function of a variable, whether it shrinks; None: all that train do.
-            shares: as of `norms_after`.
         """
         norms = _with_outside(norms)
 
         def factor(variable, axis, ids):
             along = _along(norms, axis, ids, variable)
-            pull = ops.cast(pulls[id(variable)], norms.dtype) * _share_along(shares, axis, ids, variable)
-            whole = along / (along + pull + penalties.TINY)
+            whole = along / (along + ops.cast(pulls[id(variable)], norms.dtype) + penalties.TINY)
             if id(variable) not in least:
                 return whole
             sizes = ops.abs(ops.cast(variable.value, norms.dtype)) + penalties.TINY
@@ -184,11 +179,6 @@ def _along(values, axis, ids, variable):
     """The value of each position's group along one axis of a variable."""
     shape = [-1 if other == axis else 1 for other in range(len(variable.shape))]
     return ops.reshape(ops.take(values, ids), shape)
-
-
-def _share_along(shares, axis, ids, variable):
-    """The share of the strength that each position's group has; none where there is no group."""
-    return 1.0 if shares is None else _along(_with_outside(shares, 0), axis, ids, variable)
 
 
 def _sum_along(values, axis):

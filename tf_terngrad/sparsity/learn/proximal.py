@@ -25,7 +25,7 @@ class ProximalStep:
         """The step of what stays of the groups in a smaller model; `old`: the variables that theirs were."""
         return ProximalStep(groups, self._pace.moved(groups.variables, old))
 
-    def make(self, strength, optimizer, counting, held, moves, before, shares=None):
+    def make(self, strength, optimizer, counting, held, moves, before):
         """Make the step, of the variables that an update moves; none while gradients accumulate.
 
         Args:
@@ -35,7 +35,6 @@ class ProximalStep:
             held: which groups become zero in any case, a Boolean tensor.
             moves: a function of a variable, whether the update moves it; None: it moves all that train.
             before: the weights before the update, by id of a variable; None where nobody knows them.
-            shares: of the strength, what each group has, tensor of shape (groups,); None: all of it.
 
         Returns:
             the norms of the groups, 0 of those that the step takes to zero.
@@ -51,8 +50,8 @@ class ProximalStep:
             if before and found[id(v)].reach is not None
         }
         with self._iterates(found, moves):
-            norms = ops.where(held, 0.0, self._groups.norms_after(pulls, shares))
-            self._groups.shrink(norms, pulls, least, moves, shares)
+            norms = ops.where(held, 0.0, self._groups.norms_after(pulls))
+            self._groups.shrink(norms, pulls, least, moves)
         self._groups.silence(norms == 0, {id(v): v for v, _ in self._averaged(found, moves)})
         return norms
 
