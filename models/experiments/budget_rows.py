@@ -136,7 +136,7 @@ def train(row: Row, recipe: Recipe, data: Data, epochs: int, folder: Path) -> di
             layer.kernel_regularizer = keras.regularizers.L2(recipe.decay)
     if row.way == "scratch":
         tt.prune(model, budget, uniform=True)
-        model = _with_new_weights(tt.compact(model))
+        model = keras.models.clone_model(tt.compact(model))  # with weights drawn anew
     if row.way == "budget":
         tt.sparsify(model, budget=budget)
     _compile(model, recipe.rates[row.optimizer], row.optimizer, epochs * len(batches))
@@ -176,11 +176,6 @@ def _compile(model, rate, optimizer, updates):
         optimizer = keras.optimizers.Adam(rate)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer, loss, metrics=["accuracy"], jit_compile=False)
-
-
-def _with_new_weights(model):
-    """The same layers with other weights, drawn as the first ones were."""
-    return keras.models.clone_model(model)
 
 
 def _windows(words):

@@ -8,7 +8,6 @@ import numpy as np
 from tf_terngrad import checks
 from tf_terngrad.sparsity.budget import Budget
 from tf_terngrad.sparsity.costs import Costs
-from tf_terngrad.sparsity.costs.tables import CostTables
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.learn.choice import choose, widths
 from tf_terngrad.sparsity.learn.selection import ROUNDS, Selection
@@ -79,13 +78,12 @@ def prune(
     chosen = choose(found, widths(found) if kinds is None else kinds, include, exclude, "prune")
     costs = Costs(model, input_shapes)
     rounded = rounded_down(costs, round_to, "prune")
-    worths = [_worth(structure, scores) for structure in chosen]
-    members = _Members(chosen, costs, budget)
+    members = _Members(chosen, [_worth(structure, scores) for structure in chosen], costs, budget)
     if budget is not None:
         budget.check(costs.of({each.name: 1 for each in chosen}), costs, "prune")
-        members.take(worths, uniform)
+        members.take(uniform)
         members.put_back()
-    members.round(worths, rounded)
+    members.round(rounded)
     return members.zero()
 
 
@@ -94,22 +92,21 @@ class _Members:
 
     Args:
         chosen: the structures.
+        worths: what the members of each are worth.
         costs: `Costs` of their model.
         budget: a `Budget`, or None.
     """
 
-    def __init__(self, chosen, costs, budget):
-        self._chosen, self._costs, self._budget = chosen, costs, budget
+    def __init__(self, chosen, worths, costs, budget):
+        self._chosen, self._worths, self._costs, self._budget = chosen, worths, costs, budget
         self._limits = {} if budget is None else budget.limits(costs)
         self._dead = [structure.norms() == 0 for structure in chosen]
         self._gone = list(self._dead)
 
-    def take(self, worths, uniform):
+    def take(self, uniform):
         """Take members until the budget is met; in steps, for what a member costs depends on what else is left."""
-        numbers = [[each.name for each in self._costs.structures].index(each.name) for each in self._chosen]
-        tables = [CostTables(self._costs, resource, numbers) for resource in self._limits]
-        selection = Selection([each.size for each in self._chosen], tables, uniform=uniform)
-        ends, worths = np.cumsum([each.size for each in self._chosen])[:-1], np.concatenate(worths)
+        selection = Selection.under(self._limits, self._costs, self._chosen, uniform=uniform)
+        ends, worths = np.cumsum([each.size for each in self._chosen])[:-1], np.concatenate(self._worths)
         now, limits = self._total(), np.array(list(self._limits.values()))
         begin = np.maximum([getattr(now, name) for name in self._limits], limits)
         for step in range(1, STEPS + 1):
@@ -117,7 +114,7 @@ class _Members:
             limit = (begin * (limits / begin) ** (step / STEPS)).astype(np.float32)
             taken = selection.leaving(scores, limit, rounds=ROUNDS if step == STEPS else 1)
             gone = np.concatenate(self._gone) | keras.ops.convert_to_numpy(taken)
-            self._gone, self._worths = np.split(gone, ends), np.split(worths, ends)
+            self._gone = np.split(gone, ends)
 
     def put_back(self):
         """Put back what the budget allows to stay, the members of the largest worth first."""
@@ -132,9 +129,9 @@ class _Members:
                     fits |= (allowed := self._budget.allows(self._total(), self._costs))
                     self._gone[number][best] = not allowed
 
-    def round(self, worths, rounded):
+    def round(self, rounded):
         """Take further members, those of the least worth, until as many of each structure stay as `rounded` says."""
-        for number, (structure, worth) in enumerate(zip(self._chosen, worths, strict=True)):
+        for number, (structure, worth) in enumerate(zip(self._chosen, self._worths, strict=True)):
             alive = np.flatnonzero(~self._gone[number])
             excess = len(alive) - rounded(structure.name, len(alive))
             gone = self._gone[number].copy()

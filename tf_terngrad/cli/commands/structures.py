@@ -37,9 +37,10 @@ def run(arguments) -> None:
     """Load, look, print."""
     model = load_model(arguments.model, arguments)
     with doing("Following the model's dimensions"):
-        found = described(model)
+        whole = known_costs(model)
+        found = described(model, whole)
     if arguments.latency:
-        found["latency"] = timed(model)
+        found["latency"] = timed(model, whole)
     if arguments.json:
         print(json.dumps(found, indent=2))
     else:
@@ -48,9 +49,9 @@ def run(arguments) -> None:
             show_latency(found["latency"])
 
 
-def described(model) -> dict:
+def described(model, whole) -> dict:
     """What can leave a model and what cannot, in plain numbers and texts."""
-    found, whole = structures(model), known_costs(model)
+    found = structures(model)
     each = {cost.name: cost for cost in whole.structures} if whole else {}
     return {
         "parameters": model.count_params(),
@@ -74,9 +75,8 @@ def described(model) -> dict:
     }
 
 
-def timed(model) -> dict:
+def timed(model, whole) -> dict:
     """Milliseconds of a model as a TFLite file: of it all, by layer, and what leaves with members of structures."""
-    whole = known_costs(model)
     if whole is None:
         raise ValueError(f"Model '{model.name}' leaves sizes open that its latency depends on, and they cannot be 1.")
     kinds = widths(whole.structures)

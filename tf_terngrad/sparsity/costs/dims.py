@@ -62,7 +62,7 @@ class Widths:
 
     def at(self, shares):
         """The `Lengths` where these shares of the structures stay."""
-        return Lengths(self, {(axis,): _length(terms, shares) for axis, terms in enumerate(self.terms)})
+        return Lengths(self, {(axis,): length_of(terms, shares) for axis, terms in enumerate(self.terms)})
 
     def owners(self, axis):
         """The numbers of the structures that the length of an axis depends on."""
@@ -97,7 +97,8 @@ def _add(found, terms):
     found[key] = min(found.get(key, terms), terms, key=lambda terms: terms[0][1])
 
 
-def _length(terms, shares):
+def length_of(terms, shares):
+    """How long an axis is where these shares of the structures stay; `terms` as of `Widths`."""
     return round(sum(count * shares[list(owners)].prod() for owners, count in terms))
 
 

@@ -12,6 +12,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity.costs.dims import length_of
 from tf_terngrad.sparsity.costs.layers import costly_calls, example_shapes
 from tf_terngrad.sparsity.costs.outline import Outline
 from tf_terngrad.sparsity.graph.open import opened
@@ -101,7 +102,7 @@ class Lengths:
 
     def length(self, units, shares):
         """How many positions of an axis with these units stay; an axis of a grid stays where all that it needs does."""
-        return round(sum(count * shares[list(owners)].prod() for owners, count in self.terms(units)))
+        return length_of(self.terms(units), shares)
 
     def owners(self, units):
         """The structures whose members such an axis needs, by number."""

@@ -6,7 +6,6 @@ import tensorflow as tf
 from keras import ops
 
 from tf_terngrad.sparsity.costs import costs as costs_of
-from tf_terngrad.sparsity.costs.tables import CostTables
 from tf_terngrad.sparsity.learn.course import Course
 from tf_terngrad.sparsity.learn.pace import updates_now
 from tf_terngrad.sparsity.learn.selection import Selection
@@ -40,13 +39,11 @@ class Budgeted:
         self._limits = budget.limits(self._costs)
         least = {each.name: min(round_to, each.size) for each in chosen if not each.fixed}
         budget.check(self._costs.of(least), self._costs, "sparsify")
-        places = {cost.name: place for place, cost in enumerate(self._costs.structures)}
-        numbers = [places[structure.name] for structure in chosen]
         self._sizes = [structure.size for structure in chosen]
         self._owner = np.repeat(np.arange(len(chosen)), self._sizes)
         self._there = np.arange(len(self._owner))  # the members that are still in the model; the others count as zero
-        tables = [CostTables(self._costs, resource, numbers) for resource in self._limits]
-        self._leaving = tf.function(Selection(self._sizes, tables, round_to).leaving)  # many small steps, eagerly slow
+        selection = Selection.under(self._limits, self._costs, chosen, multiple=round_to)
+        self._leaving = tf.function(selection.leaving)  # many small steps, eagerly slow
         self._scale = keras.Variable(np.zeros(len(chosen)), trainable=False, dtype="float32", name="scale")
         self.variables = [*self.course.variables, self._scale]
 

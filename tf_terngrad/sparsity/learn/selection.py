@@ -9,6 +9,8 @@ import math
 import numpy as np
 from keras import ops
 
+from tf_terngrad.sparsity.costs.tables import CostTables
+
 ROUNDS = 8
 USED = 0.96
 """How many choices are tried for one that uses more of the limits, and how much of them is enough."""
@@ -33,6 +35,21 @@ class Selection:
         self._owner = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
         self._owned = (self._owner[:, None] == np.arange(len(sizes))).astype(np.float32)
         self._first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
+
+    @classmethod
+    def under(cls, limits, costs, chosen, **options):
+        """That of some structures of a model under limits of some resources.
+
+        Args:
+            limits: names of resources.
+            costs: `Costs` of the model.
+            chosen: the structures.
+            options: `multiple` and `uniform`.
+        """
+        places = {cost.name: place for place, cost in enumerate(costs.structures)}
+        numbers = [places[structure.name] for structure in chosen]
+        tables = [CostTables(costs, resource, numbers) for resource in limits]
+        return cls([structure.size for structure in chosen], tables, **options)
 
     def leaving(self, scores, limits, rounds=ROUNDS):
         """Which members leave.
