@@ -4,17 +4,13 @@ import itertools
 import logging
 import random
 
-import composite_graphs
-import graphs
 import hypothesis
 import hypothesis.strategies as st
 import keras
 import numpy as np
 import pytest
-import recurrent_graphs
 import tensorflow as tf
-import transformer_graphs
-from cost_models import shapes
+from cost_models import GRAPHS, NOTES, shapes
 from keras import layers
 from laws import check_laws
 from test_dead import OPTIMIZERS, X, Y, dead, momentum, network, train
@@ -23,18 +19,7 @@ from training_laws import train as train_any
 
 import tf_terngrad as tt
 
-GRAPHS = {
-    "stock": graphs,
-    "composites": composite_graphs,
-    "recurrent": recurrent_graphs,
-    "transformers": transformer_graphs,
-}
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*every channel is dead"),
-    pytest.mark.filterwarnings("ignore:.*one dead channel is kept"),
-    pytest.mark.filterwarnings("ignore:.*does not support masking"),
-    pytest.mark.filterwarnings("ignore:`build..` was called on layer"),
-]
+pytestmark = NOTES
 
 
 def image_network():

@@ -2,17 +2,13 @@
 
 import random
 
-import composite_graphs
-import graphs
 import hypothesis
 import hypothesis.strategies as st
 import keras
 import numpy as np
 import pytest
-import recurrent_graphs
 import tensorflow as tf
-import transformer_graphs
-from cost_models import shapes
+from cost_models import GRAPHS, NOTES, shapes
 from keras import layers
 from laws import random_members, structure, zero_members
 
@@ -20,18 +16,7 @@ import tf_terngrad as tt
 from models.lenet import lenet
 from tf_terngrad.sparsity.costs import RESOURCES, layer_costs
 
-GRAPHS = {
-    "stock": graphs,
-    "composites": composite_graphs,
-    "recurrent": recurrent_graphs,
-    "transformers": transformer_graphs,
-}
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*every channel is dead"),
-    pytest.mark.filterwarnings("ignore:.*one dead channel is kept"),
-    pytest.mark.filterwarnings("ignore:.*does not support masking"),
-    pytest.mark.filterwarnings("ignore:`build..` was called on layer"),
-]
+pytestmark = NOTES
 
 
 def of_layers(model):

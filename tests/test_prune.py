@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import recurrent_graphs
 import transformer_graphs
-from cost_models import shapes
+from cost_models import NOTES, shapes
 from keras import layers
 from laws import check_laws, randomize, sequential, structure
 
@@ -19,12 +19,7 @@ from models.lenet import lenet
 from tf_terngrad.sparsity.rounding import rounded_down
 
 GRAPHS = {"stock": graphs, "recurrent": recurrent_graphs, "transformers": transformer_graphs}
-pytestmark = [
-    pytest.mark.filterwarnings("ignore:.*every channel is dead"),
-    pytest.mark.filterwarnings("ignore:.*one dead channel is kept"),
-    pytest.mark.filterwarnings("ignore:.*does not support masking"),
-    pytest.mark.filterwarnings("ignore:`build..` was called on layer"),
-]
+pytestmark = NOTES
 
 
 @pytest.mark.parametrize("kind", GRAPHS)

@@ -295,14 +295,10 @@ def unbuilt():
     return keras.Sequential([layers.Dense(2)])
 
 
+ONE_OF = "sparsify: expected one of `strength`, `ratio` and `budget`"
 REFUSED = {
-    "no strength": (network, {}, ValueError, "sparsify: expected one of `strength`, `ratio` and"),
-    "both": (
-        network,
-        {"strength": 1.0, "ratio": 0.2},
-        ValueError,
-        "sparsify: expected one of `strength`, `ratio` and",
-    ),
+    "no strength": (network, {}, ValueError, ONE_OF),
+    "both": (network, {"strength": 1.0, "ratio": 0.2}, ValueError, ONE_OF),
     "negative": (network, {"strength": -1.0}, ValueError, "sparsify: expected `strength`.*Received: strength=-1.0"),
     "no Boolean": (network, {"strength": True}, TypeError, "strength=True"),
     "ratio as text": (network, {"ratio": "0.2"}, TypeError, "ratio='0.2'"),

@@ -58,7 +58,10 @@ def _around(operator, share, everything):
     return Term(owners, lambda shares: share if operator.is_there(shares) else 0)
 
 
-BYTES = Resource("bytes", terms, lambda number: f"{number:,} bytes", at_once=False)
+BYTES = Resource("bytes", terms, lambda number: f"{number:,.0f} bytes", at_once=False)
 BYTES_INT8 = Resource(
-    "bytes_int8", functools.partial(terms, quantize="int8"), lambda number: f"{number:,} bytes as int8", at_once=False
+    "bytes_int8",
+    functools.partial(terms, quantize="int8"),
+    lambda number: f"{number:,.0f} bytes as int8",
+    at_once=False,
 )

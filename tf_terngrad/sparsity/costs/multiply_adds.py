@@ -22,7 +22,7 @@ def _term(sizes, call):
     return term(sizes, call.axes, call.variables, lambda shares: call.multiply_adds(shares) or 0)
 
 
-MULTIPLY_ADDS = Resource("multiply_adds", terms, lambda number: f"{number:,} multiply-adds")
+MULTIPLY_ADDS = Resource("multiply_adds", terms, lambda number: f"{number:,.0f} multiply-adds")
 
 
 class _Call:

@@ -14,4 +14,4 @@ def _term(sizes, variable, axes):
     return term(sizes, [axes], [variable], lambda shares: int(np.prod(axes.shape(sizes.lengths, shares))))
 
 
-PARAMETERS = Resource("parameters", terms, lambda number: f"{number:,} parameters")
+PARAMETERS = Resource("parameters", terms, lambda number: f"{number:,.0f} parameters")

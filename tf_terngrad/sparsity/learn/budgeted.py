@@ -5,6 +5,7 @@ import numpy as np
 import tensorflow as tf
 from keras import ops
 
+from tf_terngrad.sparsity.costs import RESOURCES
 from tf_terngrad.sparsity.costs import costs as costs_of
 from tf_terngrad.sparsity.learn.course import Course
 from tf_terngrad.sparsity.learn.pace import updates_now
@@ -107,8 +108,8 @@ class Budgeted:
         )
 
     def _limits_in_words(self):
-        parts = [(limit, name.replace("_", "-"), limit / self._whole(name)) for name, limit in self._limits.items()]
-        return " and ".join(f"{limit:,.4g} {name} ({share:.0%})" for limit, name, share in parts)
+        parts = [(RESOURCES[name].amount(limit), limit / self._whole(name)) for name, limit in self._limits.items()]
+        return " and ".join(f"{amount} ({share:.0%})" for amount, share in parts)
 
     def _whole(self, name):
         return float(getattr(self._costs, name))
