@@ -219,6 +219,31 @@ def test_a_loop_has_to_say_how_long_it_is():
         model.train_on_batch(X, Y)
 
 
+def test_small_weights_stay_what_they_are():
+    model = network()
+    tt.sparsify(model, budget=tt.Budget(multiply_adds=0.5))
+    model.compile(keras.optimizers.Adam(1e-6), "mse")
+    train(model, 2)
+    biases = [weight.numpy() for weight in model.weights if weight.name == "bias"]
+    assert any((bias != 0).any() and np.abs(bias).max() < 1e-4 for bias in biases)
+
+
+def test_what_left_counts_as_gone_however_far_an_optimizer_moves_it():
+    model, seen = network(), []
+    sparsity = tt.sparsify(model, budget=tt.Budget(multiply_adds=0.5), schedule=tt.BudgetSchedule(0, 0.9, updates=20))
+    leaving = sparsity.budgeted.leaving
+
+    def watched(squared_norms, *arguments):
+        seen.append(int((squared_norms.numpy() == 0).sum()))
+        return leaving(squared_norms, *arguments)
+
+    sparsity.budgeted.leaving = watched
+    model.compile(keras.optimizers.Adam(0.5), "mse", run_eagerly=True)
+    model.fit(X[:40], Y[:40], batch_size=2, verbose=0, shuffle=False)
+    assert seen[0] == 0 < seen[-1]
+    assert (np.diff(seen) >= 0).all()
+
+
 def test_a_strength_beside_a_budget_works_too():
     model = network()
     whole = tt.costs(model)
@@ -233,7 +258,7 @@ def test_a_strength_beside_a_budget_works_too():
 @pytest.mark.parametrize(
     ("arguments", "error", "sentence"),
     [
-        ({"budget": tt.Budget(parameters=3)}, ValueError, "can be met. With one member of each structure the model"),
+        ({"budget": tt.Budget(parameters=3)}, ValueError, "can be met. With the least that can stay of each"),
         ({"budget": 0.5}, TypeError, "expected `budget` to be a tt.Budget"),
         ({"budget": tt.Budget(parameters=0.5), "strength": 1.0}, ValueError, "one of `strength`, `ratio` and `budget`"),
         ({"budget": tt.Budget(parameters=0.5), "method": "subgradient"}, ValueError, "without a penalty"),

@@ -11,7 +11,8 @@ from group_oracles import lasso_and_gradient, members, shrunk, squared_norm, val
 
 from tf_terngrad.sparsity.learn import penalties
 from tf_terngrad.sparsity.learn.groups import Groups
-from tf_terngrad.sparsity.structures import Slice, Structure, structures
+from tf_terngrad.sparsity.structure import Slice, Structure
+from tf_terngrad.sparsity.structures import structures
 
 
 def random_structures(rng):

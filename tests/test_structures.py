@@ -22,7 +22,7 @@ from laws import (
 )
 
 import tf_terngrad as tt
-from tf_terngrad.sparsity.structures import Slice
+from tf_terngrad.sparsity.structure import Slice
 
 # What else a model is
 

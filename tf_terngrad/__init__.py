@@ -29,7 +29,8 @@ from tf_terngrad.sparsity.report import compare
 from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
 from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.sparsify import Sparsity, sparsify
-from tf_terngrad.sparsity.structures import Structure, structures
+from tf_terngrad.sparsity.structure import Structure
+from tf_terngrad.sparsity.structures import structures
 from tf_terngrad.sparsity.sweep import sweep
 from tf_terngrad.ternary import distributed
 from tf_terngrad.ternary.compressor import Compression, TernGrad

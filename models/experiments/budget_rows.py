@@ -76,6 +76,7 @@ class Row:
         share: of the dense network's multiply-adds; 1 for the dense one.
         optimizer: "momentum" or "adam".
         seed: of the weights and the order of the data.
+        kinds: of the structures that leave, with commas; "": widths.
     """
 
     network: str
@@ -83,6 +84,18 @@ class Row:
     share: float
     optimizer: str
     seed: int
+    kinds: str = ""
+
+    @property
+    def name(self):
+        """The name of its file."""
+        kinds = f"-{self.kinds}" if self.kinds and self.way != "dense" else ""
+        return f"{self.network}-{self.way}{kinds}-{self.share:g}-{self.optimizer}-{self.seed}.json"
+
+    @property
+    def listed_kinds(self):
+        """The kinds as `tt.sparsify` takes them."""
+        return self.kinds.split(",") if self.kinds else None
 
 
 class Data:
@@ -122,9 +135,10 @@ def train(row: Row, recipe: Recipe, data: Data, epochs: int, folder: Path) -> di
     """Train a row, or read what it gave before.
 
     Returns:
-        `measure`, `cost` (share of the dense network's multiply-adds) and `sizes` of the structures.
+        `measure`, `cost` (share of the dense network's multiply-adds), `layers` (convolutions of more than one tap, and
+        layers of units) and `sizes` of the structures.
     """
-    path = folder / f"{row.network}-{row.way}-{row.share:g}-{row.optimizer}-{row.seed}.json"
+    path = folder / row.name
     if path.exists():
         return json.loads(path.read_text(encoding="utf-8"))
     keras.utils.set_random_seed(row.seed)
@@ -135,10 +149,10 @@ def train(row: Row, recipe: Recipe, data: Data, epochs: int, folder: Path) -> di
         if recipe.decay and isinstance(layer, keras.layers.Conv2D):
             layer.kernel_regularizer = keras.regularizers.L2(recipe.decay)
     if row.way == "scratch":
-        tt.prune(model, budget, uniform=True)
+        tt.prune(model, budget, kinds=row.listed_kinds, uniform=True)
         model = keras.models.clone_model(tt.compact(model))  # with weights drawn anew
     if row.way == "budget":
-        tt.sparsify(model, budget=budget)
+        tt.sparsify(model, budget=budget, kinds=row.listed_kinds)
     _compile(model, recipe.rates[row.optimizer], row.optimizer, epochs * len(batches))
     callbacks = [] if row.way in ("dense", "budget", "scratch") else [_AtOnce(row, budget, data, epochs)]
     model.fit(batches, epochs=epochs, verbose=2, callbacks=callbacks, shuffle=False)
@@ -146,11 +160,19 @@ def train(row: Row, recipe: Recipe, data: Data, epochs: int, folder: Path) -> di
     result = {
         "measure": data.measured(model),
         "cost": tt.costs(small).multiply_adds / dense,
+        "layers": sum(map(_is_counted, small.layers)),
         "sizes": [structure.size for structure in tt.structures(small) if structure.kind != "input"],
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     write(path, json.dumps(result).encode())
     return result
+
+
+def _is_counted(layer):
+    """Whether a layer counts where a network's depth is told: projections on shortcuts do not."""
+    if isinstance(layer, keras.layers.Conv2D):
+        return layer.kernel_size != (1, 1)
+    return isinstance(layer, keras.layers.Dense)
 
 
 class _AtOnce(keras.callbacks.Callback):
@@ -164,7 +186,7 @@ class _AtOnce(keras.callbacks.Callback):
         if epoch == self._epoch:
             few = self._data.x[:512], self._data.y[:512]
             scores = tt.importance.Taylor(self.model, *few) if self._row.way == "taylor" else self._row.way
-            tt.prune(self.model, self._budget, scores)
+            tt.prune(self.model, self._budget, scores, kinds=self._row.listed_kinds)
             tt.hold(self.model)
 
 

@@ -69,8 +69,8 @@ class Budget:
         """
         if not self.allows(least, whole):
             raise ValueError(
-                f"{owner}: expected a budget that can be met. With one member of each structure the model costs "
-                f"{least.in_words(self.given)}. Received: {self}. What cannot shrink, and why, is in "
+                f"{owner}: expected a budget that can be met. With the least that can stay of each structure the model "
+                f"costs {least.in_words(self.given)}. Received: {self}. What cannot shrink, and why, is in "
                 "tt.structures(model).frozen."
             )
 

@@ -14,7 +14,8 @@ from tf_terngrad.sparsity.learn.structured_regularizer import StructuredRegulari
 from tf_terngrad.sparsity.remove.fates import known_fates
 from tf_terngrad.sparsity.report import pictures
 from tf_terngrad.sparsity.shrink.callback import Reconfigure
-from tf_terngrad.sparsity.structures import noun, structures
+from tf_terngrad.sparsity.structure import noun
+from tf_terngrad.sparsity.structures import structures
 
 __all__ = ["Reconfigure", "SparsityMonitor", "ZeroSmallWeights"]
 

@@ -16,7 +16,8 @@ from tf_terngrad.sparsity.structures import structures
 def norm(structure):
     """The Euclidean norm of each member over all its weights: ‖w_g‖, shape (size,).
 
-    Use it when nothing is known of the data; it is what `scores="norm"` means.
+    Use it when nothing is known of the data; it is what `scores="norm"` means. That of a branch is divided by the root
+    of how many channels its weights make (`Structure.breadth`), so that branches of any width can be compared.
 
     Example:
 
@@ -24,7 +25,7 @@ def norm(structure):
     small = tt.compact(model, round_to=8, scores="norm")
     ```
     """
-    return structure.norms()
+    return structure.norms() / structure.breadth
 
 
 class Random:

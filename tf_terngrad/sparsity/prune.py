@@ -10,7 +10,7 @@ from tf_terngrad.sparsity.budget import Budget
 from tf_terngrad.sparsity.costs import Costs
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.learn.choice import choose, widths
-from tf_terngrad.sparsity.learn.selection import ROUNDS, Selection
+from tf_terngrad.sparsity.learn.selection import Selection
 from tf_terngrad.sparsity.rounding import rounded_down
 from tf_terngrad.sparsity.structures import structures
 
@@ -36,7 +36,8 @@ def prune(
 
     A structure is worth the logarithm of the sum of its members' scores, so that half of a layer is worth as much as
     half of another one. Those leave first that are worth least for what they cost of the limits that do not hold yet.
-    Each structure keeps the member of its largest score; what is zero already counts as gone.
+    Each structure keeps the member of its largest score; what is zero already counts as gone. Branches of residual
+    sums, if `kinds` has them, are compared with one another, and all may leave: the network is less deep.
 
     To prune in steps, call it and `tt.hold` again with a smaller budget after training on; shares are of the whole
     model each time. Without training, `tt.calibrate` gives batch normalizations the statistics of what is left.
@@ -80,7 +81,7 @@ def prune(
     rounded = rounded_down(costs, round_to, "prune")
     members = _Members(chosen, [_worth(structure, scores) for structure in chosen], costs, budget)
     if budget is not None:
-        budget.check(costs.of({each.name: 1 for each in chosen}), costs, "prune")
+        budget.check(costs.of({each.name: each.least for each in chosen}), costs, "prune")
         members.take(uniform)
         members.put_back()
     members.round(rounded)
@@ -112,7 +113,7 @@ class _Members:
         for step in range(1, STEPS + 1):
             scores = np.where(np.concatenate(self._gone), 0.0, worths)
             limit = (begin * (limits / begin) ** (step / STEPS)).astype(np.float32)
-            taken = selection.leaving(scores, limit, rounds=ROUNDS if step == STEPS else 1)
+            taken = selection.leaving(scores, limit, limits.astype(np.float32))
             gone = np.concatenate(self._gone) | keras.ops.convert_to_numpy(taken)
             self._gone = np.split(gone, ends)
 
@@ -147,7 +148,7 @@ class _Members:
         return found
 
     def _total(self):
-        stay = {s.name: max(int((~gone).sum()), 1) for s, gone in zip(self._chosen, self._gone, strict=True)}
+        stay = {s.name: max(int((~gone).sum()), s.least) for s, gone in zip(self._chosen, self._gone, strict=True)}
         return self._costs.of(stay)
 
 

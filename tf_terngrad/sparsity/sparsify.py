@@ -61,10 +61,11 @@ def sparsify(
 
     `budget`: instead of a strength, what the model may cost at the end. It trains dense at first; then members leave in
     many small steps, those first that are worth least for what they cost: a structure is worth the logarithm of the sum
-    of its members' norms, each divided by their mean when the first may leave. Each keeps its last member. From
-    `schedule.end` of the training on nothing more leaves, and what is left trains on. The cost of `tt.compact`'s model
-    is then within the budget; `budgeted.costs()` is what it would be now. By default members of widths leave (no inputs
-    of the model, no branches); what `include`, `exclude` and `kinds` leave out counts as it is.
+    of its members' norms, and keeps its last member. Branches of residual sums are compared with one another, and all
+    of them may leave: with `kinds=["branch"]`, or beside other kinds, depth is learned. From `schedule.end` of the
+    training on nothing more leaves, and what is left trains on. The cost of `tt.compact`'s model is then within
+    the budget; `budgeted.costs()` is what it would be now. By default members of widths leave (no inputs of the model,
+    no branches); what `include`, `exclude` and `kinds` leave out counts as it is.
 
     Args:
         model: a built `keras.Model`: Functional, Sequential, or a subclass that was called once.
@@ -332,29 +333,33 @@ class Sparsity:
         strength = ops.zeros(()) if self.released else self.strength.value
         zero, before = (update and update.seen_before(self)) or (None, None)
         held = self._dead.held(zero, strength)
-        if self.budgeted and not self.released:
-            held = ops.logical_or(held, self._taken(update))
-        if self.method == "proximal" and not self.released and not self.budgeted:
+        if self.released:
+            norms = self._zeroed(held, moves)
+        elif self.budgeted:
+            norms = self._within_budget(update, held)
+        elif self.method == "proximal":
             self._check_calibrated()
             optimizer = self._optimizer_of(update and update.optimizer)
             counting = (update and update.optimizer) or optimizer
             norms = self._step.make(strength, optimizer, counting, held, moves, before)
         else:
-            if not self.released:
-                self._groups.zero_small(self.threshold, moves)
-            self._groups.scale(ops.where(held, 0.0, 1.0), moves)
-            norms = self._groups.squared_norms()
+            self._groups.zero_small(self.threshold, moves)
+            norms = self._zeroed(held, moves)
         self._dead.note(norms, ops.logical_or(strength > 0, bool(self.budgeted)))
         if update and getattr(update.optimizer, "use_ema", False):
             self.silence(update.optimizer, kept.AVERAGE)
 
-    def _taken(self, update):
-        """The members that leave in this update, for the budget; they are zero now."""
+    def _zeroed(self, gone, moves=None):
+        """The squared norms when some groups are zero; `moves` says in which variables they become so now."""
+        self._groups.scale(ops.where(gone, 0.0, 1.0), moves)
+        return self._groups.squared_norms()
+
+    def _within_budget(self, update, held):
+        """The squared norms when those are zero that are held, and those that leave in this update."""
         optimizer = self._optimizer_of(update and update.optimizer)
-        norms, can_move = self._groups.squared_norms(), self._groups.can_move()
-        leaving = self.budgeted.leaving(norms, can_move, (update and update.optimizer) or optimizer)
-        self._groups.scale(ops.where(leaving, 0.0, 1.0))
-        return leaving
+        counting = (update and update.optimizer) or optimizer
+        leaving = self.budgeted.leaving(self._zeroed(held), self._groups.can_move(), counting)
+        return self._zeroed(ops.logical_or(held, leaving))
 
     def silence(self, optimizer, name):
         """Make what an optimizer keeps under a name zero for all groups that are zero now."""

@@ -1,6 +1,5 @@
 """What leaves while a model trains under a budget, and when."""
 
-import keras
 import numpy as np
 import tensorflow as tf
 from keras import ops
@@ -15,8 +14,7 @@ from tf_terngrad.sparsity.learn.selection import Selection
 class Budgeted:
     """Brings a model within a budget in the course of a training.
 
-    Members leave by their norms, divided by the mean norm of their structure when the first may leave, so that a head
-    can be compared with a unit; of each structure one stays.
+    Members leave by their norms, as `Selection` says; of each structure but branches one stays.
 
     Args:
         model: the model.
@@ -38,15 +36,15 @@ class Budgeted:
         self.budget, self.course = budget, Course(schedule)
         self._living, self._costs = {each.name: each for each in chosen}, costs_of(model, input_shapes)
         self._limits = budget.limits(self._costs)
-        least = {each.name: min(round_to, each.size) for each in chosen if not each.fixed}
+        self._breadths = np.repeat([each.breadth for each in chosen], [each.size for each in chosen]).astype(np.float32)
+        self._least = {each.name: each.least for each in chosen}
+        least = {each.name: min(round_to, each.size) * each.least for each in chosen if not each.fixed}
         budget.check(self._costs.of(least), self._costs, "sparsify")
-        self._sizes = [structure.size for structure in chosen]
-        self._owner = np.repeat(np.arange(len(chosen)), self._sizes)
-        self._there = np.arange(len(self._owner))  # the members that are still in the model; the others count as zero
+        self._members = np.arange(sum(structure.size for structure in chosen))
+        self._there = self._members  # those that are still in the model; the others count as zero
         selection = Selection.under(self._limits, self._costs, chosen, multiple=round_to)
         self._leaving = tf.function(selection.leaving)  # many small steps, eagerly slow
-        self._scale = keras.Variable(np.zeros(len(chosen)), trainable=False, dtype="float32", name="scale")
-        self.variables = [*self.course.variables, self._scale]
+        self.variables = self.course.variables
 
     def leaving(self, squared_norms, can_move, optimizer):
         """Which members leave in this update, a Boolean tensor of shape (members,).
@@ -56,17 +54,16 @@ class Budgeted:
             can_move: whether training can take a member out, a Boolean array.
             optimizer: the one that makes the update.
         """
-        due, begins, left = self.course.advance(updates_now(optimizer))
-        norms = ops.scatter(self._there[:, None], ops.sqrt(ops.cast(squared_norms, "float32")), self._owner.shape)
-        can_move = np.isin(np.arange(len(self._owner)), self._there[~can_move], invert=True)
-        scale = ops.where(ops.logical_or(begins, self._scale.value == 0), self._means(norms), self._scale.value)
-        self._scale.assign(scale)
-        scores = ops.where(can_move, norms / ops.take(scale, self._owner), float("inf"))
+        due, left = self.course.advance(updates_now(optimizer))
+        norms = ops.scatter(self._there[:, None], ops.sqrt(ops.cast(squared_norms, "float32")), self._members.shape)
+        can_move = np.isin(self._members, self._there[~can_move], invert=True)
+        scores = ops.where(can_move, norms / self._breadths, float("inf"))
         limits = [limit + (self._whole(name) - limit) * left for name, limit in self._limits.items()]
+        last = np.array(list(self._limits.values()), np.float32)
         leaving = ops.cond(
             due,
-            lambda: self._leaving(scores, ops.stack(limits)),
-            lambda: ops.zeros((len(self._owner),), "bool"),
+            lambda: self._leaving(scores, ops.stack(limits), last),
+            lambda: ops.zeros(self._members.shape, "bool"),
         )
         return ops.take(leaving, self._there)
 
@@ -83,7 +80,7 @@ class Budgeted:
     def costs(self):
         """What the model would cost now without the members that are zero."""
         living = {name: int((each.norms() != 0).sum()) if each else 0 for name, each in self._living.items()}
-        return self._costs.of({name: max(count, 1) for name, count in living.items()})
+        return self._costs.of({name: max(count, self._least[name]) for name, count in living.items()})
 
     @property
     def is_met(self):
@@ -113,9 +110,3 @@ class Budgeted:
 
     def _whole(self, name):
         return float(getattr(self._costs, name))
-
-    def _means(self, norms):
-        """The mean norm of each structure's living members; one where none lives."""
-        alive = ops.segment_sum(ops.cast(norms > 0, "float32"), self._owner, len(self._sizes))
-        sums = ops.segment_sum(norms, self._owner, len(self._sizes))
-        return ops.where(sums > 0, sums / ops.maximum(alive, 1.0), 1.0)

@@ -3,7 +3,7 @@
 import fnmatch
 
 from tf_terngrad import checks
-from tf_terngrad.sparsity.structures import KINDS, LEARNED
+from tf_terngrad.sparsity.structure import KINDS, LEARNED
 
 
 def choose(found, kinds=None, include=None, exclude=None, owner="sparsify"):

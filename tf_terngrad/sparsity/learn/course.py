@@ -86,8 +86,8 @@ class Course:
             updates_now: whether one is made, a Boolean tensor; none is while gradients accumulate.
 
         Returns:
-            whether members may leave now, whether it is for the first time, and the share of what has to leave that
-            may still stay, from 1 to 0: scalar tensors.
+            whether members may leave now, and the share of what has to leave that may still stay, from 1 to 0: scalar
+            tensors.
         """
         if self.updates is None:
             raise ValueError(
@@ -102,7 +102,7 @@ class Course:
         begun, over = seen > first, seen > last
         due = ops.logical_and(ops.logical_and(begun, on_time), ops.logical_and(updates_now, ops.logical_not(over)))
         left = 1 - ops.cast(seen - first, "float32") / ops.cast(last - first, "float32")
-        return due, seen == first, ops.clip(left, 0.0, 1.0) ** 3
+        return due, ops.clip(left, 0.0, 1.0) ** 3
 
     def wait(self):
         """Let all members stay until there is a plan: how many batches an epoch has shows when the first one ends."""

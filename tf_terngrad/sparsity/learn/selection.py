@@ -1,7 +1,10 @@
 """Which members leave so that the rest of a model costs at most so much, as tensors for a graph that trains.
 
 A structure is worth the logarithm of what its members are worth together: half of a layer is worth as much as half of
-another one, and the last members are worth the most. Those leave first whose worth is least for what they cost.
+another one, and the last members are worth the most. Those leave first whose worth is least for what they cost. The
+branches of a model, structures of one member each, are compared with one another as members of a structure are; they
+are worth as many times the logarithm of their sum as there are branches, so one of many is worth 1: what a layer loses,
+to first order, that loses as many members as it has.
 """
 
 import math
@@ -13,7 +16,7 @@ from tf_terngrad.sparsity.costs.tables import CostTables
 
 ROUNDS = 8
 USED = 0.96
-"""How many choices are tried for one that uses more of the limits, and how much of them is enough."""
+"""How many choices are tried for one that uses more of the last limits, and how much of them is enough."""
 
 PARTS = 16
 """Into how many parts the span is cut at once in which the number of those that leave is looked for."""
@@ -27,14 +30,22 @@ class Selection:
         costs: a `CostTables` for each limit, a function of how many members of each structure stay.
         multiple: structures keep a multiple of so many members, as long as they had one; else all leave singly.
         uniform: the same share of each structure leaves, whatever its members are worth and cost.
+        branches: how many of the structures, the last ones, are branches: they are compared with one another, leave
+            singly, and all of them may.
     """
 
-    def __init__(self, sizes, costs, multiple=1, uniform=False):
-        self._sizes, self._costs = np.array(sizes, np.int32), costs
-        self._multiple, self._uniform = multiple, uniform
+    def __init__(self, sizes, costs, multiple=1, uniform=False, branches=0):
+        self._costs, self._uniform = costs, uniform
         self._owner = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
         self._owned = (self._owner[:, None] == np.arange(len(sizes))).astype(np.float32)
-        self._first = np.concatenate([[0], np.cumsum(sizes)[:-1]]).astype(np.int32)
+        widths = len(sizes) - branches
+        self._pool = np.minimum(self._owner, widths)  # whose members are compared with one another
+        self._sizes = np.bincount(self._pool)
+        self._first = (np.cumsum(self._sizes) - self._sizes).astype(np.int32)
+        self._last = (self._first + self._sizes - 1).astype(np.int32)[self._pool]
+        self._multiple = np.where(self._pool < widths, multiple, 1).astype(np.int32)
+        self._vanishes = self._pool == widths
+        self._times = np.where(self._vanishes, branches, 1).astype(np.float32)
 
     @classmethod
     def under(cls, limits, costs, chosen, **options):
@@ -43,37 +54,41 @@ class Selection:
         Args:
             limits: names of resources.
             costs: `Costs` of the model.
-            chosen: the structures.
+            chosen: the structures, branches last.
             options: `multiple` and `uniform`.
         """
         places = {cost.name: place for place, cost in enumerate(costs.structures)}
         numbers = [places[structure.name] for structure in chosen]
         tables = [CostTables(costs, resource, numbers) for resource in limits]
-        return cls([structure.size for structure in chosen], tables, **options)
+        branches = sum(structure.kind == "branch" for structure in chosen)
+        return cls([structure.size for structure in chosen], tables, branches=branches, **options)
 
-    def leaving(self, scores, limits, rounds=ROUNDS):
+    def leaving(self, scores, limits, last_limits=None):
         """Which members leave.
 
-        Of each structure the member of the largest score stays, and those that are zero count as gone. Where the last
-        one to leave is so large that much of a limit would not be used, it stays, and others leave in its place.
+        Of each structure but branches the member of the largest score stays, and those that are zero count as gone.
+        Where the last one to leave is so large that much of a limit would never be used, it stays, and others leave in
+        its place.
 
         Args:
             scores: what members are worth, a float tensor of shape (members,), at least zero; infinity keeps one.
             limits: what each of the costs may be at most, a float tensor of shape (costs,).
-            rounds: how many choices are tried at most.
+            last_limits: what each may be at the end of a course, likewise; None: these are the last ones.
 
         Returns:
             A Boolean tensor of shape (members,). Where all that may leave is not enough, all that may.
         """
         ranks = self._ranks(ops.cast(scores, "float32"), limits)
+        last_limits = limits if last_limits is None else last_limits
 
         def is_unused(tried, _, __, used):
-            return ops.logical_and(tried < rounds, used < USED)
+            return ops.logical_and(tried < ROUNDS, used < USED)
 
         def again(tried, ranks, best, used):
             leaving, last = self._least(ranks, limits)
-            now = ops.max(self._used(leaving[None], limits))
-            better = ops.logical_or(tried == 0, ops.logical_and(now <= 1, now > used))
+            is_enough = ops.max(self._used(leaving[None], limits)) <= 1
+            now = ops.max(self._used(leaving[None], last_limits))
+            better = ops.logical_or(tried == 0, ops.logical_and(is_enough, now > used))
             ranks = ops.where(ranks == last, float("inf"), ranks)
             return tried + 1, ranks, ops.where(better, leaving, best), ops.where(better, now, used)
 
@@ -113,7 +128,7 @@ class Selection:
     def _saved(self, scores, limits):
         """What share of the limits that do not hold yet leaves with a member of each structure."""
         counts = self._counts(scores[None] == 0)
-        fewer = ops.maximum(counts - np.eye(len(self._sizes), dtype=np.float32), 0.0)
+        fewer = ops.maximum(counts - np.eye(self._owned.shape[1], dtype=np.float32), 0.0)
         now = ops.stack([cost(counts) for cost in self._costs])
         saved = (now - ops.stack([cost(fewer) for cost in self._costs])) / limits[:, None]
         return ops.sum(ops.where(now > limits[:, None], saved, 0.0), axis=0)
@@ -121,23 +136,24 @@ class Selection:
     def _ranks(self, scores, limits):
         """The order in which members leave: their share of what is left of their structure's worth, for their cost."""
         by_score = ops.cast(ops.argsort(ops.argsort(scores)), "int32")
-        order = ops.argsort(self._owner * len(self._owner) + by_score)  # structures in their order, each by score
+        order = ops.argsort(self._pool * len(self._pool) + by_score)  # structures in their order, each by score
         place = ops.cast(ops.argsort(order), "int32")
         increasing = ops.take(ops.where(ops.isfinite(scores), scores, 0.0), order)
         beyond = ops.flip(ops.cumsum(ops.flip(increasing)))  # the sum from each place on, of later structures too
         beyond = ops.concatenate([beyond, ops.zeros((1,))])
-        left = beyond[:-1] - ops.take(beyond, np.append(self._first[1:], len(self._owner))[self._owner])
-        worth = ops.take(ops.where(increasing == 0, 0.0, increasing / left), place)
+        left = beyond[:-1] - ops.take(beyond, self._last + 1)
+        worth = self._times * ops.take(ops.where(increasing == 0, 0.0, increasing / left), place)
         saved = ops.take(self._saved(scores, limits), self._owner)
         ranks = ops.where(scores == 0, 0.0, ops.where(saved > 0, worth / saved, float("inf")))
-        ranks = (place - self._first[self._owner] + 1) / self._sizes[self._owner] if self._uniform else ranks
-        block = (self._sizes[self._owner] - 1 - (place - self._first[self._owner])) // self._multiple
-        ranks = self._means(ranks, block) if self._multiple > 1 else ranks
-        return ops.where(ops.logical_or(block == 0, ops.isinf(scores)), float("inf"), ranks)
+        ranks = (place - self._first[self._pool] + 1) / self._sizes[self._pool] if self._uniform else ranks
+        block = (self._last - place) // self._multiple
+        ranks = self._means(ranks, block) if self._multiple.max() > 1 else ranks
+        stays = ops.logical_and(block == 0, np.logical_not(self._vanishes))
+        return ops.where(ops.logical_or(stays, ops.isinf(scores)), float("inf"), ranks)
 
     def _means(self, ranks, block):
         """The mean rank of those that leave together."""
-        most = int(self._sizes.max()) // self._multiple + 1
-        number, count = self._owner * most + block, len(self._sizes) * most
+        most = int(self._sizes.max()) + 1
+        number, count = self._pool * most + block, len(self._sizes) * most
         members = ops.segment_sum(ops.ones_like(ranks), number, count)
         return ops.take(ops.segment_sum(ranks, number, count) / ops.maximum(members, 1.0), number)

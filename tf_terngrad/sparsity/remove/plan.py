@@ -10,7 +10,8 @@ from tf_terngrad.sparsity.graph.follow import ALIAS
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.remove.windows import find_windows
 from tf_terngrad.sparsity.rules import rule_for
-from tf_terngrad.sparsity.structures import LEARNED, from_graph
+from tf_terngrad.sparsity.structure import LEARNED
+from tf_terngrad.sparsity.structures import from_graph
 
 
 class Kept:

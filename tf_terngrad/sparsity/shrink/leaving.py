@@ -17,7 +17,8 @@ from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.remove.fates import composed, remember
 from tf_terngrad.sparsity.remove.plan import make_plan
 from tf_terngrad.sparsity.remove.rebuild import Builder
-from tf_terngrad.sparsity.structures import LEARNED, followed
+from tf_terngrad.sparsity.structure import LEARNED
+from tf_terngrad.sparsity.structures import followed
 
 
 def dead_members(found) -> dict:
