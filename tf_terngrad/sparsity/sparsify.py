@@ -256,6 +256,8 @@ class Sparsity:
         hooks.retrace(self.model)
 
     def _hook_variables(self):
+        if self.budgeted:
+            self.budgeted.begin(len(self._groups.variables))
         for variable in self._groups.variables:
             variable.constraint = hooks.AfterUpdate(self, variable, variable.constraint)
             if self.released:
@@ -358,7 +360,8 @@ class Sparsity:
         """The squared norms when those are zero that are held, and those that leave in this update."""
         optimizer = self._optimizer_of(update and update.optimizer)
         counting = (update and update.optimizer) or optimizer
-        leaving = self.budgeted.leaving(self._zeroed(held), self._groups.can_move(), counting)
+        moves = np.array([update is None or update.moves(variable) for variable in self._groups.variables])
+        leaving = self.budgeted.leaving(self._zeroed(held), self._groups.can_move(), counting, moves)
         return self._zeroed(ops.logical_or(held, leaving))
 
     def silence(self, optimizer, name):

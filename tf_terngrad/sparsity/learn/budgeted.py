@@ -6,7 +6,7 @@ from keras import ops
 
 from tf_terngrad.sparsity.costs import RESOURCES
 from tf_terngrad.sparsity.costs import costs as costs_of
-from tf_terngrad.sparsity.learn.course import Course
+from tf_terngrad.sparsity.learn.course import Course, Step
 from tf_terngrad.sparsity.learn.pace import updates_now
 from tf_terngrad.sparsity.learn.selection import Selection
 
@@ -29,7 +29,6 @@ class Budgeted:
 
     Attributes:
         course: the `Course` of the training.
-        variables: what goes on from update to update.
     """
 
     def __init__(self, model, chosen, budget, schedule, round_to=1, input_shapes=None):
@@ -44,17 +43,27 @@ class Budgeted:
         self._there = self._members  # those that are still in the model; the others count as zero
         selection = Selection.under(self._limits, self._costs, chosen, multiple=round_to)
         self._leaving = tf.function(selection.leaving)  # many small steps, eagerly slow
-        self.variables = self.course.variables
+        self._step = None
 
-    def leaving(self, squared_norms, can_move, optimizer):
+    @property
+    def variables(self):
+        """What goes on from update to update."""
+        return [*self.course.variables, self._step.moved]
+
+    def begin(self, count):
+        """Say how many weights there are that updates move."""
+        self._step = Step(count)
+
+    def leaving(self, squared_norms, can_move, optimizer, moves):
         """Which members leave in this update, a Boolean tensor of shape (members,).
 
         Args:
             squared_norms: of all members that are in the model, shape (members,).
             can_move: whether training can take a member out, a Boolean array.
             optimizer: the one that makes the update.
+            moves: which of the weights it moves, a Boolean array.
         """
-        due, left = self.course.advance(updates_now(optimizer))
+        due, left = self.course.advance(self._step.begins(moves, updates_now(optimizer)))
         norms = ops.scatter(self._there[:, None], ops.sqrt(ops.cast(squared_norms, "float32")), self._members.shape)
         can_move = np.isin(self._members, self._there[~can_move], invert=True)
         scores = ops.where(can_move, norms / self._breadths, float("inf"))

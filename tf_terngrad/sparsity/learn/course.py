@@ -52,6 +52,32 @@ class BudgetSchedule:
             checks.integer(self.updates, "updates", "BudgetSchedule", least=2)
 
 
+class Step:
+    """What has moved in this step of a training, in which each of several optimizers may move a part of the weights.
+
+    A step begins where weights move that have moved in it already.
+
+    Args:
+        count: how many weights there are.
+    """
+
+    def __init__(self, count):
+        self.moved = keras.Variable(np.zeros(count, bool), trainable=False, dtype="bool", name="moved")
+
+    def begins(self, moves, updates_now):
+        """Whether one begins with this update, a scalar tensor.
+
+        Args:
+            moves: which of the weights move, a Boolean array.
+            updates_now: whether they do now, a Boolean tensor; none does while gradients accumulate.
+        """
+        moved = self.moved.value
+        begins = ops.logical_or(ops.any(ops.logical_and(moved, moves)), ops.logical_not(ops.any(moved)))
+        so_far = ops.logical_or(ops.logical_and(moved, ops.logical_not(begins)), moves)
+        self.moved.assign(ops.where(updates_now, so_far, moved))
+        return ops.logical_and(begins, updates_now)
+
+
 class Course:
     """Where a training is in its schedule, in variables.
 
@@ -83,7 +109,7 @@ class Course:
         """Go on by an update.
 
         Args:
-            updates_now: whether one is made, a Boolean tensor; none is while gradients accumulate.
+            updates_now: whether one is made, a Boolean tensor; see `Step.begins`.
 
         Returns:
             whether members may leave now, and the share of what has to leave that may still stay, from 1 to 0: scalar

@@ -51,4 +51,4 @@ class _Plan(keras.callbacks.Callback):
         updates = batches / (getattr(self.model.optimizer, "gradient_accumulation_steps", None) or 1)
         for each in self._budgeted:
             each.course.plan(whole(epochs * updates), seen=round((epoch - self._initial) * updates))
-            in_vain.say(each.planned(f" in {epochs:,} epochs"))
+            in_vain.say(each.planned(f" in {epochs:,} epoch{'s' * (epochs != 1)}"))
