@@ -69,10 +69,10 @@ class Budget:
             ValueError: with the least that is possible.
         """
         if not self.allows(least, whole):
-            at = "" if round_to == 1 else f" with round_to={round_to!r}"
+            rounded = "" if round_to == 1 else f", with round_to={round_to!r},"
             raise ValueError(
-                f"{owner}: expected a budget that can be met. With the least that can stay of each structure{at} the model "
-                f"costs {least.in_words(self.given)}. Received: {self}. What cannot shrink, and why, is in "
+                f"{owner}: expected a budget that can be met. With the least that can stay of each structure{rounded} "
+                f"the model costs {least.in_words(self.given)}. Received: {self}. What cannot shrink, and why, is in "
                 "tt.structures(model).frozen."
             )
 

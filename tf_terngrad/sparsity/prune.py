@@ -78,7 +78,8 @@ def prune(
     rounding = checks.one_of(rounding, ROUNDINGS, "rounding", "prune")
     if budget is not None and rounding != "down":
         raise ValueError(
-            f"prune: `rounding` is for no budget; with one, widths are chosen within it. Received: rounding={rounding!r}"
+            "prune: `rounding` is for no budget; with one, widths are chosen within it. "
+            f"Received: budget={budget}, rounding={rounding!r}"
         )
     if budget is None and round_to == 1:
         raise ValueError("prune: expected a budget, or widths to round to. Received: budget=None, round_to=1")
@@ -176,7 +177,9 @@ class _Members:
         return found
 
     def _total(self):
-        return self._costs.of({each.name: max(self._count(place), each.least) for place, each in enumerate(self._chosen)})
+        return self._costs.of(
+            {each.name: max(self._count(place), each.least) for place, each in enumerate(self._chosen)}
+        )
 
     def _count(self, number):
         """How many members of a structure stay."""

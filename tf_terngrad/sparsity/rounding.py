@@ -85,9 +85,9 @@ def fastest(times: np.ndarray) -> np.ndarray:
     """The widths at which a member costs least, found from the whole width down.
 
     From an allowed width b, a smaller one w saves (t(b) - t(w)) / (b - w) with each member that leaves. The next one is
-    the largest w within reach that saves nearly as much so as the best: for times that rise in steps, the next step; for
-    times on a straight line, b - 1. The whole width is left out itself, where its last members cost much more than those
-    below: for steps of 16, a hundredth is one of four that cost as much as sixteen.
+    the largest w within reach that saves nearly as much so as the best one: where times rise in steps, the next step;
+    on a straight line, b - 1. The whole width is left out itself where its last members cost much more than those
+    below: of a hundred, in steps of 16, the last four cost as much as the sixteen before.
 
     Args:
         times: t, the milliseconds at each width from zero on.

@@ -129,8 +129,8 @@ def sparsify(
     round_to = rounding.checked(round_to, "sparsify")
     if budget is None and round_to != 1:
         raise ValueError(
-            f"sparsify: `round_to` is that of a budget. Received: budget=None, round_to={round_to!r}. Behind a training "
-            f"with a strength, tt.prune(model, round_to={round_to!r}) rounds."
+            f"sparsify: `round_to` is that of a budget. Received: budget=None, round_to={round_to!r}. "
+            f"Behind a training with a strength, tt.prune(model, round_to={round_to!r}) rounds."
         )
     found = structures(model)
     if budget is None:

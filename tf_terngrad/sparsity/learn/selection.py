@@ -46,7 +46,11 @@ class Selection:
         self._first = (np.cumsum(self._sizes) - self._sizes).astype(np.int32)
         self._last = (self._first + self._sizes - 1).astype(np.int32)[self._pool]
         self._times = np.where(self._pool == alone, branches, 1).astype(np.float32)
-        widths = [np.arange(number < alone or 0, size + 1) for number, size in enumerate(sizes)] if widths is None else widths
+        widths = (
+            [np.arange(number < alone or 0, size + 1) for number, size in enumerate(sizes)]
+            if widths is None
+            else widths
+        )
         self._blocks, self._steps = Blocks(sizes, widths, branches), Steps(sizes, widths)
 
     @classmethod
