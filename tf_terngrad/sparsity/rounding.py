@@ -101,24 +101,26 @@ def fastest(times: np.ndarray) -> np.ndarray:
     if len(widths) > 1:
         whole, second = widths[:2]
         price = (times[whole] - times[second]) / (whole - second)
-        below = _savings(times, second, np.arange(max(second - REACH, 0), second)).max()
-        widths = widths[1:] if CLOSE * price > below else widths
+        _, savings = _lower(times, second, least=0)
+        widths = widths[1:] if CLOSE * price > savings.max() else widths
     return np.array(widths[::-1])
 
 
 def _next(times, width):
     """The next allowed width below one; None: at no smaller one the model is faster."""
-    for lowest in (max(width - REACH, 1), 1):
+    lower, savings = _lower(times, width, least=1)
+    most = savings.max(initial=0.0)
+    return int(lower[savings >= CLOSE * most].max()) if most > 0 else None
+
+
+def _lower(times, width, least):
+    """The widths within reach below one, or all where none of these is faster, and what each member saves that leaves."""
+    for lowest in (max(width - REACH, least), least):
         lower = np.arange(lowest, width)
-        savings = _savings(times, width, lower)
+        savings = (times[width] - times[lower]) / (width - lower)
         if savings.max(initial=0.0) > 0:
-            return int(lower[savings >= CLOSE * savings.max()].max())
-    return None
-
-
-def _savings(times, width, lower):
-    """What each member saves that leaves between a width and lower ones."""
-    return (times[width] - times[lower]) / (width - lower)
+            break
+    return lower, savings
 
 
 def at_most(widths: np.ndarray, count: int) -> int:
