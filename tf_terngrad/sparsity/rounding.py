@@ -114,7 +114,7 @@ def _next(times, width):
 
 
 def _lower(times, width, least):
-    """The widths within reach below one, or all where none of these is faster, and what each member saves that leaves."""
+    """The widths within reach below one (all, if none of these is faster), and what each member saves that leaves."""
     for lowest in (max(width - REACH, least), least):
         lower = np.arange(lowest, width)
         savings = (times[width] - times[lower]) / (width - lower)
