@@ -49,11 +49,15 @@ def main(_):
     budget = tt.Budget(**{RESOURCE.value: SHARE.value})
     with growing_table(TITLES) as add, tempfile.TemporaryDirectory() as folder:
         for name in CHOSEN.value:
-            pruned = [prune(NETWORKS[name], budget, round_to) for round_to in WIDTHS]
-            whole = tt.costs(NETWORKS[name]()).multiply_adds
-            files = [converted(small, pathlib.Path(folder) / "pruned.tflite") for small, _ in pruned]
+            whole, pruned = tt.costs(NETWORKS[name]()).multiply_adds, {}
+            for round_to in WIDTHS:
+                try:
+                    pruned[round_to] = prune(NETWORKS[name], budget, round_to)
+                except ValueError as refused:  # so coarse widths cannot meet the budget
+                    print(f"{name}, round_to={round_to}: {refused}")
+            files = [converted(small, pathlib.Path(folder) / "pruned.tflite") for small, _ in pruned.values()]
             times = settled_times(files)
-            for round_to, (small, predicted), file, time in zip(WIDTHS, pruned, files, times, strict=True):
+            for (round_to, (small, predicted)), file, time in zip(pruned.items(), files, times, strict=True):
                 add(
                     name,
                     round_to,

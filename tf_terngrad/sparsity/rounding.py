@@ -114,13 +114,14 @@ def _next(times, width):
 
 
 def _lower(times, width, least):
-    """The widths within reach below one (all, if none of these is faster), and what each member saves that leaves."""
-    for lowest in (max(width - REACH, least), least):
-        lower = np.arange(lowest, width)
+    """The widths within reach below one, and what each member saves that leaves; further, until one of them saves."""
+    reach = REACH
+    while True:
+        lower = np.arange(max(width - reach, least), width)
         savings = (times[width] - times[lower]) / (width - lower)
-        if savings.max(initial=0.0) > 0:
-            break
-    return lower, savings
+        if savings.max(initial=0.0) > 0 or width - reach <= least:
+            return lower, savings
+        reach *= 2
 
 
 def at_most(widths: np.ndarray, count: int) -> int:
