@@ -56,21 +56,23 @@ class Budget:
         """Whether a model that costs `total` is within the limits, of one that costs `whole` now."""
         return all(getattr(total, name) <= limit for name, limit in self.limits(whole).items())
 
-    def check(self, least: Total, whole: Total, owner: str) -> None:
+    def check(self, least: Total, whole: Total, owner: str, round_to: int | str = 1) -> None:
         """Refuse a budget that cannot be met.
 
         Args:
             least: what the model costs at least.
             whole: what it costs now.
             owner: the function that was given the budget.
+            round_to: what widths are rounded to.
 
         Raises:
             ValueError: with the least that is possible.
         """
         if not self.allows(least, whole):
+            rounded = "" if round_to == 1 else f", with round_to={round_to!r},"
             raise ValueError(
-                f"{owner}: expected a budget that can be met. With the least that can stay of each structure the model "
-                f"costs {least.in_words(self.given)}. Received: {self}. What cannot shrink, and why, is in "
+                f"{owner}: expected a budget that can be met. With the least that can stay of each structure{rounded} "
+                f"the model costs {least.in_words(self.given)}. Received: {self}. What cannot shrink, and why, is in "
                 "tt.structures(model).frozen."
             )
 

@@ -11,7 +11,7 @@ from tf_terngrad.sparsity.costs import Costs
 from tf_terngrad.sparsity.importance import scored
 from tf_terngrad.sparsity.learn.choice import choose, widths
 from tf_terngrad.sparsity.learn.selection import Selection
-from tf_terngrad.sparsity.rounding import rounded_down
+from tf_terngrad.sparsity.rounding import REACH, ROUNDINGS, allowed_widths, at_most, checked, nearest
 from tf_terngrad.sparsity.structures import structures
 
 STEPS = 8
@@ -27,6 +27,7 @@ def prune(
     exclude: Sequence[str] | None = None,
     uniform: bool = False,
     round_to: int | str = 1,
+    rounding: str = "down",
     input_shapes: Sequence | None = None,
 ) -> dict[str, np.ndarray]:
     """Zero the members of the least scores, as few as bring a model within a budget; `tt.compact` takes them out.
@@ -51,10 +52,13 @@ def prune(
         include: names of layers or structures, likewise.
         exclude: names of layers or structures to leave as they are.
         uniform: take the same share of each structure, its least scores; else the least worth of the whole model.
-        round_to: widths that processors like. An integer: of each structure a multiple stays, and further members of
-            the least worth leave for it (a width below it stays as it is); 8 or 16 suit most. "auto": the width of the
-            least milliseconds a member by `tt.costs(model).latency`, of those that lose at most one member of eight.
-            `tt.compact(round_to=)` goes up instead: it keeps zeros, so the outputs stay, and the model is larger.
+        round_to: the widths that structures may end at; members between two of them leave together. An integer: its
+            multiples, and any width of a structure with fewer members; 8 or 16 suit most processors. "auto": those at
+            which a member costs least by `tt.costs(model).latency`. A structure that has fewer living members than the
+            least of these widths stays as it is.
+        rounding: without a budget, which way: "down", so that members of the least worth leave until a width is
+            allowed; or "nearest", the same only where the next width down is nearer than the next one up. The others
+            stay as they are, for `tt.compact(model, round_to=)` to round up: that keeps zeros, so outputs stay.
         input_shapes: as `tt.costs` takes them.
 
     Returns:
@@ -70,6 +74,13 @@ def prune(
     >>> len(prune(model, Budget(multiply_adds=0.5))["hidden"])
     4
     """
+    round_to = checked(round_to, "prune")
+    rounding = checks.one_of(rounding, ROUNDINGS, "rounding", "prune")
+    if budget is not None and rounding != "down":
+        raise ValueError(
+            "prune: `rounding` is for no budget; with one, widths are chosen within it. "
+            f"Received: budget={budget}, rounding={rounding!r}"
+        )
     if budget is None and round_to == 1:
         raise ValueError("prune: expected a budget, or widths to round to. Received: budget=None, round_to=1")
     if budget is not None:
@@ -78,13 +89,15 @@ def prune(
     found = structures(model)
     chosen = choose(found, widths(found) if kinds is None else kinds, include, exclude, "prune")
     costs = Costs(model, input_shapes)
-    rounded = rounded_down(costs, round_to, "prune")
-    members = _Members(chosen, [_worth(structure, scores) for structure in chosen], costs, budget)
-    if budget is not None:
-        budget.check(costs.of({each.name: each.least for each in chosen}), costs, "prune")
+    allowed = allowed_widths(round_to, chosen, costs)
+    members = _Members(chosen, [_worth(structure, scores) for structure in chosen], costs, budget, allowed)
+    if budget is None:
+        members.round(nearest if rounding == "nearest" else at_most)
+    else:
+        budget.check(members.least(), costs, "prune", round_to)
         members.take(uniform)
+        members.take_rest()
         members.put_back()
-    members.round(rounded)
     return members.zero()
 
 
@@ -96,17 +109,19 @@ class _Members:
         worths: what the members of each are worth.
         costs: `Costs` of their model.
         budget: a `Budget`, or None.
+        allowed: the widths that each of them may end at.
     """
 
-    def __init__(self, chosen, worths, costs, budget):
+    def __init__(self, chosen, worths, costs, budget, allowed):
         self._chosen, self._worths, self._costs, self._budget = chosen, worths, costs, budget
+        self._allowed = allowed
         self._limits = {} if budget is None else budget.limits(costs)
         self._dead = [structure.norms() == 0 for structure in chosen]
         self._gone = list(self._dead)
 
     def take(self, uniform):
         """Take members until the budget is met; in steps, for what a member costs depends on what else is left."""
-        selection = Selection.under(self._limits, self._costs, self._chosen, uniform=uniform)
+        selection = Selection.under(self._limits, self._costs, self._chosen, widths=self._allowed, uniform=uniform)
         ends, worths = np.cumsum([each.size for each in self._chosen])[:-1], np.concatenate(self._worths)
         now, limits = self._total(), np.array(list(self._limits.values()))
         begin = np.maximum([getattr(now, name) for name in self._limits], limits)
@@ -117,6 +132,15 @@ class _Members:
             gone = np.concatenate(self._gone) | keras.ops.convert_to_numpy(taken)
             self._gone = np.split(gone, ends)
 
+    def take_rest(self):
+        """Take further members where the budget is not met yet: the steps of a latency lie beside straight lines."""
+        while not self._budget.allows(self._total(), self._costs):
+            lower = [(number, width) for number in range(len(self._chosen)) for width in self._lower(number)]
+            if not lower:
+                return
+            number, width = min(lower, key=lambda each: self._price(*each))
+            self._gone[number] = self._cut(number, width)
+
     def put_back(self):
         """Put back what the budget allows to stay, the members of the largest worth first."""
         fits = True
@@ -124,20 +148,25 @@ class _Members:
             fits = False
             for number, worths in enumerate(self._worths):
                 could = self._gone[number] & ~self._dead[number]
-                if could.any():
-                    best = np.where(could, worths, -np.inf).argmax()
-                    self._gone[number][best] = False
+                count = self._count(number)
+                wider = self._allowed[number][self._allowed[number] > count]
+                if len(wider) and could.sum() >= (more := wider[0] - count):
+                    before = self._gone[number].copy()
+                    self._gone[number][_best(worths, could, more)] = False
                     fits |= (allowed := self._budget.allows(self._total(), self._costs))
-                    self._gone[number][best] = not allowed
+                    if not allowed:
+                        self._gone[number] = before
 
     def round(self, rounded):
-        """Take further members, those of the least worth, until as many of each structure stay as `rounded` says."""
-        for number, (structure, worth) in enumerate(zip(self._chosen, self._worths, strict=True)):
-            alive = np.flatnonzero(~self._gone[number])
-            excess = len(alive) - rounded(structure.name, len(alive))
-            gone = self._gone[number].copy()
-            gone[alive[np.argsort(worth[alive], kind="stable")[:excess]]] = True
-            self._gone[number] = gone
+        """Take members of the least worth until as many of each structure stay as `rounded(allowed, living)` says."""
+        for number, allowed in enumerate(self._allowed):
+            self._gone[number] = self._cut(number, rounded(allowed, self._count(number)))
+
+    def least(self):
+        """What the model costs at the least widths that are allowed."""
+        counts = [min(int(allowed[0]), self._count(number)) for number, allowed in enumerate(self._allowed)]
+        stay = {each.name: max(count, each.least) for each, count in zip(self._chosen, counts, strict=True)}
+        return self._costs.of(stay)
 
     def zero(self):
         """Zero those that leave and are not zero yet, and say which."""
@@ -148,8 +177,42 @@ class _Members:
         return found
 
     def _total(self):
-        stay = {s.name: max(int((~gone).sum()), s.least) for s, gone in zip(self._chosen, self._gone, strict=True)}
-        return self._costs.of(stay)
+        return self._costs.of(
+            {each.name: max(self._count(place), each.least) for place, each in enumerate(self._chosen)}
+        )
+
+    def _count(self, number):
+        """How many members of a structure stay."""
+        return int((~self._gone[number]).sum())
+
+    def _cut(self, number, width):
+        """Which members of a structure are gone once so many stay."""
+        gone, excess = self._gone[number].copy(), self._count(number) - width
+        gone[_best(-self._worths[number], ~gone, excess)] = True
+        return gone
+
+    def _lower(self, number):
+        """The next allowed widths below that of a structure, beyond a step of the latency."""
+        allowed = self._allowed[number]
+        return allowed[allowed < self._count(number)][-REACH:]
+
+    def _price(self, number, width):
+        """What it takes of a structure's worth to bring it to a width: for what that saves, and in all."""
+        before, gone = self._gone[number], self._cut(number, width)
+        share = self._worths[number][gone & ~before].sum() / self._worths[number][~before].sum()
+        now = self._total()
+        self._gone[number] = gone
+        then = self._total()
+        self._gone[number] = before
+        costs = [(getattr(now, name), getattr(then, name), limit) for name, limit in self._limits.items()]
+        saved = sum((more - less) / limit for more, less, limit in costs if more > limit)
+        return (share / saved if saved > 0 else np.inf), share
+
+
+def _best(worths, could, count):
+    """The places of some of those that could be chosen: of the largest worth, the first of equal ones."""
+    places = np.flatnonzero(could)
+    return places[np.argsort(-worths[places], kind="stable")[:count]]
 
 
 def _worth(structure, scores):

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity import rounding
 from tf_terngrad.sparsity.budget import Budget
 from tf_terngrad.sparsity.learn import after_fit, hooks, kept, metrics, penalties, replicas, updates
 from tf_terngrad.sparsity.learn.budgeted import Budgeted
@@ -86,7 +87,10 @@ def sparsify(
         budget: a `tt.Budget`.
         schedule: a `tt.BudgetSchedule`; by default the first tenth of the first `fit` is dense, and after six tenths
             the budget is met.
-        round_to: with a budget, widths keep multiples of this; 8 or 16 suit most processors.
+        round_to: with a budget, the widths that structures may end at; members between two of them leave together. An
+            integer: its multiples, and any width of a structure with fewer members; 8 or 16 suit most processors.
+            "auto": those at which a member costs least by `tt.costs(model).latency`. Behind a training with a strength,
+            `tt.prune(model, round_to=)` rounds.
         input_shapes: with a budget, as `tt.costs` takes them: shapes of an example, where the model leaves sizes open.
 
     Returns:
@@ -122,6 +126,12 @@ def sparsify(
     threshold = checks.number(threshold, "threshold", "sparsify")
     if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
         raise TypeError(checks.refusal("sparsify", "optimizer", "a keras.optimizers.Optimizer", optimizer))
+    round_to = rounding.checked(round_to, "sparsify")
+    if budget is None and round_to != 1:
+        raise ValueError(
+            f"sparsify: `round_to` is that of a budget. Received: budget=None, round_to={round_to!r}. "
+            f"Behind a training with a strength, tt.prune(model, round_to={round_to!r}) rounds."
+        )
     found = structures(model)
     if budget is None:
         chosen = choose(found, kinds, include, exclude)
@@ -133,9 +143,7 @@ def sparsify(
     if method != "proximal":
         raise ValueError(f"sparsify: a budget zeroes members by itself, without a penalty. Received: method={method!r}")
     chosen = choose(found, widths(found) if kinds is None else kinds, include, exclude)
-    budgeted = Budgeted(
-        model, chosen, budget, schedule, checks.integer(round_to, "round_to", "sparsify", least=1), input_shapes
-    )
+    budgeted = Budgeted(model, chosen, budget, schedule, round_to, input_shapes)
     return Sparsity(model, chosen, 0.0, None, method, threshold, optimizer, budgeted)
 
 

@@ -22,11 +22,13 @@ class CostTables:
         resource: its name.
         structures: the numbers of the structures whose counts may change, in `costs.structures`; all members of the
             others stay.
+        widths: the counts that each of them may have, increasing arrays; by default all.
     """
 
-    def __init__(self, costs, resource, structures):
+    def __init__(self, costs, resource, structures, widths=None):
         self._places = {number: place for place, number in enumerate(structures)}
         self._sizes = np.array([each.size for each in costs.structures], np.float64)
+        self._widths = {} if widths is None else dict(zip(structures, widths, strict=True))
         self._fixed, stacks = 0.0, collections.defaultdict(list)
         for owners, value in _by_owners(costs.terms(resource), self._places).items():
             axes = [self._counts(value, owners, owner) for owner in owners]
@@ -61,17 +63,21 @@ class CostTables:
         def at(count):
             return value(self._shares([owner], [count]))
 
+        size = int(self._sizes[owner])
+        known = sorted({1, *map(int, self._widths.get(owner, range(1, size + 1))), size})
+
         def between(low, high):
+            """Those of the known counts, between two places there, that a straight line misses."""
             middle = (low + high) // 2
             if middle == low:
                 return []
-            line = at(low) + (at(high) - at(low)) * (middle - low) / (high - low)
-            if abs(line - at(middle)) <= EXACT * abs(at(middle)):
+            left, right = known[low], known[high]
+            line = at(left) + (at(right) - at(left)) * (known[middle] - left) / (right - left)
+            if abs(line - at(known[middle])) <= EXACT * abs(at(known[middle])):
                 return []
-            return [*between(low, middle), middle, *between(middle, high)]
+            return [*between(low, middle), known[middle], *between(middle, high)]
 
-        size = int(self._sizes[owner])
-        return [0, *([1] if size > 1 else []), *between(1, size), size]
+        return sorted({0, 1, *between(0, len(known) - 1), size})
 
 
 class _Stack:

@@ -9,6 +9,7 @@ from tf_terngrad.sparsity.costs import costs as costs_of
 from tf_terngrad.sparsity.learn.course import Course, Step
 from tf_terngrad.sparsity.learn.pace import updates_now
 from tf_terngrad.sparsity.learn.selection import Selection
+from tf_terngrad.sparsity.rounding import allowed_widths
 
 
 class Budgeted:
@@ -21,7 +22,7 @@ class Budgeted:
         chosen: the structures whose members may leave.
         budget: a `Budget`.
         schedule: a `BudgetSchedule`.
-        round_to: structures keep multiples of so many members.
+        round_to: which widths structures may end at, as `allowed_widths` says.
         input_shapes: as `tt.costs` takes them.
 
     Raises:
@@ -37,11 +38,12 @@ class Budgeted:
         self._limits = budget.limits(self._costs)
         self._breadths = np.repeat([each.breadth for each in chosen], [each.size for each in chosen]).astype(np.float32)
         self._least = {each.name: each.least for each in chosen}
-        least = {each.name: min(round_to, each.size) * each.least for each in chosen if not each.fixed}
-        budget.check(self._costs.of(least), self._costs, "sparsify")
+        allowed = allowed_widths(round_to, chosen, self._costs)
+        least = {each.name: int(own[0]) for each, own in zip(chosen, allowed, strict=True) if not each.fixed}
+        budget.check(self._costs.of(least), self._costs, "sparsify", round_to)
         self._members = np.arange(sum(structure.size for structure in chosen))
         self._there = self._members  # those that are still in the model; the others count as zero
-        selection = Selection.under(self._limits, self._costs, chosen, multiple=round_to)
+        selection = Selection.under(self._limits, self._costs, chosen, widths=allowed)
         self._leaving = tf.function(selection.leaving)  # many small steps, eagerly slow
         self._step = None
 

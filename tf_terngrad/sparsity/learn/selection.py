@@ -13,6 +13,7 @@ import numpy as np
 from keras import ops
 
 from tf_terngrad.sparsity.costs.tables import CostTables
+from tf_terngrad.sparsity.learn.blocks import Blocks, Steps
 
 ROUNDS = 8
 USED = 0.96
@@ -28,24 +29,29 @@ class Selection:
     Args:
         sizes: how many members each structure has, integers.
         costs: a `CostTables` for each limit, a function of how many members of each structure stay.
-        multiple: structures keep a multiple of so many members, as long as they had one; else all leave singly.
+        widths: how many members each structure may keep, increasing arrays. Members between two of them leave together,
+            those beyond the last one always. By default each member leaves singly.
         uniform: the same share of each structure leaves, whatever its members are worth and cost.
         branches: how many of the structures, the last ones, are branches: they are compared with one another, leave
             singly, and all of them may.
     """
 
-    def __init__(self, sizes, costs, multiple=1, uniform=False, branches=0):
+    def __init__(self, sizes, costs, widths=None, uniform=False, branches=0):
         self._costs, self._uniform = costs, uniform
         self._owner = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
         self._owned = (self._owner[:, None] == np.arange(len(sizes))).astype(np.float32)
-        widths = len(sizes) - branches
-        self._pool = np.minimum(self._owner, widths)  # whose members are compared with one another
+        alone = len(sizes) - branches
+        self._pool = np.minimum(self._owner, alone)  # whose members are compared with one another
         self._sizes = np.bincount(self._pool)
         self._first = (np.cumsum(self._sizes) - self._sizes).astype(np.int32)
         self._last = (self._first + self._sizes - 1).astype(np.int32)[self._pool]
-        self._multiple = np.where(self._pool < widths, multiple, 1).astype(np.int32)
-        self._vanishes = self._pool == widths
-        self._times = np.where(self._vanishes, branches, 1).astype(np.float32)
+        self._times = np.where(self._pool == alone, branches, 1).astype(np.float32)
+        widths = (
+            [np.arange(number < alone or 0, size + 1) for number, size in enumerate(sizes)]
+            if widths is None
+            else widths
+        )
+        self._blocks, self._steps = Blocks(sizes, widths, branches), Steps(sizes, widths)
 
     @classmethod
     def under(cls, limits, costs, chosen, **options):
@@ -55,11 +61,11 @@ class Selection:
             limits: names of resources.
             costs: `Costs` of the model.
             chosen: the structures, branches last.
-            options: `multiple` and `uniform`.
+            options: `widths` and `uniform`.
         """
         places = {cost.name: place for place, cost in enumerate(costs.structures)}
         numbers = [places[structure.name] for structure in chosen]
-        tables = [CostTables(costs, resource, numbers) for resource in limits]
+        tables = [CostTables(costs, resource, numbers, options.get("widths")) for resource in limits]
         branches = sum(structure.kind == "branch" for structure in chosen)
         return cls([structure.size for structure in chosen], tables, branches=branches, **options)
 
@@ -89,7 +95,7 @@ class Selection:
             is_enough = ops.max(self._used(leaving[None], limits)) <= 1
             now = ops.max(self._used(leaving[None], last_limits))
             better = ops.logical_or(tried == 0, ops.logical_and(is_enough, now > used))
-            ranks = ops.where(ranks == last, float("inf"), ranks)
+            ranks = ops.where(ops.logical_and(ranks == last, last >= 0), float("inf"), ranks)
             return tried + 1, ranks, ops.where(better, leaving, best), ops.where(better, now, used)
 
         start = ops.zeros((), "int32"), ranks, ops.zeros_like(ranks, "bool"), ops.zeros(())
@@ -126,12 +132,20 @@ class Selection:
         return ops.stack([cost(counts) for cost in self._costs]) / limits[:, None]
 
     def _saved(self, scores, limits):
-        """What share of the limits that do not hold yet leaves with a member of each structure."""
-        counts = self._counts(scores[None] == 0)
-        fewer = ops.maximum(counts - np.eye(self._owned.shape[1], dtype=np.float32), 0.0)
-        now = ops.stack([cost(counts) for cost in self._costs])
-        saved = (now - ops.stack([cost(fewer) for cost in self._costs])) / limits[:, None]
-        return ops.sum(ops.where(now > limits[:, None], saved, 0.0), axis=0)
+        """What share of the limits that do not hold yet leaves with a member of each structure, of its next block.
+
+        Where that block saves nothing, as on a step of the latency, all that may leave counts in its place.
+        """
+        counts, following, least = self._steps.around(self._counts(scores[None] == 0)[0])
+        now = ops.stack([cost(counts[None]) for cost in self._costs])
+
+        def saved(lower):
+            fewer = counts - np.eye(self._owned.shape[1], dtype=np.float32) * (counts - lower)
+            less = (now - ops.stack([cost(fewer) for cost in self._costs])) / limits[:, None]
+            return ops.sum(ops.where(now > limits[:, None], less, 0.0), axis=0) / ops.maximum(counts - lower, 1.0)
+
+        of_block = saved(following)
+        return ops.where(of_block > 0, of_block, saved(least))
 
     def _ranks(self, scores, limits):
         """The order in which members leave: their share of what is left of their structure's worth, for their cost."""
@@ -146,14 +160,4 @@ class Selection:
         saved = ops.take(self._saved(scores, limits), self._owner)
         ranks = ops.where(scores == 0, 0.0, ops.where(saved > 0, worth / saved, float("inf")))
         ranks = (place - self._first[self._pool] + 1) / self._sizes[self._pool] if self._uniform else ranks
-        block = (self._last - place) // self._multiple
-        ranks = self._means(ranks, block) if self._multiple.max() > 1 else ranks
-        stays = ops.logical_and(block == 0, np.logical_not(self._vanishes))
-        return ops.where(ops.logical_or(stays, ops.isinf(scores)), float("inf"), ranks)
-
-    def _means(self, ranks, block):
-        """The mean rank of those that leave together."""
-        most = int(self._sizes.max()) + 1
-        number, count = self._pool * most + block, len(self._sizes) * most
-        members = ops.segment_sum(ops.ones_like(ranks), number, count)
-        return ops.take(ops.segment_sum(ranks, number, count) / ops.maximum(members, 1.0), number)
+        return self._blocks.ranked(ranks, place, scores == 0, ops.isinf(scores))

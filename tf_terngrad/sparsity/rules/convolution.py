@@ -244,7 +244,7 @@ def depthwise_cost(output, inputs, kernel):
 
 def separable_cost(output, inputs, depthwise_kernel, pointwise_kernel):
     """Both kernels, at every output position."""
-    positions = math.prod(output.shape) // pointwise_kernel.shape[-1]
+    positions = math.prod(output.shape) // max(pointwise_kernel.shape[-1], 1)  # filters; a table asks for none, too
     return positions * (math.prod(depthwise_kernel.shape) + math.prod(pointwise_kernel.shape))
 
 
