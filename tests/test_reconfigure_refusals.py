@@ -41,9 +41,25 @@ def zeroing():
     return model
 
 
-def adafactor():
+class Rows(keras.optimizers.SGD):
+    """An optimizer that keeps a number for each row of a weight."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.rows = [self.add_variable(each.shape[:1], name="row") for each in variables]
+
+
+class Around(keras.optimizers.SGD):
+    """An optimizer around another one."""
+
+    def __init__(self):
+        super().__init__()
+        self.fast = keras.optimizers.Adam(name="fast")
+
+
+def moved_by(optimizer):
     model = chain()
-    model.compile(keras.optimizers.Adafactor(), "mse")
+    model.compile(optimizer, "mse")
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -63,7 +79,8 @@ MODELS = {
     ),
     "weights that another callback holds": (zeroing, r"ZeroSmallWeights holds weight '.*hidden/kernel' as it is now"),
     "a step and a call": (own_call, r"'own' \(OwnCall\) has a `call` of its own and its own train_step"),
-    "factors of gradients": (adafactor, r"\(Adafactor\), which keeps '.*' of shape \(4,\)"),
+    "numbers for rows": (lambda: moved_by(Rows()), r"'rows' \(Rows\), which keeps '.*' of shape \(4,\)"),
+    "another optimizer inside": (lambda: moved_by(Around()), r"'around' \(Around\), which holds 'fast' \(Adam\)"),
 }
 
 

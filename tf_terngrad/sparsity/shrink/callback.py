@@ -7,6 +7,7 @@ from tf_terngrad.sparsity.learn.after_fit import callbacks_of
 from tf_terngrad.sparsity.shrink import interrupted, stored_weights
 from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.shrink.refusals import check
+from tf_terngrad.sparsity.shrink.state import optimizers_of
 
 
 class Reconfigure(keras.callbacks.Callback):
@@ -69,7 +70,7 @@ class Reconfigure(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Refuses what cannot shrink."""
-        check(self.model, self.model.optimizer)
+        check(self.model, optimizers_of(self.model))
 
     def on_epoch_begin(self, epoch, logs=None):
         """Takes out what is dead, when it is time: all callbacks have seen the epoch before, and have saved it."""

@@ -3,12 +3,13 @@
 from tf_terngrad.keras_internals import become, note_path
 from tf_terngrad.sparsity import in_vain
 from tf_terngrad.sparsity.costs import costs
+from tf_terngrad.sparsity.graph.replay import check_model
 from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.remove.fates import fates, remember
 from tf_terngrad.sparsity.shrink.leaving import smaller
 from tf_terngrad.sparsity.shrink.moves import Moves
 from tf_terngrad.sparsity.shrink.refusals import check
-from tf_terngrad.sparsity.shrink.state import move_optimizer, require_same
+from tf_terngrad.sparsity.shrink.state import move_optimizer, optimizers_of, require_same
 
 
 def reconfigure(model, optimizer=None, gone=None):
@@ -29,7 +30,8 @@ def reconfigure(model, optimizer=None, gone=None):
 
     Args:
         model: a built `keras.Model`, compiled or not.
-        optimizer: the optimizer of your loop; None: the model's, if it is compiled.
+        optimizer: the optimizer of your loop, or a list of several; None: the model's, if it is compiled, and those
+            that are attributes of it.
         gone: what an earlier call returned, to take out the same members of another model that was built alike, such as
             that of a run that was interrupted: its weights can be loaded then.
 
@@ -42,8 +44,8 @@ def reconfigure(model, optimizer=None, gone=None):
         TypeError: `model` is no Keras model, or `optimizer` no Keras optimizer.
         ValueError: for what `tt.structures` refuses; for a model with layers or regularizers of this package, which
             `tt.compact` would make ordinary ones, with several replicas of `tf.distribute`, or of a class that has both
-            a `call` and a train_step of its own; for an optimizer that keeps other things than numbers for each weight,
-            as Adafactor does; for members in `gone` that the model does not have.
+            a `call` and a train_step of its own; for an optimizer of yours that keeps other things than numbers for
+            each weight, or holds another optimizer; for members in `gone` that the model does not have.
 
     Among workers of `tt.distributed.DistributedOptimizer` all call it between the same steps. Their trained weights are
     the same, so the same leaves on all of them; it asks, and refuses what is not.
@@ -57,10 +59,12 @@ def reconfigure(model, optimizer=None, gone=None):
     >>> model.get_layer("hidden").units
     1
     """
-    optimizer = getattr(model, "optimizer", None) if optimizer is None else optimizer
-    check(model, optimizer)
+    check_model(model)
+    optimizers = optimizers_of(model, optimizer)
+    check(model, optimizers)
     small, gone = smaller(model, gone)
-    require_same(optimizer, gone)
+    for each in optimizers:
+        require_same(each, gone)
     if small is None:
         return []
     before, owners, found = _cost(model), hooks.owners(model.variables)[::-1], fates(small)
@@ -69,8 +73,9 @@ def reconfigure(model, optimizer=None, gone=None):
     remember(model, found)
     for variable in model.variables:
         note_path(variable, moves.old(variable).path)
-    if optimizer is not None and optimizer.built:
-        move_optimizer(optimizer, model, moves)
+    for each in optimizers:
+        if each.built:
+            move_optimizer(each, model, moves)
     for owner in owners:
         owner.move(model, moves)
     hooks.retrace(model)

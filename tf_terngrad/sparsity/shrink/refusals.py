@@ -2,28 +2,28 @@
 
 import keras
 
-from tf_terngrad.keras_internals import all_layers, is_graph, not_by_weight
-from tf_terngrad.sparsity.graph.replay import check_model
+from tf_terngrad.keras_internals import all_layers, is_graph, not_by_weight, unknown_inside
 from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
 
 _OVERRIDDEN = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
 
-def check(model, optimizer) -> None:
+def check(model, optimizers) -> None:
     """Refuse a model or an optimizer that cannot shrink while it trains.
 
     Raises:
-        TypeError: for anything but a Keras model and an optimizer of Keras (or None).
+        TypeError: for anything but optimizers of Keras.
         ValueError: for the rest; the message says what to do.
     """
-    check_model(model)
-    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(f"reconfigure: expected a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
+    for optimizer in optimizers:
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(f"reconfigure: expected a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
     _check_class(model)
     _check_penalties(model)
-    if optimizer is not None and optimizer.built:
-        check_optimizer(optimizer)
+    for optimizer in optimizers:
+        if optimizer.built:
+            check_optimizer(optimizer)
     replicas = model.distribute_strategy.num_replicas_in_sync
     if replicas > 1:
         raise ValueError(
@@ -33,18 +33,20 @@ def check(model, optimizer) -> None:
 
 
 def check_optimizer(optimizer) -> None:
-    """Refuse an optimizer whose state is not one number for each weight."""
-    if getattr(optimizer, "optimizers", None):
+    """Refuse an optimizer that keeps what nobody knows how to make smaller."""
+    unknown = unknown_inside(optimizer)
+    if unknown:
         raise ValueError(
-            f"reconfigure: expected one optimizer. Received: {optimizer.name!r} ({type(optimizer).__name__}), which "
-            "has several inside."
+            "reconfigure: expected an optimizer that has no others inside, a LossScaleOptimizer or a MultiOptimizer. "
+            f"Received: {optimizer.name!r} ({type(optimizer).__name__}), which holds {unknown[0].name!r} "
+            f"({type(unknown[0]).__name__}), and nothing tells for which variables."
         )
     strange = not_by_weight(optimizer)
     if strange:
         raise ValueError(
-            "reconfigure: expected an optimizer that keeps a number for each element of a weight, as SGD and Adam do. "
-            f"Received: {optimizer.name!r} ({type(optimizer).__name__}), which keeps {strange[0].path!r} of shape "
-            f"{tuple(strange[0].shape)}."
+            "reconfigure: expected an optimizer that keeps a number for each element of a weight, as SGD and Adam do, "
+            f"or an Adafactor. Received: {optimizer.name!r} ({type(optimizer).__name__}), which keeps "
+            f"{strange[0].path!r} of shape {tuple(strange[0].shape)}."
         )
 
 
