@@ -39,6 +39,7 @@ from tf_terngrad.keras_internals.graphs import (
 )
 from tf_terngrad.keras_internals.in_place import (
     Rebuilt,
+    Resized,
     become,
     factor_anew,
     inside_of,
@@ -46,7 +47,7 @@ from tf_terngrad.keras_internals.in_place import (
     not_by_weight,
     unknown_inside,
 )
-from tf_terngrad.keras_internals.layer_facts import all_layers, built_for, parameters_of, statistics_axes
+from tf_terngrad.keras_internals.layer_facts import all_layers, built_for, inner_layers, parameters_of, statistics_axes
 from tf_terngrad.keras_internals.masks import (
     computes_mask,
     mask_of,
@@ -96,6 +97,7 @@ __all__ = [
     "LayerScale",
     "NarrowedAttention",
     "Rebuilt",
+    "Resized",
     "SafeModeScope",
     "Slots",
     "StochasticDepth",
@@ -123,6 +125,7 @@ __all__ = [
     "graph_of",
     "history",
     "in_xla",
+    "inner_layers",
     "input_like",
     "inside_of",
     "is_graph",

@@ -37,6 +37,35 @@ def become(model, other) -> None:
     _track(model, stays)
 
 
+class Resized:
+    """Layers that became smaller ones and stay the objects that they are, until they become again what they were."""
+
+    def __init__(self):
+        self._before = []
+
+    def resize(self, layer, other):
+        """Make a layer, or a nested model, what another one of its class is, which is not to be used any more."""
+        self._before.append((layer, type(layer), dict(vars(layer))))
+        if isinstance(layer, keras.Model):
+            become(layer, other)
+            return
+        before, now = dict(vars(layer)), dict(vars(other))
+        own = {name: each for name, each in before.items() if name in _OF_THE_OBJECT or name not in now}
+        vars(layer).clear()
+        vars(layer).update(now | own)
+
+    def undo(self):
+        """Make all layers what they were."""
+        for layer, kind, before in reversed(self._before):
+            layer.__class__ = kind
+            vars(layer).clear()
+            vars(layer).update(before)
+
+
+_OF_THE_OBJECT = ("build", "quantize", "name", "_path", "_parent_path", "_inbound_nodes", "_outbound_nodes")
+"""What a layer has as the object that it is: wrappers that Keras binds to it, and where it is."""
+
+
 @functools.cache
 def _kept_by_training():
     """The names of what `compile`, `fit` and the like keep on a model, and no other layer has."""

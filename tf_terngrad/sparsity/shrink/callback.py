@@ -3,8 +3,10 @@
 import keras
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity import in_vain
 from tf_terngrad.sparsity.learn.after_fit import callbacks_of
 from tf_terngrad.sparsity.shrink import interrupted, stored_weights
+from tf_terngrad.sparsity.shrink.own_call import AnotherCall, rehearse, stays_its_class
 from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.shrink.refusals import check
 from tf_terngrad.sparsity.shrink.state import optimizers_of
@@ -71,13 +73,19 @@ class Reconfigure(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Refuses what cannot shrink."""
         check(self.model, optimizers_of(self.model))
+        if stays_its_class(self.model):
+            rehearse(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Takes out what is dead, when it is time: all callbacks have seen the epoch before, and have saved it."""
         if not (epoch in self.at or (self.every and epoch and epoch % self.every == 0)):
             return
         before = self.model.weights
-        members = reconfigure(self.model)
+        try:
+            members = reconfigure(self.model)
+        except AnotherCall as reason:  # of these members, not of those of the rehearsal
+            in_vain.say(f"Nothing left: {reason}")
+            return
         if not members:
             return
         self.gone.append({"epoch": epoch, "members": members})

@@ -8,6 +8,7 @@ from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.remove.fates import fates, remember
 from tf_terngrad.sparsity.shrink.leaving import smaller
 from tf_terngrad.sparsity.shrink.moves import Moves
+from tf_terngrad.sparsity.shrink.own_call import shrink_layers, stays_its_class
 from tf_terngrad.sparsity.shrink.refusals import check
 from tf_terngrad.sparsity.shrink.state import move_optimizer, optimizers_of, require_same
 
@@ -62,14 +63,18 @@ def reconfigure(model, optimizer=None, gone=None):
     check_model(model)
     optimizers = optimizers_of(model, optimizer)
     check(model, optimizers)
-    small, gone = smaller(model, gone)
+    own_class = stays_its_class(model)
+    small, gone, became = smaller(model, gone, widths_only=own_class)
     for each in optimizers:
         require_same(each, gone)
     if small is None:
         return []
     before, owners, found = _cost(model), hooks.owners(model.variables)[::-1], fates(small)
+    if own_class:
+        found = shrink_layers(model, small, became, found)[1]
     moves = Moves(found)
-    become(model, small)
+    if not own_class:
+        become(model, small)
     remember(model, found)
     for variable in model.variables:
         note_path(variable, moves.old(variable).path)

@@ -1,12 +1,14 @@
 """What cannot shrink in the middle of its training, said before anything has changed."""
 
+import inspect
+import types
+
 import keras
 
-from tf_terngrad.keras_internals import all_layers, is_graph, not_by_weight, unknown_inside
+from tf_terngrad.keras_internals import all_layers, leaves, not_by_weight, unknown_inside
 from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
-
-_OVERRIDDEN = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
+from tf_terngrad.sparsity.shrink.own_call import own_methods, stays_its_class
 
 
 def check(model, optimizers) -> None:
@@ -51,14 +53,38 @@ def check_optimizer(optimizer) -> None:
 
 
 def _check_class(model):
-    """The methods of a class with a `call` of its own may use layers that it will not have any more."""
-    own = [name for name in _OVERRIDDEN if getattr(type(model), name) is not getattr(keras.Model, name)]
-    if own and not is_graph(model):
-        raise ValueError(
-            f"reconfigure: {model.name!r} ({type(model).__name__}) has a `call` of its own and its own {own[0]}, whose "
-            "layers would be other ones. Make the network by keras.Model(inputs, outputs), or by a class derived from "
-            "keras.Model that is given them: its methods stay."
-        )
+    """Methods around a `call` of the user's may go by the width of a layer that they use themselves."""
+    if not stays_its_class(model):
+        return
+    holds = {name for name, each in vars(model).items() if any(isinstance(p, keras.layers.Layer) for p in leaves(each))}
+    for name in own_methods(model):
+        used = sorted(_names_in(type(model), name) & (holds | {"layers", "get_layer"}))
+        if used:
+            raise ValueError(
+                f"reconfigure: {model.name!r} ({type(model).__name__}) has its own `call`, and its own {name} uses "
+                f"{used[0]!r} by itself, whose widths would be others there, too. Let {name} call the model only, as "
+                "self(x, training=True)."
+            )
+
+
+def _names_in(kind, method):
+    """The names of attributes and globals in a method of a class, and in those of its methods that it names."""
+    names, queue = set(), [method]
+    while queue:
+        name = queue.pop()
+        owners = [each for each in kind.__mro__ if name in vars(each) and each not in keras.Model.__mro__]
+        for found in (vars(each)[name] for each in owners if name != "call"):
+            own = _names_of(inspect.unwrap(getattr(found, "fget", None) or getattr(found, "__func__", found)))
+            queue += own - names
+            names |= own
+    return names
+
+
+def _names_of(function):
+    codes = [function.__code__] if hasattr(function, "__code__") else []
+    for code in codes:
+        codes += [each for each in code.co_consts if isinstance(each, types.CodeType)]
+    return {name for code in codes for name in code.co_names}
 
 
 def _check_penalties(model):
