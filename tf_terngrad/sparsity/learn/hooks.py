@@ -109,14 +109,14 @@ def owners(variables):
 def constrain(variables):
     """Have variables obey the constraints that users gave them."""
     for variable in variables:
-        own = users_own_constraint(variable.constraint)
+        own = _under(variable.constraint)
         if own is not None:
             variable.assign(own(variable.value))
 
 
-def users_own_constraint(hook):
-    """The constraint under all hooks on a variable, or None."""
-    return users_own_constraint(hook.before) if isinstance(hook, Hook) else hook
+def _under(hook):
+    """What is under all hooks on a variable, or None."""
+    return _under(hook.before) if isinstance(hook, Hook) else hook
 
 
 def constrained(value, before):
@@ -144,6 +144,13 @@ def users_own(penalty):
     if isinstance(penalty, SharedPenalty):
         return users_own(penalty.own)
     return None if type(penalty).__module__.startswith("tf_terngrad.") else penalty
+
+
+def take_off(variables):
+    """Give variables back what users put on them; owners of hooks that stay put theirs on again."""
+    for variable in variables:
+        variable.regularizer, variable.constraint = map(_under, (variable.regularizer, variable.constraint))
+        set_calibrations(variable, [])
 
 
 def calibrations(variable):

@@ -19,7 +19,8 @@ def reconfigure(model, optimizer=None, gone=None):
     Use it when you train in a loop of your own; with `fit`, `tt.callbacks.Reconfigure` calls it.
 
     A member leaves if all of its weights that train are zero. The model, the optimizer and what `tt.sparsify` put on
-    the model stay the objects that they are; layers and variables are new ones. Momentum, moments, averages and
+    the model stay the objects that they are; layers and variables are new ones. (Of a class with its own `call` and
+    train_step, the layers stay too.) Momentum, moments, averages and
     accumulated gradients of what stays go along, and so do iterations, schedules, loss scales, metrics and the states
     of seed generators. `tt.fates(model)` then tells what became of each variable, for what else belongs to them.
 
@@ -44,8 +45,8 @@ def reconfigure(model, optimizer=None, gone=None):
     Raises:
         TypeError: `model` is no Keras model, or `optimizer` no Keras optimizer.
         ValueError: for what `tt.structures` refuses; for a model with layers or regularizers of this package, which
-            `tt.compact` would make ordinary ones, with several replicas of `tf.distribute`, or of a class that has both
-            a `call` and a train_step of its own; for an optimizer of yours that keeps other things than numbers for
+            `tt.compact` would make ordinary ones, with several replicas of `tf.distribute`, or of a class with its own
+            `call` and train_step whose call would have to be another one; for an optimizer of yours that keeps other things than numbers for
             each weight, or holds another optimizer; for members in `gone` that the model does not have.
 
     Among workers of `tt.distributed.DistributedOptimizer` all call it between the same steps. Their trained weights are
@@ -72,6 +73,7 @@ def reconfigure(model, optimizer=None, gone=None):
     before, owners, found = _cost(model), hooks.owners(model.variables)[::-1], fates(small)
     if own_class:
         found = shrink_layers(model, small, became, found)[1]
+        hooks.take_off(each.new for each in found if each.new is each.old)
     moves = Moves(found)
     if not own_class:
         become(model, small)
