@@ -106,17 +106,32 @@ def owners(variables):
     return list(found.values())
 
 
+def all_owners(variables):
+    """Those who put hooks of any kind on some of these variables, each once; those of inner hooks come first."""
+    depths, found = {}, {}
+    for variable in variables:
+        for hook in (getattr(variable, "constraint", None), getattr(variable, "regularizer", None)):
+            chain = []
+            while isinstance(hook, Hook):
+                chain.insert(0, hook.owner)
+                hook = hook.before
+            for depth, owner in enumerate(chain):
+                found[id(owner)] = owner
+                depths[id(owner)] = max(depth, depths.get(id(owner), 0))
+    return sorted(found.values(), key=lambda owner: depths[id(owner)])
+
+
 def constrain(variables):
     """Have variables obey the constraints that users gave them."""
     for variable in variables:
-        own = _under(variable.constraint)
+        own = under(variable.constraint)
         if own is not None:
             variable.assign(own(variable.value))
 
 
-def _under(hook):
+def under(hook):
     """What is under all hooks on a variable, or None."""
-    return _under(hook.before) if isinstance(hook, Hook) else hook
+    return under(hook.before) if isinstance(hook, Hook) else hook
 
 
 def constrained(value, before):
@@ -149,7 +164,7 @@ def users_own(penalty):
 def take_off(variables):
     """Give variables back what users put on them; owners of hooks that stay put theirs on again."""
     for variable in variables:
-        variable.regularizer, variable.constraint = map(_under, (variable.regularizer, variable.constraint))
+        variable.regularizer, variable.constraint = map(under, (variable.regularizer, variable.constraint))
         set_calibrations(variable, [])
 
 

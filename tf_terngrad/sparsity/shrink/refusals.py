@@ -7,7 +7,7 @@ import keras
 
 from tf_terngrad.keras_internals import all_layers, leaves, not_by_weight, unknown_inside
 from tf_terngrad.sparsity.learn import hooks
-from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
+from tf_terngrad.sparsity.shrink import layer_penalties
 from tf_terngrad.sparsity.shrink.own_call import own_methods, stays_its_class
 
 
@@ -88,7 +88,7 @@ def _names_of(function):
 
 
 def _check_penalties(model):
-    """What this package puts inside of layers is gone from a smaller model, and the training would go on without it."""
+    """A wrapper of this package is gone from a smaller model, and the training would go on without it."""
     for layer in all_layers(model):
         if type(layer).__module__.startswith("tf_terngrad."):
             raise ValueError(
@@ -97,24 +97,4 @@ def _check_penalties(model):
                 "the training."
             )
     for variable in model.variables:
-        for hook in (getattr(variable, "regularizer", None), getattr(variable, "constraint", None)):
-            _check_hook(variable, hook)
-
-
-def _check_hook(variable, hook):
-    while isinstance(hook, hooks.Hook):
-        if not hasattr(hook.owner, "move"):
-            owner = type(hook.owner).__name__
-            raise ValueError(f"reconfigure: {owner} holds weight {variable.path!r} as it is now. Use tt.hold instead.")
-        hook = hook.before
-    if _is_ours(hook):
-        raise ValueError(
-            f"reconfigure: the {type(hook).__name__} of weight {variable.path!r} would be gone from the smaller model. "
-            "Use tt.sparsify, whose penalty goes on, or tt.compact after the training."
-        )
-
-
-def _is_ours(penalty):
-    if isinstance(penalty, SumRegularizer):
-        return any(map(_is_ours, penalty.regularizers))
-    return type(penalty).__module__.startswith("tf_terngrad.")
+        layer_penalties.check(variable, hooks.under(getattr(variable, "regularizer", None)))
