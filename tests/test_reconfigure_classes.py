@@ -212,6 +212,36 @@ def test_what_needs_another_call_is_refused_before_training_and_nothing_has_chan
     np.testing.assert_array_equal(model(x), expected)
 
 
+class Normed(Step):
+    """Units that may leave behind a width that may not, for it is normalized."""
+
+    def __init__(self):
+        super().__init__()
+        self.norm, self.hidden = layers.LayerNormalization(name="norm"), layers.Dense(5, "relu", name="hidden")
+
+    def call(self, x, training=False):
+        return self.heads["logits"](self.hidden(self.norm(self.stem(x))))
+
+
+def test_only_what_sparsify_is_on_has_to_be_able_to_leave():
+    with pytest.raises(ValueError, match="layer 'norm' would not be a LayerNormalization any more"):
+        trained(built(Normed), tt.callbacks.Reconfigure(every=1))
+    model = built(Normed)
+    sparsity = tt.sparsify(model, 1e-3, include=["hidden"])
+    assert [each.name for each in sparsity.structures] == ["hidden"]
+    sparsity.structures[0].zero([1, 4])
+    trained(model, tt.callbacks.Reconfigure(every=1), epochs=2)
+    assert (model.hidden.units, model.stem.units) == (3, 6)
+
+
+def test_a_model_that_the_first_batch_builds_is_checked_after_the_first_epoch():
+    model = Scaled()
+    with pytest.raises(ValueError, match="`call` gives"):
+        trained(model, tt.callbacks.Reconfigure(at=[3]))
+    assert model.optimizer.iterations == 2
+    assert len(trained(Own(), tt.callbacks.Reconfigure(at=[1]), epochs=1)["loss"]) == 1
+
+
 def test_what_turns_out_later_is_said_and_training_goes_on(monkeypatch, caplog):
     monkeypatch.setattr("tf_terngrad.sparsity.shrink.callback.rehearse", lambda model: None)
     model = built(Scaled)

@@ -18,6 +18,7 @@ from tf_terngrad.sparsity.graph.stand_in import StandIn
 from tf_terngrad.sparsity.graph.symbolic import is_array
 from tf_terngrad.sparsity.graph.trace import settings
 from tf_terngrad.sparsity.graph.values import state_of
+from tf_terngrad.sparsity.learn import hooks
 from tf_terngrad.sparsity.remove.fates import fate, fates
 from tf_terngrad.sparsity.shrink.leaving import one_of_each, smaller
 
@@ -42,10 +43,15 @@ def own_methods(model) -> list:
 def rehearse(model) -> None:
     """Refuse a model whose call would have to be another one if a member of each of its structures left.
 
+    Those count that `tt.sparsify` is on, if it is on any; the others are not about to leave.
+
     Raises:
         AnotherCall: the message says why.
     """
-    small, _, became = smaller(model, [one_of_each(model)])
+    held = [each for owner in hooks.all_owners(model.variables) for each in getattr(owner, "structures", ())]
+    members, names = one_of_each(model), {each.name for each in held}
+    members = {name: each for name, each in members.items() if name in names} or members
+    small, _, became = smaller(model, [members])
     if small is not None:
         shrink_layers(model, small, became, fates(small))[0].undo()
 
@@ -127,7 +133,7 @@ def _is_whole(fate):
 def _is_another(layer, smaller):
     """Whether a layer computes something else with the same weights."""
     if type(layer) is not type(smaller):
-        raise AnotherCall(f"layer {layer.name!r} ({type(layer).__name__}) would be a {type(smaller).__name__}")
+        raise AnotherCall(f"layer {layer.name!r} would not be a {type(layer).__name__} any more")
     return not is_graph(layer) and _configuration(layer) != _configuration(smaller)
 
 

@@ -46,10 +46,10 @@ def reconfigure(model, optimizer=None, gone=None):
     Raises:
         TypeError: `model` is no Keras model, or `optimizer` no Keras optimizer.
         ValueError: for what `tt.structures` refuses; for a model with wrappers of this package, which `tt.compact`
-            would make ordinary layers, with a `BlockLasso`, with several replicas of `tf.distribute`, or of a class with its
-            own `call` and train_step whose call would have to be another one; for an optimizer of yours that keeps
-            other things than numbers for each weight, or holds another optimizer; for members in `gone` that the model
-            does not have.
+            would make ordinary layers, with a `BlockLasso`, with several replicas of `tf.distribute`, or of a class
+            with its own `call` and train_step whose call would have to be another one; for an optimizer of yours that
+            keeps other things than numbers for each weight, or holds another optimizer; for members in `gone` that the
+            model does not have.
 
     Among workers of `tt.distributed.DistributedOptimizer` all call it between the same steps. Their trained weights are
     the same, so the same leaves on all of them; it asks, and refuses what is not.
