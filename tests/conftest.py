@@ -67,3 +67,11 @@ def what_is_registered_is_forgotten():
 def implementation(request):
     """Each codec in turn."""
     return request.param
+
+
+@pytest.fixture
+def doubles():
+    """Numbers of 64 bits, so that rounding does not hide what is wrong."""
+    keras.config.set_dtype_policy("float64")
+    yield
+    keras.config.set_dtype_policy("float32")

@@ -16,7 +16,7 @@ def images(count=32):
     return x, np.digitize(x[..., 0].mean((1, 2)), [-0.05, 0.05])
 
 
-def network(width=8):
+def network(width=8, hidden="sigmoid"):
     """Convolutions with normalization around a residual sum, and units that are not zero at zero."""
     keras.utils.set_random_seed(3)
     inputs = keras.Input((6, 6, 3))
@@ -26,7 +26,7 @@ def network(width=8):
     y = layers.ReLU()(layers.BatchNormalization(name="norm")(y))
     x = layers.Add(name="sum")([x, layers.Conv2D(width, 3, padding="same", name="outer")(y)])
     x = layers.GlobalAveragePooling2D()(x)
-    x = layers.Dense(10, activation="sigmoid", name="hidden")(x)
+    x = layers.Dense(10, activation=hidden, name="hidden")(x)
     return keras.Model(inputs, layers.Dense(3, name="logits")(x))
 
 

@@ -22,14 +22,6 @@ OPTIMIZERS = {
 }
 
 
-@pytest.fixture
-def doubles():
-    """Numbers of 64 bits, so that rounding does not hide what is wrong."""
-    keras.config.set_dtype_policy("float64")
-    yield
-    keras.config.set_dtype_policy("float32")
-
-
 @pytest.mark.parametrize("make", OPTIMIZERS.values(), ids=OPTIMIZERS)
 def test_training_goes_on_as_if_nothing_had_left(make, doubles):
     runs = []

@@ -173,6 +173,41 @@ def test_a_class_over_a_graph_keeps_its_step():
     assert isinstance(model, Counted) and history["steps"] == [1.0, 1.0, 1.0] and len(history["stem"]) == 3
 
 
+class TwoRates(keras.Model):
+    """A class over a graph with an optimizer for its head, another one for its body, and an object for both."""
+
+    def compile(self, *args, heads, **options):
+        super().compile(*args, **options)
+        self.heads = {"all": heads}
+        self.same = self.optimizer
+
+    def train_step(self, data):
+        x, y = data
+        with tf.GradientTape() as tape:
+            prediction = self(x, training=True)
+            loss = self.compute_loss(y=y, y_pred=prediction)
+        weights, count = self.trainable_variables, len(self.trainable_variables) - 4
+        gradients = tape.gradient(loss, weights)
+        self.optimizer.apply(gradients[:count], weights[:count])
+        self.heads["all"].apply(gradients[count:], weights[count:])
+        return self.compute_metrics(x, y, prediction)
+
+
+def test_optimizers_that_a_class_keeps_go_along():
+    models = []
+    for callbacks in ([Zeroing()], [Zeroing(), tt.callbacks.Reconfigure(every=1)]):
+        plain = network()
+        plain.get_layer("drop").rate = 0.0
+        model = TwoRates(plain.inputs, plain.outputs)
+        compiled(model, keras.optimizers.SGD(0.05, momentum=0.9), heads=keras.optimizers.Adam(0.01))
+        trained(model, *callbacks)
+        models.append(model)
+    whole, model = models
+    assert [each["epoch"] for each in callbacks[1].gone] == [1, 2]
+    assert len(model.heads["all"].variables) == len(whole.heads["all"].variables) == 2 + 2 * 4
+    assert_same(model, whole, rtol=1e-3, atol=1e-5)
+
+
 def test_a_class_with_a_call_becomes_a_graph():
     class Net(keras.Model):
         def __init__(self):

@@ -13,37 +13,25 @@ def chain(**options):
     return keras.Sequential([keras.Input((4,)), layers.Dense(6, name="hidden", **options), layers.Dense(2, name="out")])
 
 
-class OwnCall(keras.Model):
+class Rows(keras.optimizers.SGD):
+    """An optimizer that keeps a number for each row of a weight."""
+
+    def build(self, variables):
+        super().build(variables)
+        self.rows = [self.add_variable(each.shape[:1], name="row") for each in variables]
+
+
+class Around(keras.optimizers.SGD):
+    """An optimizer around another one."""
+
     def __init__(self):
-        super().__init__(name="own")
-        self.out = layers.Dense(2)
-
-    def call(self, x):
-        return self.out(x)
-
-    def train_step(self, data):
-        return super().train_step(data)
+        super().__init__()
+        self.fast = keras.optimizers.Adam(name="fast")
 
 
-def own_call():
-    model = OwnCall()
-    model(np.ones((1, 4), "float32"))
-    return model
-
-
-def zeroing():
-    model = chain(kernel_regularizer=keras.regularizers.L2(1e-3))
-    model.compile("sgd", "mse", run_eagerly=True)
-    tt.sparsify(model, 1e-3)
-    callback = tt.callbacks.ZeroSmallWeights(hold=True)
-    callback.set_model(model)
-    callback.on_train_begin()
-    return model
-
-
-def adafactor():
+def moved_by(optimizer):
     model = chain()
-    model.compile(keras.optimizers.Adafactor(), "mse")
+    model.compile(optimizer, "mse")
     model.optimizer.build(model.trainable_variables)
     return model
 
@@ -53,17 +41,16 @@ MODELS = {
         lambda: keras.Sequential([keras.Input((4,)), tt.layers.GroupSparse(layers.Dense(6), 1e-3), layers.Dense(2)]),
         r"is a GroupSparse, which would be an ordinary layer",
     ),
-    "a regularizer": (
-        lambda: chain(kernel_regularizer=tt.regularizers.FilterLasso(1e-3)),
-        r"the FilterLasso of weight '.*hidden/kernel' would be gone",
+    "blocks": (
+        lambda: chain(kernel_regularizer=tt.regularizers.BlockLasso(1e-3)),
+        r"the BlockLasso of weight '.*hidden/kernel' would have other blocks",
     ),
-    "a sum with a regularizer": (
-        lambda: chain(kernel_regularizer=tt.regularizers.FilterLasso(1e-3) + keras.regularizers.L2(1e-3)),
-        r"of weight '.*hidden/kernel' would be gone",
+    "a sum with blocks": (
+        lambda: chain(kernel_regularizer=tt.regularizers.BlockLasso(1e-3) + keras.regularizers.L2(1e-3)),
+        r"the BlockLasso of weight '.*hidden/kernel' would have other blocks",
     ),
-    "weights that another callback holds": (zeroing, r"ZeroSmallWeights holds weight '.*hidden/kernel' as it is now"),
-    "a step and a call": (own_call, r"'own' \(OwnCall\) has a `call` of its own and its own train_step"),
-    "factors of gradients": (adafactor, r"\(Adafactor\), which keeps '.*' of shape \(4,\)"),
+    "numbers for rows": (lambda: moved_by(Rows()), r"'rows' \(Rows\), which keeps '.*' of shape \(4,\)"),
+    "another optimizer inside": (lambda: moved_by(Around()), r"'around' \(Around\), which holds 'fast' \(Adam\)"),
 }
 
 

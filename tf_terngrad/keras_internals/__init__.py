@@ -37,8 +37,17 @@ from tf_terngrad.keras_internals.graphs import (
     structures_of,
     without_calls,
 )
-from tf_terngrad.keras_internals.in_place import Rebuilt, become, not_by_weight
-from tf_terngrad.keras_internals.layer_facts import all_layers, built_for, parameters_of, statistics_axes
+from tf_terngrad.keras_internals.in_place import (
+    Rebuilt,
+    Resized,
+    become,
+    factor_anew,
+    inside_of,
+    leaves,
+    not_by_weight,
+    unknown_inside,
+)
+from tf_terngrad.keras_internals.layer_facts import all_layers, built_for, inner_layers, parameters_of, statistics_axes
 from tf_terngrad.keras_internals.masks import (
     computes_mask,
     mask_of,
@@ -88,6 +97,7 @@ __all__ = [
     "LayerScale",
     "NarrowedAttention",
     "Rebuilt",
+    "Resized",
     "SafeModeScope",
     "Slots",
     "StochasticDepth",
@@ -109,16 +119,20 @@ __all__ = [
     "calls_forgotten",
     "calls_through",
     "computes_mask",
+    "factor_anew",
     "finish_layer",
     "functional_like_constructor",
     "graph_of",
     "history",
     "in_xla",
+    "inner_layers",
     "input_like",
+    "inside_of",
     "is_graph",
     "is_read",
     "keep_scales_before_matmuls",
     "layers",
+    "leaves",
     "like",
     "mask_of",
     "may_lose_inputs",
@@ -150,6 +164,7 @@ __all__ = [
     "takes_masks_off",
     "traced_anew",
     "trainable_variables",
+    "unknown_inside",
     "variable_like",
     "wants_reader",
     "with_bias",

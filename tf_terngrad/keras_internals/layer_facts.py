@@ -8,6 +8,11 @@ def all_layers(layer) -> list:
     return list(layer._flatten_layers())
 
 
+def inner_layers(layer) -> list:
+    """The layers that a layer holds itself, in lists and dictionaries too; not those inside of these."""
+    return list(layer._flatten_layers(include_self=False, recursive=False))
+
+
 def parameters_of(layer):
     """The parameters of a layer's call."""
     return inspect.signature(layer.call).parameters

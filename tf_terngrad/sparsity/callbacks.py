@@ -161,20 +161,32 @@ class ZeroSmallWeights(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Puts a constraint on every watched weight, which the optimizer applies after each update."""
-        self._watched = [v for v in self.model.trainable_variables if self._watches(v)]
+        watched = [v for v in self.model.trainable_variables if self._watches(v)]
+        self._watched = [(v, keras.ops.convert_to_numpy(v.value) != 0 if self.hold else None) for v in watched]
         if not self._watched:
             raise ValueError(
                 f"ZeroSmallWeights: no weight of model {self.model.name!r} has a structured regularizer. Give layers a "
                 "kernel_regularizer=tt.regularizers...., or use tt.sparsify(method='subgradient')."
             )
-        for variable in self._watched:
-            before = hooks.without(variable.constraint, self)  # there if a training was interrupted
-            variable.constraint = _Hold(self, before, variable) if self.hold else hooks.Threshold(self, before)
+        self._constrain()
         hooks.retrace(self.model)
+
+    def move(self, model, moves):
+        """Goes on with what stays of the weights, when the model has become smaller; what is held stays so."""
+        stay = [(moves.new(variable), variable, mask) for variable, mask in self._watched]
+        self._watched = [
+            (new, None if mask is None else moves.array(old, mask)) for new, old, mask in stay if new is not None
+        ]
+        self._constrain()
+
+    def _constrain(self):
+        for variable, mask in self._watched:
+            before = hooks.without(variable.constraint, self)  # there if a training was interrupted
+            variable.constraint = hooks.Threshold(self, before) if mask is None else _Hold(self, before, mask)
 
     def on_train_end(self, logs=None):
         """Takes the constraints off again. Averages that were written over the weights are constrained as they were."""
-        for variable in self._watched:
+        for variable, _ in self._watched:
             variable.assign(variable.constraint(variable))
             variable.constraint = hooks.without(variable.constraint, self)
         hooks.retrace(self.model)
@@ -185,11 +197,11 @@ class ZeroSmallWeights(keras.callbacks.Callback):
 
 
 class _Hold(hooks.Hook, keras.constraints.Constraint):
-    """A constraint: what is zero now stays zero."""
+    """A constraint: what is zero in a mask is zero."""
 
-    def __init__(self, owner, before, variable):
+    def __init__(self, owner, before, mask):
         super().__init__(owner, before)
-        self.mask = keras.ops.convert_to_numpy(variable.value) != 0
+        self.mask = mask
 
     def __call__(self, value):
         value = hooks.constrained(value, self.before)

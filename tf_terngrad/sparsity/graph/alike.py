@@ -109,7 +109,7 @@ def _check_training(operation, inference, training):
 def _general(node, other, numbers):
     if not _same_operation(node.operation, other.operation):
         raise Closed(_ELSE)
-    flat = [tree.flatten((each.arguments.args, _without_training(each))) for each in (node, other)]
+    flat = [tree.flatten((each.arguments.args, without_training(each))) for each in (node, other)]
     sizes = [settings(each.operation) for each in (node, other)]
     if len(flat[0]) != len(flat[1]) or sizes[0].keys() != sizes[1].keys():
         raise Closed(_ELSE)
@@ -135,7 +135,8 @@ def _configuration(layer):
         return layer
 
 
-def _without_training(node):
+def without_training(node):
+    """The named arguments of a call, but for what the graph is called with and overrides in it."""
     return {name: value for name, value in node.arguments.kwargs.items() if name != "training"}
 
 

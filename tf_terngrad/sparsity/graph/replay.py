@@ -60,6 +60,14 @@ def check_model(model):
         )
 
 
+def awaits_data(model) -> bool:
+    """Whether a model is built by the first batch that it is given, so that nothing can be said of it yet."""
+    if isinstance(model, keras.Sequential):
+        return graph_of(model) is model
+    own = not isinstance(model, Functional) and type(model).call is not keras.Model.call
+    return own and built_for(model) is None
+
+
 def example_of(model, dtype):
     """Symbolic tensors of the shapes that a subclassed model was built for, as its call takes them."""
     return structures_of(model)[0] if isinstance(model, Functional) else _tensors(built_for(model), dtype)

@@ -106,17 +106,32 @@ def owners(variables):
     return list(found.values())
 
 
+def all_owners(variables):
+    """Those who put hooks of any kind on some of these variables, each once; those of inner hooks come first."""
+    depths, found = {}, {}
+    for variable in variables:
+        for hook in (getattr(variable, "constraint", None), getattr(variable, "regularizer", None)):
+            chain = []
+            while isinstance(hook, Hook):
+                chain.insert(0, hook.owner)
+                hook = hook.before
+            for depth, owner in enumerate(chain):
+                found[id(owner)] = owner
+                depths[id(owner)] = max(depth, depths.get(id(owner), 0))
+    return sorted(found.values(), key=lambda owner: depths[id(owner)])
+
+
 def constrain(variables):
     """Have variables obey the constraints that users gave them."""
     for variable in variables:
-        own = users_own_constraint(variable.constraint)
+        own = under(variable.constraint)
         if own is not None:
             variable.assign(own(variable.value))
 
 
-def users_own_constraint(hook):
-    """The constraint under all hooks on a variable, or None."""
-    return users_own_constraint(hook.before) if isinstance(hook, Hook) else hook
+def under(hook):
+    """What is under all hooks on a variable, or None."""
+    return under(hook.before) if isinstance(hook, Hook) else hook
 
 
 def constrained(value, before):
@@ -144,6 +159,13 @@ def users_own(penalty):
     if isinstance(penalty, SharedPenalty):
         return users_own(penalty.own)
     return None if type(penalty).__module__.startswith("tf_terngrad.") else penalty
+
+
+def take_off(variables):
+    """Give variables back what users put on them; owners of hooks that stay put theirs on again."""
+    for variable in variables:
+        variable.regularizer, variable.constraint = map(under, (variable.regularizer, variable.constraint))
+        set_calibrations(variable, [])
 
 
 def calibrations(variable):

@@ -83,6 +83,10 @@ class Builder:
         if not any(each.old is variable for each in self.fates):
             self.fates.append(fate(variable, None, [np.flatnonzero(stay)]))
 
+    def became(self, layer):
+        """What stands for a layer of the model in the smaller one; None: it has left."""
+        return self._carrier.made(layer)
+
     @property
     def sentences(self):
         """What does not work any more of the classes of the user's models."""

@@ -3,10 +3,14 @@
 import keras
 
 from tf_terngrad import checks
+from tf_terngrad.sparsity import in_vain
+from tf_terngrad.sparsity.graph.replay import awaits_data
 from tf_terngrad.sparsity.learn.after_fit import callbacks_of
 from tf_terngrad.sparsity.shrink import interrupted, stored_weights
+from tf_terngrad.sparsity.shrink.own_call import AnotherCall, rehearse, stays_its_class
 from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.shrink.refusals import check
+from tf_terngrad.sparsity.shrink.state import optimizers_of
 
 
 class Reconfigure(keras.callbacks.Callback):
@@ -36,7 +40,7 @@ class Reconfigure(keras.callbacks.Callback):
     Raises:
         TypeError: for numbers that are no integers.
         ValueError: for neither of `every` and `at`, or numbers below one; at the start of training, for a model or an
-            optimizer that `tt.reconfigure` refuses.
+            optimizer that `tt.reconfigure` refuses (after the first epoch, if the model was not built before).
 
     Source: PruneTrain (Lym et al., 2019).
 
@@ -59,6 +63,7 @@ class Reconfigure(keras.callbacks.Callback):
         self.every = None if every is None else checks.integer(every, "every", "Reconfigure", least=1)
         self.at = [checks.integer(epoch, "at", "Reconfigure", least=1) for epoch in at]
         self.gone = []
+        self._is_checked = False
 
     def set_model(self, model):
         """Brings a model to where an interrupted training was, before other callbacks load its weights."""
@@ -68,15 +73,27 @@ class Reconfigure(keras.callbacks.Callback):
             self.gone = interrupted.resume(model, backup.backup_dir) or self.gone
 
     def on_train_begin(self, logs=None):
-        """Refuses what cannot shrink."""
-        check(self.model, self.model.optimizer)
+        """Refuses what cannot shrink; of a model that the first batch builds, that is said after the first epoch."""
+        self._is_checked = not awaits_data(self.model)
+        if self._is_checked:
+            _check(self.model)
+
+    def on_epoch_end(self, epoch, logs=None):
+        """Refuses what cannot shrink, if it was not known before."""
+        if not self._is_checked:
+            self._is_checked = True
+            _check(self.model)
 
     def on_epoch_begin(self, epoch, logs=None):
         """Takes out what is dead, when it is time: all callbacks have seen the epoch before, and have saved it."""
         if not (epoch in self.at or (self.every and epoch and epoch % self.every == 0)):
             return
         before = self.model.weights
-        members = reconfigure(self.model)
+        try:
+            members = reconfigure(self.model)
+        except AnotherCall as reason:  # of these members, not of those of the rehearsal
+            in_vain.say(f"Nothing left: {reason}")
+            return
         if not members:
             return
         self.gone.append({"epoch": epoch, "members": members})
@@ -84,3 +101,9 @@ class Reconfigure(keras.callbacks.Callback):
             stored_weights.move(callback, self.model, before)
             if isinstance(callback, keras.callbacks.BackupAndRestore):
                 interrupted.note(self.gone, callback.backup_dir)
+
+
+def _check(model):
+    check(model, optimizers_of(model))
+    if stays_its_class(model):
+        rehearse(model)

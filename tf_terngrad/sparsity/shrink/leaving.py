@@ -7,6 +7,7 @@ other constants than its stored statistics say. These differ between workers, to
 So the graph is followed without the model's numbers: what is dead is zero, all else is some number that is not.
 """
 
+import functools
 import zlib
 
 import keras
@@ -20,14 +21,26 @@ from tf_terngrad.sparsity.remove.rebuild import Builder
 from tf_terngrad.sparsity.structure import LEARNED
 from tf_terngrad.sparsity.structures import followed
 
+_NO_WIDTH = ("input", "branch")
+"""The kinds of structures that are no widths of layers: what leaves with them is a layer, or a feature of the input."""
 
-def dead_members(found) -> dict:
+
+def dead_members(found, widths_only=False) -> dict:
     """The members whose trained weights are all zero, a list of integers by name of each structure that has some."""
     dead = {each.name: np.flatnonzero(each.norms(trainable=True) == 0).tolist() for each in found if _may_leave(each)}
+    if widths_only:  # the last member stays, for a layer without any would leave
+        sizes = {each.name: each.size for each in found if each.kind not in _NO_WIDTH}
+        dead = {name: members[len(members) == sizes[name] :] for name, members in dead.items() if name in sizes}
     return {name: members for name, members in dead.items() if members}
 
 
-def smaller(model, told=None):
+def one_of_each(model) -> dict:
+    """The first member of each structure of widths that may leave, as `dead_members` gives them."""
+    found = [structure for structure, _ in followed(opened(model))[1]]
+    return {each.name: [0] for each in found if _may_leave(each) and each.kind not in _NO_WIDTH and each.size > 1}
+
+
+def smaller(model, told=None, widths_only=False):
     """A model without its dead members, and which these were.
 
     It is made in passes: where a branch has left, more can leave than before.
@@ -35,17 +48,19 @@ def smaller(model, told=None):
     Args:
         model: that trains.
         told: what an earlier call gave as the second value, to take out the same members; None: those that are zero.
+        widths_only: whether no layer and no feature of the input may leave.
 
     Returns:
-        The smaller model (None: nothing leaves), and for each pass the members, as `dead_members` gives them.
+        The smaller model (None: nothing leaves); for each pass the members, as `dead_members` gives them; and a
+        function from a layer of the model to that of the smaller one (None: it has left).
 
     Raises:
         ValueError: `told` names structures or members that the model does not have.
     """
-    small, fates, gone = opened(model), [], []
+    small, fates, gone, builders = opened(model), [], [], []
     while told is None or len(gone) < len(told):
         found = [structure for structure, _ in followed(small)[1]]
-        dead = dead_members(found) if told is None else _checked(told[len(gone)], found)
+        dead = dead_members(found, widths_only) if told is None else _checked(told[len(gone)], found)
         graph = _graph(small, found, dead)
         plan = make_plan(graph)
         if not plan.changes:
@@ -54,10 +69,11 @@ def smaller(model, told=None):
         small = builder.build()
         fates = composed(fates, builder.fates) if fates else builder.fates
         gone.append(dead)
+        builders.append(builder)
     if not gone:
-        return None, []
+        return None, [], None
     remember(small, fates)
-    return small, gone
+    return small, gone, lambda layer: functools.reduce(lambda layer, each: each.became(layer), builders, layer)
 
 
 def _may_leave(structure):

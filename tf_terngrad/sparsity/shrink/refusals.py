@@ -1,29 +1,31 @@
 """What cannot shrink in the middle of its training, said before anything has changed."""
 
+import inspect
+import types
+
 import keras
 
-from tf_terngrad.keras_internals import all_layers, is_graph, not_by_weight
-from tf_terngrad.sparsity.graph.replay import check_model
+from tf_terngrad.keras_internals import all_layers, leaves, not_by_weight, unknown_inside
 from tf_terngrad.sparsity.learn import hooks
-from tf_terngrad.sparsity.learn.structured_regularizer import SumRegularizer
+from tf_terngrad.sparsity.shrink import layer_penalties
+from tf_terngrad.sparsity.shrink.own_call import own_methods, stays_its_class
 
-_OVERRIDDEN = ("train_step", "test_step", "predict_step", "compute_loss", "compute_metrics")
 
-
-def check(model, optimizer) -> None:
+def check(model, optimizers) -> None:
     """Refuse a model or an optimizer that cannot shrink while it trains.
 
     Raises:
-        TypeError: for anything but a Keras model and an optimizer of Keras (or None).
+        TypeError: for anything but optimizers of Keras.
         ValueError: for the rest; the message says what to do.
     """
-    check_model(model)
-    if optimizer is not None and not isinstance(optimizer, keras.optimizers.Optimizer):
-        raise TypeError(f"reconfigure: expected a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
+    for optimizer in optimizers:
+        if not isinstance(optimizer, keras.optimizers.Optimizer):
+            raise TypeError(f"reconfigure: expected a keras.optimizers.Optimizer. Received: optimizer={optimizer!r}")
     _check_class(model)
     _check_penalties(model)
-    if optimizer is not None and optimizer.built:
-        check_optimizer(optimizer)
+    for optimizer in optimizers:
+        if optimizer.built:
+            check_optimizer(optimizer)
     replicas = model.distribute_strategy.num_replicas_in_sync
     if replicas > 1:
         raise ValueError(
@@ -33,34 +35,60 @@ def check(model, optimizer) -> None:
 
 
 def check_optimizer(optimizer) -> None:
-    """Refuse an optimizer whose state is not one number for each weight."""
-    if getattr(optimizer, "optimizers", None):
+    """Refuse an optimizer that keeps what nobody knows how to make smaller."""
+    unknown = unknown_inside(optimizer)
+    if unknown:
         raise ValueError(
-            f"reconfigure: expected one optimizer. Received: {optimizer.name!r} ({type(optimizer).__name__}), which "
-            "has several inside."
+            "reconfigure: expected an optimizer that has no others inside, a LossScaleOptimizer or a MultiOptimizer. "
+            f"Received: {optimizer.name!r} ({type(optimizer).__name__}), which holds {unknown[0].name!r} "
+            f"({type(unknown[0]).__name__}), and nothing tells for which variables."
         )
     strange = not_by_weight(optimizer)
     if strange:
         raise ValueError(
-            "reconfigure: expected an optimizer that keeps a number for each element of a weight, as SGD and Adam do. "
-            f"Received: {optimizer.name!r} ({type(optimizer).__name__}), which keeps {strange[0].path!r} of shape "
-            f"{tuple(strange[0].shape)}."
+            "reconfigure: expected an optimizer that keeps a number for each element of a weight, as SGD and Adam do, "
+            f"or an Adafactor. Received: {optimizer.name!r} ({type(optimizer).__name__}), which keeps "
+            f"{strange[0].path!r} of shape {tuple(strange[0].shape)}."
         )
 
 
 def _check_class(model):
-    """The methods of a class with a `call` of its own may use layers that it will not have any more."""
-    own = [name for name in _OVERRIDDEN if getattr(type(model), name) is not getattr(keras.Model, name)]
-    if own and not is_graph(model):
-        raise ValueError(
-            f"reconfigure: {model.name!r} ({type(model).__name__}) has a `call` of its own and its own {own[0]}, whose "
-            "layers would be other ones. Make the network by keras.Model(inputs, outputs), or by a class derived from "
-            "keras.Model that is given them: its methods stay."
-        )
+    """Methods around a `call` of the user's may go by the width of a layer that they use themselves."""
+    if not stays_its_class(model):
+        return
+    holds = {name for name, each in vars(model).items() if any(isinstance(p, keras.layers.Layer) for p in leaves(each))}
+    for name in own_methods(model):
+        used = sorted(_names_in(type(model), name) & (holds | {"layers", "get_layer"}))
+        if used:
+            raise ValueError(
+                f"reconfigure: {model.name!r} ({type(model).__name__}) has its own `call`, and its own {name} uses "
+                f"{used[0]!r} by itself, whose widths would be others there, too. Let {name} call the model only, as "
+                "self(x, training=True)."
+            )
+
+
+def _names_in(kind, method):
+    """The names of attributes and globals in a method of a class, and in those of its methods that it names."""
+    names, queue = set(), [method]
+    while queue:
+        name = queue.pop()
+        owners = [each for each in kind.__mro__ if name in vars(each) and each not in keras.Model.__mro__]
+        for found in (vars(each)[name] for each in owners if name != "call"):
+            own = _names_of(inspect.unwrap(getattr(found, "fget", None) or getattr(found, "__func__", found)))
+            queue += own - names
+            names |= own
+    return names
+
+
+def _names_of(function):
+    codes = [function.__code__] if hasattr(function, "__code__") else []
+    for code in codes:
+        codes += [each for each in code.co_consts if isinstance(each, types.CodeType)]
+    return {name for code in codes for name in code.co_names}
 
 
 def _check_penalties(model):
-    """What this package puts inside of layers is gone from a smaller model, and the training would go on without it."""
+    """A wrapper of this package is gone from a smaller model, and the training would go on without it."""
     for layer in all_layers(model):
         if type(layer).__module__.startswith("tf_terngrad."):
             raise ValueError(
@@ -69,24 +97,4 @@ def _check_penalties(model):
                 "the training."
             )
     for variable in model.variables:
-        for hook in (getattr(variable, "regularizer", None), getattr(variable, "constraint", None)):
-            _check_hook(variable, hook)
-
-
-def _check_hook(variable, hook):
-    while isinstance(hook, hooks.Hook):
-        if not hasattr(hook.owner, "move"):
-            owner = type(hook.owner).__name__
-            raise ValueError(f"reconfigure: {owner} holds weight {variable.path!r} as it is now. Use tt.hold instead.")
-        hook = hook.before
-    if _is_ours(hook):
-        raise ValueError(
-            f"reconfigure: the {type(hook).__name__} of weight {variable.path!r} would be gone from the smaller model. "
-            "Use tt.sparsify, whose penalty goes on, or tt.compact after the training."
-        )
-
-
-def _is_ours(penalty):
-    if isinstance(penalty, SumRegularizer):
-        return any(map(_is_ours, penalty.regularizers))
-    return type(penalty).__module__.startswith("tf_terngrad.")
+        layer_penalties.check(variable, hooks.under(getattr(variable, "regularizer", None)))

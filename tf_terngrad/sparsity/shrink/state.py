@@ -1,7 +1,24 @@
 """An optimizer that goes on with a smaller model: moments, averages and accumulated gradients shrink as weights do."""
 
-from tf_terngrad.keras_internals import Rebuilt, trainable_variables
+import keras
+
+from tf_terngrad.keras_internals import Rebuilt, factor_anew, inside_of, leaves, trainable_variables
 from tf_terngrad.sparsity.learn import kept
+
+# Ftrl computes the weight from a sum of gradients; ScheduleFreeAdamW, which not every Keras has, keeps a second weight.
+_WEIGHTS = [(keras.optimizers.Ftrl, "linear"), (getattr(keras.optimizers, "ScheduleFreeAdamW", ()), "momentum")]
+
+
+def optimizers_of(model, given=None) -> list:
+    """The optimizers that move a model: those given, one or a list; None: what `compile` or the user has put on it.
+
+    A class that trains its parts apart keeps an optimizer for each as an attribute of its own.
+    """
+    if given is not None:
+        return list(given) if isinstance(given, (list, tuple)) else [given]
+    held = {id(each): each for each in leaves(vars(model)) if isinstance(each, keras.optimizers.Optimizer)}
+    inside = {id(part) for each in held.values() for inner in inside_of(each) for part in (inner, *inside_of(inner))}
+    return [each for each in held.values() if id(each) not in inside]
 
 
 def require_same(optimizer, gone) -> None:
@@ -29,8 +46,14 @@ def move_optimizer(optimizer, model, moves) -> None:
     known = set(map(id, left))
     ours = [variable for variable in model.trainable_variables if id(variable) in known]
     others = [variable for variable in left if id(variable) not in set(map(id, ours))]
-    rebuilt = Rebuilt(optimizer, ours + others)
-    for variable, name, slot in rebuilt.slots:
-        old = moves.old(variable)
-        carry = moves.scaled if name == kept.AVERAGE else moves.array
-        slot.assign(carry(old, rebuilt.before(old, name).numpy()))
+    for slot in Rebuilt(optimizer, ours + others, moves.old).slots:
+        carry = moves.scaled if _is_a_weight(slot) else moves.array
+        slot.now.assign(carry(moves.old(slot.variable), slot.before.numpy()))
+    factor_anew(optimizer)
+
+
+def _is_a_weight(slot):
+    """Whether what an optimizer keeps is a weight itself: an average, or what it computes the weight from."""
+    return slot.name == kept.AVERAGE or any(
+        isinstance(slot.optimizer, kind) and slot.name == name for kind, name in _WEIGHTS
+    )
