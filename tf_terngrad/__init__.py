@@ -23,12 +23,13 @@ from tf_terngrad.sparsity.learn import regularizers
 from tf_terngrad.sparsity.learn import wrappers as layers
 from tf_terngrad.sparsity.learn.course import BudgetSchedule
 from tf_terngrad.sparsity.learn.metrics import Iterate, Metric, register_metric
+from tf_terngrad.sparsity.learn.sparsity import Sparsity
 from tf_terngrad.sparsity.prune import prune
 from tf_terngrad.sparsity.remove.fates import fates
 from tf_terngrad.sparsity.report import compare
 from tf_terngrad.sparsity.rules import Rule, register_cost, register_rule
 from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
-from tf_terngrad.sparsity.sparsify import Sparsity, sparsify
+from tf_terngrad.sparsity.sparsify import sparsify
 from tf_terngrad.sparsity.structure import Structure
 from tf_terngrad.sparsity.structures import structures
 from tf_terngrad.sparsity.sweep import sweep

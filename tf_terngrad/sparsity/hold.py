@@ -1,6 +1,6 @@
 """Hold at zero what is zero, on a model that was loaded, or zeroed by other means than training."""
 
-from tf_terngrad.sparsity.sparsify import Sparsity
+from tf_terngrad.sparsity.learn.sparsity import Sparsity
 from tf_terngrad.sparsity.structures import structures
 
 
