@@ -80,6 +80,15 @@ def test_what_is_zero_already_counts_as_gone():
     assert not any(map(len, tt.prune(model, tt.Budget(parameters=0.25)).values()))
 
 
+def test_a_separable_convolution_of_no_filters_has_a_cost():
+    image = keras.Input((6, 6, 3))
+    features = layers.SeparableConv2D(8, 3, activation="relu")(layers.SeparableConv2D(6, 3)(image))
+    model = randomize(keras.Model(image, layers.Dense(2)(layers.GlobalAveragePooling2D()(features))))
+    whole = tt.costs(model).multiply_adds
+    tt.prune(model, tt.Budget(multiply_adds=0.5))
+    assert 0.4 * whole < tt.costs(tt.compact(model)).multiply_adds <= 0.5 * whole
+
+
 def test_only_what_is_named():
     model = randomize(lenet())
     gone = tt.prune(model, tt.Budget(parameters=0.5), include=["dense1"])
