@@ -89,7 +89,10 @@ def test_a_cut_is_the_largest_at_its_cost(share, scores):
 
 def test_a_cut_takes_what_its_scores_say():
     model = decoder()
-    left = cut(model, multiply_adds(model) - 1, lambda structure: np.arange(structure.size, 2 * structure.size) ** 3.0)
+    costs = tt.costs(model)
+    width = next(each for each in costs.structures if each.kind == "width")
+    most = costs.of({width.name: width.size - 1}).multiply_adds
+    left = cut(model, most, lambda structure: np.arange(structure.size, 2 * structure.size) ** 3.0)
     table = model.get_layer("embedding").embeddings.numpy()
     np.testing.assert_array_equal(left.get_layer("embedding").embeddings.numpy(), table[:, 1:])
 
