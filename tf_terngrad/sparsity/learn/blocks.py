@@ -9,19 +9,16 @@ class Blocks:
 
     The first block of a structure, its best members, never leaves. What lies beyond the largest allowed width always
     does, and so do the living members of a block of which a member is dead: what is left of it is no allowed width.
-    Branches are a block each, and none of them is a first one.
+    What may keep no member, as a branch, has no first block.
 
     Args:
         sizes: how many members each structure has, integers.
         widths: the allowed widths of each, increasing arrays.
-        branches: how many of the structures, the last ones, are branches.
     """
 
-    def __init__(self, sizes, widths, branches=0):
-        alone = len(sizes) - branches
-        self._is_single = all(len(each) == size for size, each in zip(sizes[:alone], widths[:alone], strict=True))
+    def __init__(self, sizes, widths):
         of_place, is_first, is_best, is_beyond, self._count = [], [], [], [], 0
-        for size, allowed in zip(sizes[:alone], widths[:alone], strict=True):
+        for size, allowed in zip(sizes, widths, strict=True):
             # Members lie by score, the least first; blocks are counted from the best.
             block = np.searchsorted(allowed, np.arange(size), "right")[::-1]
             of_place.append(self._count + block)
@@ -29,13 +26,9 @@ class Blocks:
             is_best.append(np.arange(size) == size - 1)
             is_beyond.append(block == len(allowed))
             self._count += len(allowed) + 1
-        of_place.append(self._count + np.arange(branches))
-        self._count += branches
-        none = np.zeros(branches, bool)
         self._of_place = np.concatenate(of_place).astype(np.int32)
-        self._is_first, self._is_best, self._is_beyond = (
-            np.concatenate([*each, none]) for each in (is_first, is_best, is_beyond)
-        )
+        self._is_first, self._is_best, self._is_beyond = map(np.concatenate, (is_first, is_best, is_beyond))
+        self._is_single = len(set(self._of_place)) == len(self._of_place) and not self._is_beyond.any()
 
     def ranked(self, ranks, place, is_dead, is_kept):
         """The ranks of members in blocks: the mean of each, -1 where it leaves in any case, infinity where it stays.

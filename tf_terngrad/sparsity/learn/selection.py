@@ -30,44 +30,39 @@ class Selection:
         sizes: how many members each structure has, integers.
         costs: a `CostTables` for each limit, a function of how many members of each structure stay.
         widths: how many members each structure may keep, increasing arrays. Members between two of them leave together,
-            those beyond the last one always. By default each member leaves singly.
+            those beyond the last one always. Structures that may keep none are branches, and come last: they are
+            compared with one another. By default each member leaves singly, and one of each structure stays.
         uniform: the same share of each structure leaves, whatever its members are worth and cost.
-        branches: how many of the structures, the last ones, are branches: they are compared with one another, leave
-            singly, and all of them may.
     """
 
-    def __init__(self, sizes, costs, widths=None, uniform=False, branches=0):
+    def __init__(self, sizes, costs, widths=None, uniform=False):
         self._costs, self._uniform = costs, uniform
         self._owner = np.repeat(np.arange(len(sizes)), sizes).astype(np.int32)
         self._owned = (self._owner[:, None] == np.arange(len(sizes))).astype(np.float32)
-        alone = len(sizes) - branches
+        widths = [np.arange(1, size + 1) for size in sizes] if widths is None else widths
+        alone = sum(each[0] > 0 for each in widths)
         self._pool = np.minimum(self._owner, alone)  # whose members are compared with one another
         self._sizes = np.bincount(self._pool)
         self._first = (np.cumsum(self._sizes) - self._sizes).astype(np.int32)
         self._last = (self._first + self._sizes - 1).astype(np.int32)[self._pool]
-        self._times = np.where(self._pool == alone, branches, 1).astype(np.float32)
-        widths = (
-            [np.arange(number < alone or 0, size + 1) for number, size in enumerate(sizes)]
-            if widths is None
-            else widths
-        )
-        self._blocks, self._steps = Blocks(sizes, widths, branches), Steps(sizes, widths)
+        self._times = np.where(self._pool == alone, len(sizes) - alone, 1).astype(np.float32)
+        self._blocks, self._steps = Blocks(sizes, widths), Steps(sizes, widths)
 
     @classmethod
-    def under(cls, limits, costs, chosen, **options):
+    def under(cls, limits, costs, chosen, widths, uniform=False):
         """That of some structures of a model under limits of some resources.
 
         Args:
             limits: names of resources.
             costs: `Costs` of the model.
             chosen: the structures, branches last.
-            options: `widths` and `uniform`.
+            widths: as of the class.
+            uniform: likewise.
         """
         places = {cost.name: place for place, cost in enumerate(costs.structures)}
         numbers = [places[structure.name] for structure in chosen]
-        tables = [CostTables(costs, resource, numbers, options.get("widths")) for resource in limits]
-        branches = sum(structure.kind == "branch" for structure in chosen)
-        return cls([structure.size for structure in chosen], tables, branches=branches, **options)
+        tables = [CostTables(costs, resource, numbers, widths) for resource in limits]
+        return cls([structure.size for structure in chosen], tables, widths, uniform)
 
     def leaving(self, scores, limits, last_limits=None):
         """Which members leave.
