@@ -123,12 +123,17 @@ def _same_operation(one, other):
     """Whether two calls are of the same layer, of twins without state that the call made anew, or of one operation."""
     if one is other or type(one) is not type(other):
         return one is other
-    if not isinstance(one, keras.layers.Layer):
-        return True
-    return not one.variables and not other.variables and _configuration(one) == _configuration(other)
+    return not isinstance(one, keras.layers.Layer) or are_twins(one, other)
 
 
-def _configuration(layer):
+def are_twins(one, other):
+    """Whether two layers are the same without state, as a call makes them anew each time."""
+    stateless = type(one) is type(other) and not one.variables and not other.variables
+    return stateless and configuration(one) == configuration(other)
+
+
+def configuration(layer):
+    """What a layer is made with, but for its name; the layer itself, where it does not tell."""
     try:
         return repr(layer.get_config() | {"name": None})
     except NotImplementedError:  # of a user's own layer

@@ -11,7 +11,7 @@ import numpy as np
 from keras import tree
 
 from tf_terngrad.keras_internals import Resized, all_layers, graph_of, inner_layers, is_graph, nodes
-from tf_terngrad.sparsity.graph.alike import without_training
+from tf_terngrad.sparsity.graph.alike import are_twins, configuration, without_training
 from tf_terngrad.sparsity.graph.composites import is_composite
 from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.graph.stand_in import StandIn
@@ -134,11 +134,7 @@ def _is_another(layer, smaller):
     """Whether a layer computes something else with the same weights."""
     if type(layer) is not type(smaller):
         raise AnotherCall(f"layer {layer.name!r} would not be a {type(layer).__name__} any more")
-    return not is_graph(layer) and _configuration(layer) != _configuration(smaller)
-
-
-def _configuration(layer):
-    return repr(layer.get_config() | {"name": None})
+    return not is_graph(layer) and configuration(layer) != configuration(smaller)
 
 
 def _require_same(small, traced, partners):
@@ -175,17 +171,11 @@ def _require_same_operation(ours, theirs, partners):
     stands_for = partners.get(id(ours))
     its = theirs.original if isinstance(theirs, StandIn) else theirs
     if stands_for is not None or isinstance(its, keras.Layer):
-        if stands_for is not its and (stands_for is not None or not _are_twins(ours, its)):
+        if stands_for is not its and (stands_for is not None or not are_twins(ours, its)):
             raise AnotherCall(f"its `call` uses {its.name!r} where the smaller network has {ours.name!r}")
         return
     if type(ours) is not type(its) or not _equal(settings(ours), settings(its)):
         raise AnotherCall(f"its `call` computes {its.name!r} otherwise than the smaller network, as for the old widths")
-
-
-def _are_twins(ours, theirs):
-    """Whether two layers are the same without state, as a call makes them anew each time."""
-    stateless = type(ours) is type(theirs) and not ours.variables and not theirs.variables
-    return stateless and _configuration(ours) == _configuration(theirs)
 
 
 def _same(ours, theirs, pairs):
