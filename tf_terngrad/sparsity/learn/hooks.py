@@ -95,15 +95,8 @@ class CalibratingLoss(Hook):
 
 def owners(variables):
     """Those who do something after each update to some of these variables, each once."""
-    hooks = [getattr(variable, "constraint", None) for variable in variables]
-    found = {}
-    while hooks:
-        hook = hooks.pop()
-        if isinstance(hook, Hook):
-            hooks.append(hook.before)
-        if isinstance(hook, AfterUpdate):
-            found[id(hook.owner)] = hook.owner
-    return list(found.values())
+    hooks = (hook for variable in list(variables)[::-1] for hook in _chain(getattr(variable, "constraint", None)))
+    return list({id(hook.owner): hook.owner for hook in hooks if isinstance(hook, AfterUpdate)}.values())
 
 
 def all_owners(variables):
@@ -111,14 +104,17 @@ def all_owners(variables):
     depths, found = {}, {}
     for variable in variables:
         for hook in (getattr(variable, "constraint", None), getattr(variable, "regularizer", None)):
-            chain = []
-            while isinstance(hook, Hook):
-                chain.insert(0, hook.owner)
-                hook = hook.before
-            for depth, owner in enumerate(chain):
+            for depth, owner in enumerate(each.owner for each in reversed(list(_chain(hook)))):
                 found[id(owner)] = owner
                 depths[id(owner)] = max(depth, depths.get(id(owner), 0))
     return sorted(found.values(), key=lambda owner: depths[id(owner)])
+
+
+def _chain(hook):
+    """The hooks on a variable, the outermost first."""
+    while isinstance(hook, Hook):
+        yield hook
+        hook = hook.before
 
 
 def constrain(variables):
