@@ -29,6 +29,9 @@ KINDS = tuple(NOUNS)
 LEARNED = ("gate", "offset", "block")
 """Kinds of what attention with a learnable mask learns: no width of a layer."""
 
+NO_WIDTH = ("input", "branch")
+"""Kinds of what is no width of a layer: with these leaves a feature of the input, or whole layers."""
+
 WITHIN = ("head", "key", "value", *LEARNED)
 """Kinds that do not leave the layer they are born in, which has several: their structures' names tell them apart."""
 

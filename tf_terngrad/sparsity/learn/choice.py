@@ -3,7 +3,7 @@
 import fnmatch
 
 from tf_terngrad import checks
-from tf_terngrad.sparsity.structure import KINDS, LEARNED
+from tf_terngrad.sparsity.structure import KINDS, LEARNED, NO_WIDTH
 
 
 def choose(found, kinds=None, include=None, exclude=None, owner="sparsify"):
@@ -41,7 +41,7 @@ def choose(found, kinds=None, include=None, exclude=None, owner="sparsify"):
 
 def widths(found):
     """The kinds that are widths of layers: what a budget takes from unless it is told which."""
-    return list(dict.fromkeys(each.kind for each in found if each.kind not in ("input", "branch", *LEARNED)))
+    return list(dict.fromkeys(each.kind for each in found if each.kind not in (*NO_WIDTH, *LEARNED)))
 
 
 def _listed(value, name, owner, otherwise):

@@ -18,18 +18,15 @@ from tf_terngrad.sparsity.graph.open import opened
 from tf_terngrad.sparsity.remove.fates import composed, remember
 from tf_terngrad.sparsity.remove.plan import make_plan
 from tf_terngrad.sparsity.remove.rebuild import Builder
-from tf_terngrad.sparsity.structure import LEARNED
+from tf_terngrad.sparsity.structure import LEARNED, NO_WIDTH
 from tf_terngrad.sparsity.structures import followed
-
-_NO_WIDTH = ("input", "branch")
-"""The kinds of structures that are no widths of layers: what leaves with them is a layer, or a feature of the input."""
 
 
 def dead_members(found, widths_only=False) -> dict:
     """The members whose trained weights are all zero, a list of integers by name of each structure that has some."""
     dead = {each.name: np.flatnonzero(each.norms(trainable=True) == 0).tolist() for each in found if _may_leave(each)}
     if widths_only:  # the last member stays, for a layer without any would leave
-        sizes = {each.name: each.size for each in found if each.kind not in _NO_WIDTH}
+        sizes = {each.name: each.size for each in found if each.kind not in NO_WIDTH}
         dead = {name: members[len(members) == sizes[name] :] for name, members in dead.items() if name in sizes}
     return {name: members for name, members in dead.items() if members}
 
@@ -37,7 +34,7 @@ def dead_members(found, widths_only=False) -> dict:
 def one_of_each(model) -> dict:
     """The first member of each structure of widths that may leave, as `dead_members` gives them."""
     found = [structure for structure, _ in followed(opened(model))[1]]
-    return {each.name: [0] for each in found if _may_leave(each) and each.kind not in _NO_WIDTH and each.size > 1}
+    return {each.name: [0] for each in found if _may_leave(each) and each.kind not in NO_WIDTH and each.size > 1}
 
 
 def smaller(model, told=None, widths_only=False):
