@@ -134,11 +134,11 @@ class _Members:
 
     def take_rest(self):
         """Take further members where the budget is not met yet: the steps of a latency lie beside straight lines."""
-        while not self._budget.allows(self._total(), self._costs):
+        while not self._budget.allows(now := self._total(), self._costs):
             lower = [(number, width) for number in range(len(self._chosen)) for width in self._lower(number)]
             if not lower:
                 return
-            number, width = min(lower, key=lambda each: self._price(*each))
+            number, width = min(lower, key=lambda each: self._price(now, *each))
             self._gone[number] = self._cut(number, width)
 
     def put_back(self):
@@ -196,11 +196,10 @@ class _Members:
         allowed = self._allowed[number]
         return allowed[allowed < self._count(number)][-REACH:]
 
-    def _price(self, number, width):
+    def _price(self, now, number, width):
         """What it takes of a structure's worth to bring it to a width: for what that saves, and in all."""
         before, gone = self._gone[number], self._cut(number, width)
         share = self._worths[number][gone & ~before].sum() / self._worths[number][~before].sum()
-        now = self._total()
         self._gone[number] = gone
         then = self._total()
         self._gone[number] = before
