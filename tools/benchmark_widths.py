@@ -21,14 +21,10 @@ from models.lenet import lenet
 from models.resnet20 import resnet20
 from tf_terngrad.console import growing_table
 from tf_terngrad.tflite.stopwatch import settled_times
+from tools.applications import application
 
 WIDTHS = (1, 8, 16, "auto")
 TITLES = ["network", "round_to", "multiply-adds", "predicted ms", "measured ms", "to 1", "bytes", "to 1"]
-
-
-def application(name):
-    """A builder of a network of keras.applications."""
-    return lambda: getattr(keras.applications, name)(input_shape=(96, 96, 3), weights=None, classes=10)
 
 
 NETWORKS = {

@@ -25,6 +25,7 @@ from models.resnet20 import resnet20
 from models.vit import vit
 from tf_terngrad.console import growing_table
 from tf_terngrad.tflite.stopwatch import settled_times
+from tools.applications import application
 
 FLAGS = flags.FLAGS
 flags.DEFINE_list("networks", None, "Those to check, of the table's first column; default: all.")
@@ -32,11 +33,6 @@ flags.DEFINE_float("latency", 0.15, "How far a predicted latency may be off, a s
 flags.DEFINE_float("bytes", 0.03, "How far predicted bytes may be off, a share.", lower_bound=0)
 
 TITLES = ["network", "budget", "seed", "predicted ms", "measured ms", "ratio", "bytes", "ratio of bytes"]
-
-
-def application(name):
-    """A builder of a network of keras.applications."""
-    return lambda: getattr(keras.applications, name)(input_shape=(96, 96, 3), weights=None, classes=10)
 
 
 def lstm():
