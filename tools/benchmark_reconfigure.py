@@ -1,9 +1,11 @@
 """The time of a whole training that loses structures on its way, beside the dense one and one that keeps them.
 
-Seconds are those of `fit`, with validation, penalty and retracing, and without building and loading. Multiply-adds are
-those of one example. Bytes are what all workers on this machine sent through its loopback device, if there are several.
+Seconds are those of `fit`, with validation, penalty and retracing, and without building and loading; beside them what
+they were of the processor. Multiply-adds are those of one example. Bytes are what all workers on this machine sent
+through its loopback device, if there are several. A training whose curve is in the folder already is read from there.
 
-python -m tools.benchmark_reconfigure --network=resnet20 --epochs=30 --every=2 --strength=2e-3 --output=runs/resnet20
+python -m tools.benchmark_reconfigure --network=resnet20 --epochs=12 --every=1 --budget=0.5 --output=runs/resnet20
+python -m tools.benchmark_reconfigure --network=resnet20 --epochs=12 --every=1 --budget=0.68 --kinds=branch
 python -m tools.benchmark_reconfigure --network=lstm_lm --epochs=12 --every=1 --strength=5e-3 --output=runs/lstm
 horovodrun --gloo -np 2 python -m tools.benchmark_reconfigure --compression=terngrad --output=runs/two
 """
@@ -18,6 +20,7 @@ import keras
 from absl import app, flags
 
 import tf_terngrad as tt
+from models.data.augmentation import shift_and_flip
 from models.data.datasets import load
 from models.data.text import load_text
 from models.lstm_lm import lstm_lm
@@ -39,15 +42,21 @@ UNITS = flags.DEFINE_multi_integer("units", [200, 200], "Widths of the LSTMs.")
 EPOCHS = flags.DEFINE_integer("epochs", 30, "Epochs of each training.", lower_bound=1)
 EVERY = flags.DEFINE_integer("every", 2, "Epochs from one reconfiguration to the next.", lower_bound=1)
 STRENGTH = flags.DEFINE_float("strength", 2e-3, "Of the penalty, for both sparse trainings.", lower_bound=0)
+BUDGET = flags.DEFINE_float("budget", None, "In place of a strength: the share of the multiply-adds.", lower_bound=0)
+END = flags.DEFINE_float("end", 0.6, "The share of the training after which the budget is met.")
+KINDS = flags.DEFINE_list("kinds", None, "Kinds of what leaves; None: widths, of the language model its hidden units.")
 RELEASE = flags.DEFINE_integer("release", None, "After so many epochs the penalty is taken off; None: never.")
 RATE = flags.DEFINE_float("learning_rate", None, "At the start; None: 0.05 for images, 1.0 for words.")
 BATCH_SIZE = flags.DEFINE_integer("batch_size", None, "Of all workers together; None: 128 images, 20 texts.")
 SEED = flags.DEFINE_integer("seed", 0, "Of the weights and of the order of the images.")
 COMPRESSION = flags.DEFINE_enum("compression", "none", list(COMPRESSIONS), "How gradients travel among workers.")
-OUTPUT = flags.DEFINE_string("output", "runs/reconfigure", "Folder for the table, the curves and the picture.")
-
-WAYS = ("dense", "sparse", "reconfigured")
-"""Without a penalty; with it, and what is dead stays in the model; with it, and what is dead leaves on the way."""
+CHOSEN = flags.DEFINE_multi_enum(
+    "way",
+    ["reconfigured"],
+    ["sparse", "reconfigured"],
+    "Beside the dense one: what is dead stays in the model, or it leaves on the way.",
+)
+OUTPUT = flags.DEFINE_string("output", "runs/reconfigure", "Folder for the curves and the picture.")
 
 
 class Clock(keras.callbacks.Callback):
@@ -64,14 +73,15 @@ class Clock(keras.callbacks.Callback):
 
     def on_train_begin(self, logs=None):
         """Starts it."""
-        self._start = time.perf_counter()
+        self._start, self._worked = time.perf_counter(), time.process_time()
 
     def on_train_batch_begin(self, batch, logs=None):
         """Notes what the network of this epoch costs; it has shrunk already if it does."""
         if batch == 0:
-            asked = time.perf_counter()
+            asked, worked = time.perf_counter(), time.process_time()
             self._cost = cost_of(self.model)
             self._start += time.perf_counter() - asked
+            self._worked += time.process_time() - worked
             self._sent = own_traffic("lo").sent
 
     def on_train_batch_end(self, batch, logs=None):
@@ -80,7 +90,8 @@ class Clock(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds a row."""
-        row = {"epoch": epoch + 1, "seconds": time.perf_counter() - self._start, "multiply_adds": self._cost}
+        seconds, processor = time.perf_counter() - self._start, time.process_time() - self._worked
+        row = {"epoch": epoch + 1, "seconds": seconds, "processor_seconds": processor, "multiply_adds": self._cost}
         self.rows.append({**row, "bytes": self._bytes, **{name: float(value) for name, value in logs.items()}})
 
 
@@ -107,7 +118,8 @@ def images(worker, folder):
     train, test = load(DATASET.value, DATA_DIR.value)
     train = [part[:: len(part) // EXAMPLES.value] for part in train] if EXAMPLES.value else train
     momentum = lambda schedule: keras.optimizers.SGD(schedule, momentum=0.9)  # noqa: E731
-    trainer = Trainer(folder, train, test, BATCH_SIZE.value or 128, SEED.value, momentum, worker)
+    options = {"jit_compile": False, "prepare": shift_and_flip}
+    trainer = Trainer(folder, train, test, BATCH_SIZE.value or 128, SEED.value, momentum, worker, **options)
     return lambda: resnet20(trainer.image_shape, trainer.classes), trainer
 
 
@@ -124,7 +136,12 @@ def trained(way, build, trainer):
     keras.utils.set_random_seed(SEED.value)
     model, clock, callbacks = build(), Clock(), []
     if way != "dense":
-        sparsity = tt.sparsify(model, STRENGTH.value, kinds=None if NETWORK.value == "resnet20" else ["hidden"])
+        kinds = KINDS.value or (None if NETWORK.value == "resnet20" else ["hidden"])
+        wanted = {"strength": STRENGTH.value}
+        if BUDGET.value:
+            schedule = tt.BudgetSchedule(end=END.value)
+            wanted = {"budget": tt.Budget(multiply_adds=BUDGET.value), "schedule": schedule}
+        sparsity = tt.sparsify(model, kinds=kinds, **wanted)
         callbacks += [Release(sparsity, RELEASE.value)] if RELEASE.value else []
     callbacks += [tt.callbacks.Reconfigure(EVERY.value)] if way == "reconfigured" else []
     rate = RATE.value or (0.05 if NETWORK.value == "resnet20" else 1.0)
@@ -141,7 +158,8 @@ def summary(way, rows, dense):
         way,
         f"{last['seconds']:.1f}",
         f"{100 * (1 - last['seconds'] / dense[-1]['seconds']):.0f} %",
-        f"{last['multiply_adds']:,}",
+        f"{100 * (1 - last['processor_seconds'] / dense[-1]['processor_seconds']):.0f} %",
+        f"{last['multiply_adds']:,.0f}",
         f"{sent / 1e6:,.1f}",
         *(f"{last[name]:.4g}" for name in measures),
     ]
@@ -165,25 +183,47 @@ def draw(found, path):
         figure.savefig(draft, dpi=120)
 
 
+def named(way):
+    """What a training is called in the table, and its file of curves."""
+    return "-".join([way, *([f"{BUDGET.value:g}"] if BUDGET.value else []), *(KINDS.value or [])])
+
+
+def write(rows, path):
+    """Write a training's curves."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, rows[0])
+    table.writeheader()
+    table.writerows(rows)
+    files.write(path, text.getvalue().encode())
+
+
+def read(path):
+    """The curves of a file."""
+    with path.open(encoding="utf-8", newline="") as lines:
+        return [{name: float(value) for name, value in row.items()} for row in csv.DictReader(lines)]
+
+
 def main(_):
-    """Train three times, print a line for each, and write curves and a picture."""
+    """Train what is not in the folder yet, then print a line for each training there, and draw them."""
     worker = this_worker(COMPRESSION.value)
     folder = Path(OUTPUT.value)
     folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as checkpoints:  # of this run alone: it never resumes another one
         build, trainer = (images if NETWORK.value == "resnet20" else words)(worker, Path(checkpoints))
-        found = {way: trained(way, build, trainer) for way in WAYS}
+        for way in ("dense", *CHOSEN.value):
+            path = folder / f"{way if way == 'dense' else named(way)}.csv"
+            if not path.exists():
+                rows = trained(way, build, trainer)
+                if worker.leads:
+                    write(rows, path)
     if not worker.leads:
         return
+    found = {path.stem: read(path) for path in sorted(folder.glob("*.csv"))}
     measures = [name for name in ("val_accuracy", "val_perplexity") if name in found["dense"][-1]]
-    with growing_table(["training", "seconds", "less", "multiply-adds", "MB sent", *measures]) as add:
+    titles = ["training", "seconds", "less", "of the processor", "multiply-adds", "MB sent", *measures]
+    with growing_table(titles) as add:
         for way, rows in found.items():
             add(*summary(way, rows, found["dense"]))
-            text = io.StringIO()
-            table = csv.DictWriter(text, rows[0])
-            table.writeheader()
-            table.writerows(rows)
-            files.write(folder / f"{way}.epochs.csv", text.getvalue().encode())
     draw(found, folder / "multiply-adds.png")
 
 

@@ -23,7 +23,9 @@ from tf_terngrad.files import write
 AT_ONCE = 0.35
 """The share of a training after which members leave at once: in the middle of the course of a budget."""
 
-WORDS, VOCABULARY = 32, 5000
+WORDS, VOCABULARY, THIN = 32, 2000, 2
+"""Words of an example, the most frequent words, and of how many blocks of the text one is read."""
+
 WAYS = ("dense", "budget", "norm", "taylor", "random", "scratch")
 
 
@@ -56,9 +58,14 @@ RECIPES = {
     "lenet": Recipe(lenet, "mnist", 20, {"momentum": 0.05, "adam": 1e-3}),
     "cifarnet": Recipe(lambda: cifarnet((32, 32, 3)), "cifar10", 30, {"momentum": 0.02, "adam": 1e-3}, 1e-4),
     "resnet20": Recipe(resnet20, "cifar10", 60, {"momentum": 0.1, "adam": 2e-3}, 1e-4),
-    "lstm": Recipe(lambda: lstm_lm(VOCABULARY, (200, 200), dropout=0.2), "text", 12, {"momentum": 1.0, "adam": 2e-3}),
+    "lstm": Recipe(
+        lambda: lstm_lm(VOCABULARY, (100, 100), steps=WORDS, dropout=0.2),
+        "text",
+        12,
+        {"momentum": 1.0, "adam": 2e-3},
+    ),
     "decoder": Recipe(
-        lambda: decoder_lm(VOCABULARY, (256, 256), steps=WORDS, dropout=0.1),
+        lambda: decoder_lm(VOCABULARY, (128, 128), steps=WORDS, dropout=0.1),
         "text",
         12,
         {"momentum": 0.2, "adam": 2e-3},
@@ -110,7 +117,7 @@ class Data:
     def __init__(self, name, folder, count=None):
         self.name = name
         if name == "text":
-            text = load_text(folder, VOCABULARY)
+            text = load_text(folder, VOCABULARY).thinned(THIN)
             (x, y), test = _windows(text.train), _windows(text.test)
         else:
             (x, y), test = datasets.load(name, folder)
@@ -119,10 +126,10 @@ class Data:
             x, test = (x - mean) / deviation, ((test[0] - mean) / deviation, test[1])
         self.x, self.y, self.test = x[:count], y[:count], test
 
-    def batches(self, seed, size=128):
+    def batches(self, seed):
         """All batches of an epoch, anew each time; images of CIFAR-10 are shifted and mirrored."""
         batches = tf.data.Dataset.from_tensor_slices((self.x, self.y)).shuffle(len(self.x), seed=seed)
-        batches = batches.batch(size, drop_remainder=True)
+        batches = batches.batch(64 if self.name == "text" else 128, drop_remainder=True)
         return batches.map(_moved).prefetch(2) if self.name == "cifar10" else batches.prefetch(2)
 
     def measured(self, model):

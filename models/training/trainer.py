@@ -31,6 +31,8 @@ class Trainer:
         seed: of the order of the examples.
         optimizer: makes an optimizer from a learning-rate schedule.
         worker: this process among those that train together.
+        jit_compile: as `keras.Model.compile` takes it. Without XLA a ResNet-20 trains twice as fast on a processor.
+        prepare: a function of `models.data.augmentation`, how images to train on differ each time; None: they do not.
 
     Raises:
         ValueError: images or labels of shapes that do not fit together, or a batch that cannot be shared out.
@@ -45,6 +47,8 @@ class Trainer:
         keras.optimizers.SGD
     )
     worker: Worker = dataclasses.field(default_factory=Worker)
+    jit_compile: bool | str = "auto"
+    prepare: Callable[[tf.Tensor, tf.Tensor], tf.Tensor] | None = None
 
     def __post_init__(self):
         self.worker.part_of(self.batch_size)
@@ -92,14 +96,15 @@ class Trainer:
             ValueError: the model does not fit the data, or the checkpoint is of another model.
         """
         self._check_fits(model)
-        loss, metric, prepare, train, test = label_loss(), "accuracy", None, self.train, self.test
+        loss, metric, prepare, train, test = label_loss(), "accuracy", self.prepare, self.train, self.test
         if teacher is not None:
             self._check_fits(teacher)
             loss, metric, prepare = Distillation(), accuracy, shift
             train, test = ((images, lesson(teacher, images, labels)) for images, labels in (train, test))
         steps = self.worker.steps(len(self.train[0]), self.batch_size)
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, max(1, epochs * steps))
-        model.compile(self.worker.optimizer(self.optimizer(schedule)), loss, metrics=[metric])
+        optimizer = self.worker.optimizer(self.optimizer(schedule))
+        model.compile(optimizer, loss, metrics=[metric], jit_compile=self.jit_compile)
         curves = train_stage(
             model,
             Path(self.folder) / f"{stage}.npz",
