@@ -6,7 +6,7 @@ import pytest
 from small_training import classification, compiled, small_model
 
 import tf_terngrad as tt
-from tf_terngrad.ternary.distributed.histograms import STAGES
+from tf_terngrad.ternary.distributed.callbacks.histograms import STAGES
 
 
 def histograms(folder, **options):
