@@ -10,7 +10,15 @@ CHANGED = {
     (
         keras.Model,
         "fit",
-    ): "a callback asks for the others; a training in which nothing became zero says so, without any",
+    ): "a callback asks for the others; a training in which nothing became zero says so, without any; workers that "
+    "wait for one another hear of an error",
+    (keras.callbacks.CallbackList, "on_train_begin"): "workers wait for one another from here on",
+    (keras.callbacks.CallbackList, "on_epoch_begin"): "the function of each step may be another one",
+    (
+        keras.callbacks.CallbackList,
+        "on_epoch_end",
+    ): "workers end it together, and stop together",
+    (keras.callbacks.CallbackList, "on_train_end"): "weights that a callback puts back become those of all workers",
     (keras.optimizers.Optimizer, "apply"): "hooks on weights ask which update goes on, and Keras tells none of them",
     (keras.optimizers.Optimizer, "save_own_variables"): "momentum of dead groups is not saved: it would revive them",
     (keras.optimizers.LossScaleOptimizer, "apply"): "it scales what the workers have averaged",
@@ -22,11 +30,11 @@ _changed = set()
 
 
 def put_around(kind, name, wrapper) -> None:
-    """Put `wrapper(method)` in the place of a method that `CHANGED` lists; a second time, nothing happens."""
+    """Put `wrapper(method)` around a method that `CHANGED` lists; the same one a second time does nothing."""
     if (kind, name) not in CHANGED:
         raise KeyError(f"{kind.__name__}.{name} is not in keras_internals.CHANGED. Name it there, with the reason.")
-    if (kind, name) not in _changed:
-        _changed.add((kind, name))
+    if (kind, name, wrapper) not in _changed:
+        _changed.add((kind, name, wrapper))
         method = getattr(kind, name)
         setattr(kind, name, functools.wraps(method)(wrapper(method)))
 

@@ -6,7 +6,7 @@ import weakref
 import tensorflow as tf
 
 from tf_terngrad.keras_internals import in_xla
-from tf_terngrad.ternary.distributed import agreement, gradients
+from tf_terngrad.ternary.distributed import agreement, gradients, presence
 from tf_terngrad.ternary.state import ExchangeState
 
 
@@ -73,7 +73,8 @@ class Averager:
     def _agree(self, values, names, calibrations, network, name) -> list:
         """Asks in every step, for workers may come and gradients go: what is concatenated, Horovod cannot compare.
 
-        The question waits for no gradient, so that it travels while they are computed.
+        The question waits for the last layer's gradient: a worker that has no data, or fails before, has not asked. It
+        travels while the other gradients are computed.
 
         Returns:
             What has to have run before they are exchanged.
@@ -81,11 +82,14 @@ class Averager:
         lines = [str(self.settings), f"{len(calibrations)} strengths to set by the first batch"]
         lines += (self._describe(value, name) for value, name in zip(values, names, strict=True))
         own = tf.stack([tf.constant(agreement.digest(lines), tf.int64), _signature(calibrations)])
-        most, least = tf.split(network.maximum(tf.concat([own, -own], 0), f"{name}.agreement"), 2)
-        differ = most != -least
+        with tf.control_dependencies([value for value in values if value is not None][-1:]):
+            own = tf.concat([own, -own, [presence.PRESENT]], 0)
+        most, least, absent = tf.split(network.maximum(own, f"{name}.agreement"), [2, 2, 1])
+        with tf.control_dependencies(presence.agreed(most[0], -least[0], absent[0], network, f"{name}.agreement")):
+            differ = tf.not_equal(most, -least)
         checked = agreement.require_if(differ[0], lines, "The gradients", network)
         if not calibrations:
-            return [] if checked is None else [checked]
+            return [differ if checked is None else checked]
         with tf.control_dependencies([] if checked is None else [checked]):
             return [tf.cond(differ[1], lambda: _calibrate(calibrations, network, name), lambda: False)]
 

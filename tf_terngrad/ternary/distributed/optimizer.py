@@ -11,7 +11,7 @@ import contextlib
 import keras
 
 from tf_terngrad import keras_internals
-from tf_terngrad.ternary.distributed import agreement, loss_scale
+from tf_terngrad.ternary.distributed import agreement, lockstep, loss_scale
 from tf_terngrad.ternary.distributed.averager import Averager
 from tf_terngrad.ternary.distributed.settings import FUSION_BYTES, Settings
 
@@ -72,6 +72,7 @@ def DistributedOptimizer(
         raise ValueError(f"The optimizer {optimizer.name!r} is distributed already.")
     Exchange(loss_scale.inner(optimizer), Averager(settings))
     loss_scale.install()
+    lockstep.install()
     return optimizer
 
 

@@ -5,6 +5,7 @@ import functools
 import keras
 import tensorflow as tf
 
+from tf_terngrad.ternary.distributed import lockstep
 from tf_terngrad.ternary.distributed.averager import Averager
 from tf_terngrad.ternary.distributed.settings import FUSION_BYTES, Settings
 
@@ -44,6 +45,7 @@ class DistributedGradientTape:
     def __init__(self, tape, compression=None, op="average", exclude=(), process_set=None, fusion_bytes=FUSION_BYTES):
         if not isinstance(tape, tf.GradientTape):
             raise TypeError(f"Expected a tf.GradientTape. Received: tape={tape!r}")
+        lockstep.install()
         self._tape = tape
         self._average = _averager(Settings(compression, op, exclude, process_set, fusion_bytes))
 

@@ -27,6 +27,9 @@ class AverageMetrics(keras.callbacks.Callback):
     ```
     """
 
+    sees_logs_first = True
+    """For `lockstep`: whatever place it has among the callbacks, the others see the averages."""
+
     def __init__(self, process_set=None):
         super().__init__()
         self.process_set = process_set
