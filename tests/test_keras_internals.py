@@ -61,6 +61,10 @@ def test_a_method_that_is_changed_takes_what_keras_gives_it(kind, name):
         "check_finite": ["self", "grads"],
         "save_own_variables": ["self", "store"],
         "fit": ["self"],
+        "on_train_begin": ["self", "logs"],
+        "on_train_end": ["self", "logs"],
+        "on_epoch_begin": ["self", "epoch", "logs"],
+        "on_epoch_end": ["self", "epoch", "logs"],
     }[name]
     assert list(inspect.signature(inspect.unwrap(getattr(kind, name))).parameters)[: len(parameters)] == parameters
 
@@ -74,9 +78,15 @@ def test_what_is_put_around_a_method_is_listed_and_put_once(monkeypatch):
     with pytest.raises(KeyError, match=r"Mine.twice is not in keras_internals.CHANGED"):
         internals.put_around(Mine, "twice", lambda method: method)
     monkeypatch.setitem(internals.CHANGED, (Mine, "twice"), "a test")
+
+    def one_more(method):
+        return lambda self, x: method(self, x) + 1
+
     for _ in range(2):
-        internals.put_around(Mine, "twice", lambda method: lambda self, x: method(self, x) + 1)
-    assert Mine().twice(3) == 7 and Mine.twice.__doc__ == "Doubles."
+        internals.put_around(Mine, "twice", one_more)
+    assert Mine().twice(3) == 7
+    internals.put_around(Mine, "twice", lambda method: lambda self, x: 10 * method(self, x))
+    assert Mine().twice(3) == 70 and Mine.twice.__doc__ == "Doubles."
 
 
 # Graphs
