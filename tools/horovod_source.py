@@ -17,6 +17,87 @@ class Patch(NamedTuple):
 RECEIVE_FIRST = "a slow link stands idle where a worker asks for what it can receive only behind all that it sends"
 # What `tf_terngrad.TernGrad.allreduce_slices` needs; with another Horovod, rows travel as floats.
 ASK_FOR_SLICES = "Horovod gathers the values of tf.IndexedSlices as they are; a compression may know better"
+# Keras 3 asks optimizers, callbacks and variables other things than Horovod has: some of it trains apart in silence.
+REFUSE = "around an optimizer of Keras 3 nothing is averaged, and its callbacks fail later, in words of their own"
+KERAS_VARIABLES = "variables of Keras 3 are around those of TensorFlow, which it takes"
+HELPERS = """def refuse_keras_3(what, name, instead):
+    '''Raise for an object of Keras 3.'''
+    import sys
+    keras = sys.modules.get('keras')
+    roots = {kind.__module__.split('.')[0] for kind in type(what).__mro__}
+    if 'keras' in roots and keras is not None and int(keras.__version__.split('.')[0]) >= 3:
+        raise ValueError(
+            f'Horovod has no {name} for Keras {keras.__version__}: each worker would train a model of its own. '
+            f'Expected {instead} in its place, or tf_keras (TF_USE_LEGACY_KERAS=1).'
+        )
+
+
+def of_tensorflow(variables):
+    '''The variables of TensorFlow that those of Keras 3 are around; others as they are.'''
+    values = [getattr(variable, 'value', None) for variable in variables]
+    return [v if x is None or callable(x) else x for v, x in zip(variables, values)]
+
+
+"""
+
+
+def _refusals():
+    """Patches that put a refusal first in what Horovod has for Keras, each with what there is in its place."""
+    callbacks, elastic = "horovod/_keras/callbacks.py", "horovod/_keras/elastic.py"
+    ours = "tf_terngrad.distributed.callbacks"
+    saving = (
+        "horovod.tensorflow.elastic.TensorFlowState(variables=[v.value for v in model.variables + "
+        "model.optimizer.variables])"
+    )
+    for file, line, what, name, instead in (
+        (
+            "horovod/_keras/__init__.py",
+            "    class _DistributedOptimizer(*optimizer.__class__.__bases__):\n",
+            "optimizer",
+            "DistributedOptimizer",
+            "tf_terngrad.distributed.DistributedOptimizer(optimizer)",
+        ),
+        (
+            callbacks,
+            "        super(BroadcastGlobalVariablesCallbackImpl, self).__init__(*args)\n",
+            "self",
+            "BroadcastGlobalVariablesCallback",
+            f"{ours}.BroadcastVariables()",
+        ),
+        (
+            callbacks,
+            "        super(MetricAverageCallbackImpl, self).__init__(*args)\n",
+            "self",
+            "MetricAverageCallback",
+            f"{ours}.AverageMetrics()",
+        ),
+        (
+            callbacks,
+            "        super(LearningRateScheduleCallbackImpl, self).__init__(*args)\n",
+            "self",
+            "learning-rate callbacks",
+            f"{ours}.ScheduleLearningRate() or WarmUpLearningRate()",
+        ),
+        (
+            elastic,
+            "        super(CommitStateCallbackImpl, self).__init__(*args)\n",
+            "self",
+            "CommitStateCallback",
+            saving,
+        ),
+        (
+            "horovod/tensorflow/elastic.py",
+            "        if not _model_built(model):\n            raise ValueError('Model must",
+            "model",
+            "KerasState",
+            saving,
+        ),
+    ):
+        indent = line[: len(line) - len(line.lstrip())]
+        refuse = f"{indent}from horovod.tensorflow.util import refuse_keras_3\n"
+        refuse += f"{indent}refuse_keras_3({what}, {name!r}, {instead!r})\n"
+        yield Patch(file, line, refuse + line, REFUSE)
+
 
 PATCHES = (
     Patch(
@@ -93,6 +174,28 @@ PATCHES = (
             indexed_slices_list.append(t)
 """,
         ASK_FOR_SLICES,
+    ),
+    Patch("horovod/tensorflow/util.py", "def vars_to_refs(vars):\n", HELPERS + "def vars_to_refs(vars):\n", REFUSE),
+    *_refusals(),
+    Patch(
+        "horovod/tensorflow/functions.py",
+        "    if inplace:\n        vars_by_device = {}\n",
+        """    from horovod.tensorflow.util import of_tensorflow
+    # Keras keeps the states of random streams as uint32, which Horovod does not send: each worker keeps its own
+    variables = [variable for variable in of_tensorflow(list(variables)) if variable.dtype != tf.uint32]
+    if inplace:
+        vars_by_device = {}
+""",
+        KERAS_VARIABLES,
+    ),
+    Patch(
+        "horovod/tensorflow/__init__.py",
+        "            gradients = super(self.__class__, self).gradient(target, sources, output_gradients)\n",
+        """            from horovod.tensorflow.util import of_tensorflow
+            sources = of_tensorflow(sources) if isinstance(sources, (list, tuple)) else sources
+            gradients = super(self.__class__, self).gradient(target, sources, output_gradients)
+""",
+        KERAS_VARIABLES,
     ),
     Patch(
         "horovod/common/gloo/gloo_controller.cc",
