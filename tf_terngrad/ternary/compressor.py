@@ -21,6 +21,7 @@ SIGNS = 32
 def _of_an_instance(method):
     """A method that Horovod calls of the class itself, where the class is what `compression` was given."""
 
+    @tf.autograph.experimental.do_not_convert
     @functools.wraps(method)
     def checked(self, *arguments):
         if not isinstance(self, TernGrad):
@@ -131,6 +132,7 @@ class TernGrad:
         (mean,) = average([tensor], self, network, state_of(self).next_step(), name)
         return token_of(tensor, network.rank()), (mean, tf.cast(network.size(), tf.float32), name)
 
+    @tf.autograph.experimental.do_not_convert
     def decompress(self, token, context):
         """The average, or the sum if that is what Horovod was asked for."""
         if context is None:

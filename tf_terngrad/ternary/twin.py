@@ -86,12 +86,13 @@ def unpack_words(words, size, workers, levels=1):
     limit = tf.reduce_sum(base // 2 * _powers(base, count, tf.int64))
     _refuse(tf.size(words) == outputs(size, count, WORD_STRIDE), "words of another length than the digits need", words)
     _refuse((-limit <= words) & (words <= limit), "a word out of range: no encoder made it, or too many workers", words)
-    rest, columns = words, tf.TensorArray(tf.int32, count)
-    for position in tf.range(count):
+
+    def next_digit(position, rest, columns):
         digit = tf.math.floormod(rest, base)
         digit = tf.where(digit > base // 2, digit - base, digit)
-        columns = columns.write(position, tf.cast(digit, tf.int32))
-        rest = (rest - digit) // base
+        return (rest - digit) // base, columns.write(position, tf.cast(digit, tf.int32))
+
+    _, columns = _times(count, next_digit, words, tf.TensorArray(tf.int32, count))
     return _without_padding(gather(tf.transpose(columns.stack()), count, WORD_STRIDE), size)
 
 
@@ -137,10 +138,12 @@ def decompress(streams, counts):
     """The bytes of streams, one after the other."""
     counts, left = tf.cast(counts, tf.int32), tf.cast(streams, tf.int32)
     parts = tf.TensorArray(tf.uint8, tf.size(counts), infer_shape=False, element_shape=(None,))
-    for stream in tf.range(tf.size(counts)):
-        tf.autograph.experimental.set_loop_options(shape_invariants=[(left, tf.TensorShape([None]))])
+
+    def next_stream(stream, left, parts):
         letters, left = _first_stream(left, counts[stream])
-        parts = parts.write(stream, tf.cast(letters, tf.uint8))
+        return left, parts.write(stream, tf.cast(letters, tf.uint8))
+
+    left, parts = _times(tf.size(counts), next_stream, left, parts)
     _refuse(tf.size(left) == 0, "more bytes than the streams have", counts)
     return parts.concat()
 
@@ -178,12 +181,14 @@ def _letters(data, lengths, sizes, lanes):
     windows = padded[:-2] + padded[1:-1] * 2**8 + padded[2:] * 2**16
     first = tf.cumsum(sizes, exclusive=True)
     turns = tf.reduce_max(lanes)
-    read, letters = tf.zeros_like(sizes), tf.TensorArray(tf.int32, turns, element_shape=(None,))
-    for turn in tf.range(turns):
+
+    def next_letters(turn, read, letters):
         bits = tf.bitwise.right_shift(tf.gather(windows, first + read // 8), read % 8) % 2**huffman.LONGEST_CODE
         entries = tf.gather(table, bits)
-        letters = letters.write(turn, entries // 16)
-        read += tf.where(turn < lanes, entries % 16, 0)
+        return read + tf.where(turn < lanes, entries % 16, 0), letters.write(turn, entries // 16)
+
+    letters = tf.TensorArray(tf.int32, turns, element_shape=(None,))
+    read, letters = _times(turns, next_letters, tf.zeros_like(sizes), letters)
     _refuse((read + 7) // 8 == sizes, "lanes of other sizes than their letters need", sizes)
     last = tf.gather(padded, first + tf.maximum(sizes - 1, 0))
     spare = tf.where(read % 8 > 0, tf.bitwise.right_shift(last, read % 8), 0)
@@ -217,11 +222,27 @@ _INFINITY = np.float64("inf")
 
 def _sum_of_rows(data, size, levels, dtype=tf.int32, factor=lambda row: 1):
     """The digits of all rows of bytes, each row times its factor, added."""
-    total = tf.zeros((size,), dtype)
-    for row in tf.range(tf.shape(data)[0]):
-        tf.autograph.experimental.set_loop_options(shape_invariants=[(total, tf.TensorShape([None]))])
-        total += tf.cast(unpack_bytes(data[row], size, levels), dtype) * factor(row)
+
+    def add(row, total):
+        return (total + tf.cast(unpack_bytes(data[row], size, levels), dtype) * factor(row),)
+
+    (total,) = _times(tf.shape(data)[0], add, tf.zeros((size,), dtype))
     return total
+
+
+def _times(count, body, *state):
+    """What becomes of the state, vectors and TensorArrays, if so many times `state = body(turn, *state)`.
+
+    No loop of Python's, which AutoGraph would have to convert: Keras trains without.
+    """
+    shapes = [tf.TensorShape(None if isinstance(each, tf.TensorArray) else [None]) for each in state]
+    _, *state = tf.while_loop(
+        lambda turn, *_: turn < count,
+        lambda turn, *state: (turn + 1, *body(turn, *state)),
+        (tf.constant(0), *state),
+        shape_invariants=(tf.TensorShape([]), *shapes),
+    )
+    return state
 
 
 def _owner(lengths):

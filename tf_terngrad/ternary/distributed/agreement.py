@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_terngrad.ternary.transport import Transport
 
-NUMBER = re.compile(r"_\d+(?=/|$)")
+NUMBER = re.compile(r"_\d+(?=[_/]|$)")
 
 SAME_MODEL = "Build the same model with the same arguments everywhere."
 

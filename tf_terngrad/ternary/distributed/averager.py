@@ -33,6 +33,7 @@ class Averager:
         self._series = None
         self._calls = weakref.WeakKeyDictionary()
 
+    @tf.autograph.experimental.do_not_convert  # to convert the package takes ten times as long as to trace it
     def __call__(self, values, variables) -> list:
         """The averages of gradients, a list as `gradients.average` takes and gives it.
 
@@ -63,6 +64,7 @@ class Averager:
         self._calls[graph] = self._calls.get(graph, -1) + 1  # in a graph they may run at the same time
         return f"{self._series}.{self._calls[graph]}"
 
+    @tf.autograph.experimental.do_not_convert
     def everywhere(self, flag) -> tf.Tensor:
         """Whether a boolean scalar is true on all workers."""
         network = self.settings.network

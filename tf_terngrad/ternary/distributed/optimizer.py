@@ -9,6 +9,7 @@ accumulation and its clipping (`keras_internals.between_accumulation_and_clippin
 import contextlib
 
 import keras
+import tensorflow as tf
 
 from tf_terngrad import keras_internals
 from tf_terngrad.ternary.distributed import agreement, lockstep, loss_scale
@@ -160,6 +161,7 @@ class Exchange:
     def _average_accumulated(self, gradients):
         return self._average_unless_done(gradients, self._variables)
 
+    @tf.autograph.experimental.do_not_convert
     def _average_and_apply(self, gradients, trainable_variables=None):
         """In place of `apply`. What Keras refuses or leaves alone, it is left to, before anything is exchanged."""
         if len(gradients) == 0 or (trainable_variables is None and not self._optimizer.built):

@@ -54,6 +54,7 @@ class DistributedGradientTape:
         """The `ExchangeState` of all tapes with these settings."""
         return self._average.state
 
+    @tf.autograph.experimental.do_not_convert
     def gradient(self, target, sources, output_gradients=None, unconnected_gradients=tf.UnconnectedGradients.NONE):
         """The averages of the gradients, in the structure of the sources.
 
