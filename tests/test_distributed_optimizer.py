@@ -158,6 +158,19 @@ def test_a_process_set_trains_by_itself():
     assert len(first) == 6 and not differ(first, third)
 
 
+def test_all_train_after_some_have_trained_by_themselves():
+    def together():
+        some = hvd.add_process_set([0, 1])
+        if hvd.rank() < 2:
+            trained(network(), DistributedOptimizer(keras.optimizers.SGD(0.1), process_set=some), mine_of_all(), BATCH)
+        model = network()
+        data = [values[hvd.rank() :: 3] for values in joint_batches()]
+        return trained(model, DistributedOptimizer(keras.optimizers.SGD(0.1), TernGrad(smallest=1)), data, BATCH)
+
+    first, *others = run_workers(together, workers=3, env={"HOROVOD_DYNAMIC_PROCESS_SETS": "1"})
+    assert not any(differ(first, weights) for weights in others)
+
+
 def test_workers_may_have_made_other_optimizers_before():
     def together():
         for _ in range(hvd.rank()):

@@ -1,5 +1,6 @@
 """Horovod's workers as a transport. No other file of the package imports it, and this one only when it is needed."""
 
+import collections
 import functools
 import importlib
 import itertools
@@ -11,8 +12,9 @@ import tensorflow as tf
 from tf_terngrad.checks import refusal
 from tf_terngrad.ternary.transport import Transport
 
-_NUMBERS = itertools.count()
-"""Of the process's series of exchanges. Names serve the workers of now alone: nothing of it need be kept."""
+_NUMBERS = collections.defaultdict(itertools.count)
+"""Of the process's series of exchanges, by process set: what others do among themselves, a worker need not know. Names
+serve the workers of now alone: nothing of it need be kept."""
 
 
 @functools.cache
@@ -100,7 +102,7 @@ class HorovodTransport(Transport):
 
     def new_name(self):
         """Counted in the process: every transport of these workers continues it."""
-        return f"tf_terngrad.{next(_NUMBERS)}"
+        return f"tf_terngrad.{next(_NUMBERS[self._set.process_set_id])}"
 
     def operation_name(self, op):
         """As "sum" of hvd.Sum."""
