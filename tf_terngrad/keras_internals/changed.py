@@ -11,6 +11,10 @@ CHANGED = {
         keras.Model,
         "fit",
     ): "a callback asks for the others; a training in which nothing became zero says so, without any",
+    (
+        keras.callbacks.CallbackList,
+        "on_train_begin",
+    ): "workers ask one another whether they begin alike before any callback does what needs the others",
     (keras.optimizers.Optimizer, "apply"): "hooks on weights ask which update goes on, and Keras tells none of them",
     (keras.optimizers.Optimizer, "save_own_variables"): "momentum of dead groups is not saved: it would revive them",
     (keras.optimizers.LossScaleOptimizer, "apply"): "it scales what the workers have averaged",

@@ -3,6 +3,7 @@
 import keras
 
 from tf_terngrad import checks
+from tf_terngrad.keras_internals import optimizers_of
 from tf_terngrad.sparsity import in_vain
 from tf_terngrad.sparsity.graph.replay import awaits_data
 from tf_terngrad.sparsity.learn.after_fit import callbacks_of
@@ -10,7 +11,6 @@ from tf_terngrad.sparsity.shrink import interrupted, stored_weights
 from tf_terngrad.sparsity.shrink.own_call import AnotherCall, rehearse, stays_its_class
 from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.shrink.refusals import check
-from tf_terngrad.sparsity.shrink.state import optimizers_of
 
 
 class Reconfigure(keras.callbacks.Callback):
