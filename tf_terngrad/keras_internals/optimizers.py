@@ -1,6 +1,7 @@
-"""Which optimizers move a model, and at which epoch its training begins."""
+"""What a training of a model has when it begins: optimizers, random numbers, an epoch, metrics."""
 
 import keras
+import tensorflow as tf
 from keras.src.random.seed_generator import global_seed_generator  # where keras.random has no seed of its own
 
 from tf_terngrad.keras_internals.in_place import inside_of, leaves
@@ -27,3 +28,9 @@ def seed_states(model) -> list:
     """The states of a model's generators of random numbers, and of the one that serves all that have none."""
     own = [variable for variable in model.variables if variable.name.startswith("seed_generator_state")]
     return [*own, global_seed_generator().state]
+
+
+def build_metrics(model, batch) -> None:
+    """Make the variables of a model's loss and metrics, as its first training step would, from a batch of data."""
+    data = keras.tree.map_structure(lambda part: None if isinstance(part, tf.experimental.Optional) else part, batch)
+    model._symbolic_build(data_batch=data)

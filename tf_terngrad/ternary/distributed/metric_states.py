@@ -1,7 +1,6 @@
 """Metrics of all workers' data: their states add up where Keras' own metrics made them."""
 
 import keras
-import numpy as np
 
 
 def adding_up(model) -> list:
@@ -11,6 +10,11 @@ def adding_up(model) -> list:
     """
     found = [part for metric in model.metrics for part in getattr(metric, "metrics", None) or [metric]]
     return [metric for metric in found if type(metric).update_state.__module__.startswith("keras.")]
+
+
+def variables(model) -> list:
+    """The variables of the metrics that add up."""
+    return [variable for metric in adding_up(model) for variable in metric.variables]
 
 
 def states(model) -> list[tuple]:
@@ -36,15 +40,15 @@ def merged_results(model, everyones) -> dict:
         model: with the metrics.
         everyones: the `states` of each worker.
     """
-    variables = [variable for metric in adding_up(model) for variable in metric.variables]
-    own = [keras.ops.convert_to_numpy(variable) for variable in variables]
+    mine = variables(model)
+    own = [keras.ops.convert_to_numpy(variable) for variable in mine]
     everyones = [[array for _, arrays in each for array in arrays] for each in everyones]
     try:
-        for variable, arrays in zip(variables, zip(*everyones, strict=True), strict=True):
+        for variable, arrays in zip(mine, zip(*everyones, strict=True), strict=True):
             # float32 would lose what single workers have counted
             exact = "float64" if keras.backend.is_float_dtype(variable.dtype) else "int64"
             variable.assign(sum(array.astype(exact) for array in arrays).astype(arrays[0].dtype))
         return results(model)
     finally:
-        for variable, array in zip(variables, own, strict=True):
+        for variable, array in zip(mine, own, strict=True):
             variable.assign(array)

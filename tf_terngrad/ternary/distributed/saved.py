@@ -66,6 +66,7 @@ def read(path: Path) -> Saved | None:
 
     Raises:
         ValueError: it is something else, or has been damaged.
+        PermissionError: this process may not read it.
     """
     for left in drafts(path):
         left.unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """A training that goes on after its workers were killed."""
 
+import contextlib
 import logging
 from pathlib import Path
 
@@ -8,8 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.checks import integer
-from tf_terngrad.keras_internals import begin_at, optimizers_of, seed_states
-from tf_terngrad.ternary.distributed import saved, seeds, start
+from tf_terngrad.keras_internals import begin_at, build_metrics, optimizers_of, seed_states
+from tf_terngrad.ternary.distributed import metric_states, saved, seeds, start
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.distributed.variables import broadcast_variables
 from tf_terngrad.ternary.transport import transport_of
@@ -29,13 +30,13 @@ class Checkpoint(keras.callbacks.Callback):
 
     What is in it: the model's variables, its optimizers' (moments, iterations, learning rates), how far the random bits
     of their exchanges are, and for each worker the states of its random numbers and what its metrics have counted. With
-    as many workers, and data that come in the same order again (`shuffle=False`, or an order that depends on the epoch),
-    the trainable weights are bit for bit those of a training that nobody has killed. BatchNorm statistics are the first
-    worker's for all. What other callbacks keep in themselves, as `EarlyStopping` the best loss, and the history of
-    epochs before, are not in it.
+    as many workers, and data that come in the same order again (`shuffle=False`, or an order that depends on the
+    epoch), the trainable weights are bit for bit those of a training that nobody has killed. BatchNorm statistics are
+    the first worker's for all. What other callbacks keep in themselves, as `EarlyStopping` the best loss, and the
+    history of epochs before, are not in it.
 
     With another number of workers, each goes on in the same part of the epoch, new ones with random numbers of their
-    own, and metrics count the batches that are left.
+    own; what Keras' metrics have counted is shared out.
 
     The file is replaced as a whole: a kill in the middle leaves the one before. So does a full disk: a warning says so,
     and the training goes on. It is not removed at the end: who runs the program once more trains the epochs that are
@@ -72,6 +73,7 @@ class Checkpoint(keras.callbacks.Callback):
         self.process_set = process_set
         self._found = None
         self._epoch = self._done = self._left_out = 0
+        self._counted, self._logs = None, {}
 
     def on_train_begin(self, logs=None):
         """Goes on from the file, if there is one."""
@@ -98,12 +100,10 @@ class Checkpoint(keras.callbacks.Callback):
             return
         begin_at(self.model, 0)  # or another `fit` would begin there too
         if epoch == found.epoch and found.step:
-            network = transport_of(self.process_set).ready()
             steps = self.params.get("steps")
             scaled = steps and found.steps and steps != found.steps
             self._left_out = found.step * steps // found.steps if scaled else found.step
-            if len(found.counted) == len(network.ranks()):
-                _assign(self.model.metrics_variables, found.counted[int(network.rank())])
+            self._counted = found.counted
 
     def on_train_batch_begin(self, batch, logs=None):
         """Leaves the batch out if it was done."""
@@ -138,10 +138,11 @@ class Checkpoint(keras.callbacks.Callback):
 
     def _restore(self, content, network):
         """Takes over what was found; the content is the first worker's, which hands it out."""
-        start.build(self._optimizers(), self.model, self._found.built)
+        problem = self._difference_of_size()
+        if problem is None:
+            start.build(self._optimizers(), self.model, self._found.built)
         variables, states = self._variables(), seed_states(self.model)
-        problem = None
-        if _leads(network):
+        if _leads(network) and problem is None:
             problem = saved.difference(content, [name_of(each) for each in variables], _arrays(variables))
             if problem is None and len(content.own[0]) != len(states):
                 problem = f"{len(states)} generators of random numbers. Received: {len(content.own[0])}"
@@ -161,6 +162,15 @@ class Checkpoint(keras.callbacks.Callback):
         if _leads(network):
             self._say_where()
 
+    def _difference_of_size(self):
+        """What tells at once that the file is another model's, on all workers; None: nothing does."""
+        optimizers, places = len(self._optimizers()), len(self.model.variables)
+        if optimizers != len(self._found.built):
+            return f"{optimizers} optimizers. Received: {len(self._found.built)}"
+        if any(place >= places for built in self._found.built for place in built or ()):
+            return f"{places} variables. Received: more"
+        return None
+
     def _say_where(self):
         epoch, epochs = self._found.epoch, self.params.get("epochs")
         LOG.info("Goes on at epoch %s, step %s, from %s", epoch, self._found.step, self.path)
@@ -176,11 +186,26 @@ class Checkpoint(keras.callbacks.Callback):
 
         def read(iterator):
             self.model.train_function = train_function
-            if not sum(1 for _ in zip(range(self.model.steps_per_execution), iterator)):  # noqa: B905
+            batches = [batch for _, batch in zip(range(self.model.steps_per_execution), iterator)]  # noqa: B905
+            if not batches:
                 raise StopIteration
-            return self.model.get_metrics_result()
+            if self._counted is not None:
+                self._count_on(batches[0])
+            return self._logs
 
         return read
+
+    def _count_on(self, batch):
+        """Has the metrics go on with what they have counted in this epoch; as they must be built for, with a batch."""
+        network, counted, self._counted = transport_of(self.process_set).ready(), self._counted, None
+        if type(self.model).train_step is keras.Model.train_step:
+            build_metrics(self.model, batch)
+        mine = counted[int(network.rank()) :: len(network.ranks())]
+        variables = self.model.metrics_variables
+        if len(counted) == len(network.ranks()) or len(variables) == len(metric_states.variables(self.model)):
+            _assign(variables, [sum(arrays[1:], arrays[0]) for arrays in zip(*mine, strict=True)])
+        with contextlib.suppress(ValueError):  # of a train_step of one's own, metrics may not be built yet
+            self._logs = self.model.get_metrics_result()
 
     def _save(self, epoch, step):
         network = transport_of(self.process_set).ready()

@@ -61,9 +61,8 @@ class AverageMetrics(keras.callbacks.Callback):
             )
         for prefix in mine:
             logs.update(self._merged(prefix, [counted[prefix] for _, counted in everyones if prefix in counted]))
-        values = network.everyones(
-            {name: np.asarray(value, "float64") for name, value in logs.items()}, "tf_terngrad.logs"
-        )
+        arrays = {name: np.asarray(value, "float64") for name, value in logs.items()}
+        values = network.everyones(arrays, "tf_terngrad.logs")
         for name in logs:
             mean = np.mean([others[name] for others in values], axis=0)
             logs[name] = mean if mean.ndim else float(mean)
