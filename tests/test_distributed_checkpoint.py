@@ -107,7 +107,7 @@ def killed(*arguments):
 def test_a_training_that_was_killed_twice_ends_as_one_that_was_not(tmp_path):
     whole = run_workers(training, tmp_path / "whole")
     folder = tmp_path / "killed"
-    killed(folder, [(1, 1, 3)])  # behind the saving at batch 2 of epoch 1
+    killed(folder, [(1, 1, 2)])  # behind the saving at batch 2 of epoch 1
     left = sorted(path.name for path in folder.iterdir())
     killed(folder, [(0, 2, 1, True)], EPOCHS, 2, False)  # while the saving at batch 4 of epoch 2 is written
     assert left == ["training.npz"] and len(list(folder.iterdir())) == 2, "half a file is there"
@@ -130,7 +130,7 @@ def test_a_training_that_was_killed_twice_ends_as_one_that_was_not(tmp_path):
 
 
 def test_another_number_of_workers_goes_on_in_the_same_part_of_the_epoch(tmp_path):
-    killed(tmp_path, [(1, 1, 3)])
+    killed(tmp_path, [(1, 1, 2)])
     three = run_workers(training, tmp_path, workers=3)
     for _, _, logs, seen in three:
         assert logs.keys() == {1, 2}

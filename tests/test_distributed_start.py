@@ -41,8 +41,13 @@ def begin_otherwise():
         (scaled, [], {}, r"Adam: beta_1=0.9; workers \[1\] have Adam: beta_1=0.7"),
         (None, backup * one, {}, r"BackupAndRestore \(of workers \[1\]\).*callbacks.Checkpoint\(folder\) in its place"),
         (None, backup, {}, r"BackupAndRestore \(of workers \[0, 1\]\).*callbacks.Checkpoint\(folder\) in its place"),
-        (None, metrics * one, {}, r"exchange something.*workers \[0\] have nothing; workers \[1\] have AverageMetrics"),
-        (None, [], {"initial_epoch": 2 * one}, r"workers \[0\] have epoch 0; workers \[1\] have epoch 2.*initial_epoch"),
+        (None, metrics * one, {}, r"exchange something.*workers \[1\] have AverageMetrics, Broadcast"),
+        (
+            None,
+            [],
+            {"initial_epoch": 2 * one},
+            r"workers \[0\] have epoch 0; workers \[1\] have epoch 2",
+        ),
         (None, [], {"initial_epoch": 9 * one}, r"workers \[0\] have epoch 0; workers \[1\] have none, all being over"),
     ]
 
@@ -57,7 +62,7 @@ def test_a_start_that_differs_is_refused_on_all_workers_before_the_first_step():
             assert int(model.optimizer.iterations) == 0, told
             assert hvd.rank() or all(map(np.array_equal, model.get_weights(), before))
         # What differs and is handed out, or does not matter, is no reason.
-        fit(dense(keras.optimizers.SGD(0.1 + hvd.rank(), name=f"mine{hvd.rank()}")), callbacks.BroadcastVariables())
+        fit(dense(keras.optimizers.SGD(0.1 + hvd.rank())), callbacks.BroadcastVariables())
         fit(dense(keras.optimizers.SGD(lambda: 0.1)), callbacks.BroadcastVariables())
 
     run_workers(together)
@@ -163,7 +168,7 @@ def test_optimizers_are_named_where_no_attribute_holds_them():
             fit(model, callbacks.BroadcastVariables(optimizers="adam"))
         plain = keras.Sequential([keras.Input((4,)), keras.layers.Dense(1)])
         plain.compile(optimizer=None, loss="mse")
-        with pytest.raises(ValueError, match="the optimizer of model .* has none|has none"):
+        with pytest.raises(ValueError, match="has no optimizer"):
             fit(plain, callbacks.BroadcastVariables())
 
     run_workers(together)

@@ -59,7 +59,7 @@ def _settings(optimizer):
     kind = type(optimizer).__name__
     try:
         config = optimizer.get_config()
-    except (NotImplementedError, TypeError):  # a schedule of the user's that cannot be written down
+    except Exception:  # whatever a function or a schedule of the user's raises where it cannot be written down
         return [f"{kind}: settings that cannot be told"]
     inner = {"name", *(name for name, value in vars(optimizer).items() if _holds_optimizers(value))}
     return [

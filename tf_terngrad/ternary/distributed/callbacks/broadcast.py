@@ -70,11 +70,12 @@ class BroadcastVariables(keras.callbacks.Callback):
         if network.alone():
             return
         _refuse_backups(callbacks, network)
-        exchanging = [type(each).__name__ for each in callbacks if hasattr(each, "process_set")]
+        exchanging = ", ".join(type(each).__name__ for each in callbacks if hasattr(each, "process_set"))
         fit = [f"{self.params[name]} {name}" for name in ("epochs", "steps")]
         remedy = "Give every worker as many examples, or steps_per_epoch."
         agreement.require(fit, "What fit does", network, remedy)
-        agreement.require(exchanging, "The callbacks that exchange something", network, "Give every worker the same.")
+        same = "Give every worker the same ones, in the same order."
+        agreement.require([exchanging], "The callbacks that exchange something", network, same)
         agreement.require(start.settings_of(optimizers), "The optimizers' settings", network)
         agreement.require([f"{len(seed_states(self.model))} seeds"], "The random numbers", network)
 
@@ -123,9 +124,9 @@ class BroadcastVariables(keras.callbacks.Callback):
         optimizer = self.model.optimizer
         if not _is_stock(self.model) or is_distributed(optimizer):
             return
-        what = "has none" if optimizer is None else f"{optimizer.name!r} averages no gradients"
+        what = "no optimizer" if optimizer is None else f"the optimizer {optimizer.name!r}, which averages no gradients"
         raise ValueError(
-            f"The workers would train apart: the optimizer of model {self.model.name!r} {what}. Expected "
+            f"The workers would train apart: model {self.model.name!r} has {what}. Expected "
             "tt.distributed.DistributedOptimizer(optimizer). A loaded model has an ordinary optimizer: "
             "tt.distributed.DistributedOptimizer(model.optimizer) before training makes it distributed."
         )
