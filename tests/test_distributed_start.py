@@ -74,7 +74,8 @@ def test_settings_are_the_same_text_in_another_process():
             return 0.5
 
     assert settings_of([keras.optimizers.SGD(Halves())]) == ["SGD: settings that cannot be told"]
-    assert "SGD: learning_rate=a function" in settings_of([keras.optimizers.SGD(lambda: 0.1)])
+    by_function = settings_of([keras.optimizers.SGD(lambda: 0.1)])  # Keras writes down its code, if it finds it
+    assert "SGD: learning_rate=a function" in by_function or by_function == ["SGD: settings that cannot be told"]
     assert not [line for line in settings_of([keras.optimizers.Adam(0.3)]) if "learning_rate" in line or "name" in line]
 
 
@@ -170,5 +171,30 @@ def test_optimizers_are_named_where_no_attribute_holds_them():
         plain.compile(optimizer=None, loss="mse")
         with pytest.raises(ValueError, match="has no optimizer"):
             fit(plain, callbacks.BroadcastVariables())
+
+    run_workers(together)
+
+
+class Late(keras.Model):
+    """Its layers are built by the first batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.layer, self.last = keras.layers.Dense(8, activation="relu"), keras.layers.Dense(1)
+
+    def call(self, x):
+        return self.last(self.layer(x))
+
+
+def test_what_the_first_batch_builds_is_handed_out():
+    def together():
+        keras.utils.set_random_seed(hvd.rank())
+        for make in (Late, lambda: keras.Sequential([keras.layers.Dense(8), keras.layers.Dense(1)])):
+            model = make()
+            optimizer = DistributedOptimizer(keras.optimizers.Adam(0.1), TernGrad(smallest=1))
+            model.compile(optimizer, "mse")
+            fit(model, callbacks.BroadcastVariables(), callbacks.CheckReplicas(every=1))
+            check_replicas([*model.variables, *optimizer.variables, *exchange_state(optimizer).variables])
+            assert len(model.variables) == 4 and int(optimizer.iterations) == 2
 
     run_workers(together)

@@ -18,7 +18,8 @@ class BroadcastVariables(keras.callbacks.Callback):
     Use it when `fit` trains on several workers: always.
 
     That is all of the model's variables (weights, BatchNorm statistics), all of its optimizers' (moments, iterations,
-    learning rates), and how far the random bits of their exchanges are.
+    learning rates), and how far the random bits of their exchanges are. What the first batch builds, as in a model
+    without an Input, is handed out behind it.
 
     Generators of random numbers (of dropout, of layers that augment images) keep a stream for each worker: with one
     for all, the workers' batches would get the same masks. Where workers have the same seed, as after
@@ -56,6 +57,7 @@ class BroadcastVariables(keras.callbacks.Callback):
         self.optimizers = optimizers
         self.same_seeds = same_seeds
         self._is_beginning = False
+        self._handed_out = None
 
     def before_training(self, callbacks):
         """Asks whether all workers begin alike, before any callback does something; `fit` calls it by itself.
@@ -82,28 +84,40 @@ class BroadcastVariables(keras.callbacks.Callback):
     def on_train_begin(self, logs=None):
         """Builds the optimizer, and hands out the state."""
         network, model, optimizers = self._network(), self.model, self._optimizers()
-        if _is_stock(model) and not model.optimizer.built:
+        if _is_stock(model) and model.built and not model.optimizer.built:
             model.optimizer.build(model.trainable_variables)
         if any(is_new(optimizer) for optimizer in optimizers):
             model.make_train_function(force=True)  # it may have been traced while the optimizer averaged nothing
-        if network.alone():
-            return
-        start.build_alike(optimizers, model, self.root_rank, network)
-        streams = set() if self.same_seeds else set(map(id, seed_states(model)))
-        shared = [*model.variables, *seed_states(model)] if self.same_seeds else model.variables
-        shared = list({id(variable): variable for variable in shared if id(variable) not in streams}.values())
-        broadcast_variables([*shared, *start.state_of(optimizers)], self.root_rank, self.process_set)
-        if not self.same_seeds:
-            seeds.keep_apart(model, network)
-        self._is_beginning = True
+        self._handed_out = None
+        if not network.alone():
+            start.build_alike(optimizers, model, self.root_rank, network)
+            self._hand_out(network, optimizers)
+            self._is_beginning = True
 
     def on_epoch_begin(self, epoch, logs=None):
         """Asks whether all workers begin at the same epoch."""
         self._require_beginning(f"epoch {epoch}")
 
+    def on_train_batch_end(self, batch, logs=None):
+        """Hands out what the first batch has built: a model without an Input, or layers of a train_step."""
+        known, self._handed_out = self._handed_out, None
+        if known is not None and known != len(self.model.variables):
+            self._hand_out(self._network(), self._optimizers())
+            self._handed_out = None
+
     def on_train_end(self, logs=None):
         """Tells the others if there was no epoch to train."""
         self._require_beginning("none, all being over")
+
+    def _hand_out(self, network, optimizers):
+        streams = seed_states(self.model)
+        own = set() if self.same_seeds else set(map(id, streams))
+        variables = {id(variable): variable for variable in [*self.model.variables, *streams]}
+        shared = [variable for key, variable in variables.items() if key not in own]
+        broadcast_variables([*shared, *start.state_of(optimizers)], self.root_rank, self.process_set)
+        if not self.same_seeds:
+            seeds.keep_apart(self.model, network)
+        self._handed_out = len(self.model.variables)
 
     def _require_beginning(self, epoch):
         if self._is_beginning:

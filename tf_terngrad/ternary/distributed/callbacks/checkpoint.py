@@ -165,6 +165,8 @@ class Checkpoint(keras.callbacks.Callback):
     def _difference_of_size(self):
         """What tells at once that the file is another model's, on all workers; None: nothing does."""
         optimizers, places = len(self._optimizers()), len(self.model.variables)
+        if not places:
+            return "a model that is built, with an Input, or by a call on a batch. Received: one without variables"
         if optimizers != len(self._found.built):
             return f"{optimizers} optimizers. Received: {len(self._found.built)}"
         if any(place >= places for built in self._found.built for place in built or ()):
