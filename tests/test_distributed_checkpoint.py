@@ -3,12 +3,14 @@
 import contextlib
 import os
 import resource
+import shutil
 import signal
 
 import horovod.tensorflow as hvd
 import keras
 import numpy as np
 import pytest
+import tensorflow as tf
 from workers import WorkersFailed, run_workers
 
 from tf_terngrad.ternary.compressor import TernGrad
@@ -65,17 +67,19 @@ class Kill(keras.callbacks.Callback):
 
 
 class Note(keras.callbacks.Callback):
-    """Notes where training goes on, and the iterations behind each batch."""
+    """Notes where training goes on, and the iterations behind each batch; fails behind one, if asked."""
 
-    def __init__(self):
+    def __init__(self, fails=None):
         super().__init__()
-        self.seen, self.epoch = [], None
+        self.seen, self.epoch, self.fails = [], None, fails
 
     def on_epoch_begin(self, epoch, logs=None):
         self.epoch = epoch
 
     def on_train_batch_end(self, batch, logs=None):
         self.seen.append((self.epoch, batch, int(self.model.optimizer.iterations)))
+        if (self.epoch, batch) == self.fails:
+            raise ArithmeticError
 
 
 def training(folder, kill=(), epochs=EPOCHS, every=2, behind=True, units=8):
@@ -104,13 +108,20 @@ def killed(*arguments):
         run_workers(training, *arguments)
 
 
-def test_a_training_that_was_killed_twice_ends_as_one_that_was_not(tmp_path):
+@pytest.fixture(scope="module")
+def once_killed(tmp_path_factory):
+    """The folder of a training that was killed behind the batch after a saving."""
+    folder = tmp_path_factory.mktemp("killed")
+    killed(folder, [(1, 1, 2)])
+    assert sorted(path.name for path in folder.iterdir()) == ["training.npz"]
+    return folder
+
+
+def test_a_training_that_was_killed_twice_ends_as_one_that_was_not(tmp_path, once_killed):
     whole = run_workers(training, tmp_path / "whole")
-    folder = tmp_path / "killed"
-    killed(folder, [(1, 1, 2)])  # behind the saving at batch 2 of epoch 1
-    left = sorted(path.name for path in folder.iterdir())
-    killed(folder, [(0, 2, 1, True)], EPOCHS, 2, False)  # while the saving at batch 4 of epoch 2 is written
-    assert left == ["training.npz"] and len(list(folder.iterdir())) == 2, "half a file is there"
+    folder = shutil.copytree(once_killed, tmp_path / "killed")
+    killed(folder, [(0, 2, 1, True)], EPOCHS, 2, False)  # while the saving behind batch 1 of epoch 2 is written
+    assert len(list(folder.iterdir())) == 2, "half a file is there"
     rest = run_workers(training, folder)
     assert len(list(folder.iterdir())) == 1
     for (weights, seeds, logs, _), (others, other_seeds, other_logs, seen) in zip(whole, rest, strict=True):
@@ -129,8 +140,8 @@ def test_a_training_that_was_killed_twice_ends_as_one_that_was_not(tmp_path):
     assert all(seen[0] == (3, 0, 16) for *_, seen in more)
 
 
-def test_another_number_of_workers_goes_on_in_the_same_part_of_the_epoch(tmp_path):
-    killed(tmp_path, [(1, 1, 2)])
+def test_another_number_of_workers_goes_on_in_the_same_part_of_the_epoch(tmp_path, once_killed):
+    shutil.copytree(once_killed, tmp_path, dirs_exist_ok=True)
     three = run_workers(training, tmp_path, workers=3)
     for _, _, logs, seen in three:
         assert logs.keys() == {1, 2}
@@ -138,6 +149,51 @@ def test_another_number_of_workers_goes_on_in_the_same_part_of_the_epoch(tmp_pat
     assert len({str(seeds) for _, seeds, _, _ in three}) == 3
     (one,) = run_workers(training, tmp_path, (), EPOCHS + 1, workers=1)
     assert one[3][0] == (3, 0, 16)
+
+
+def by_generator():
+    yield from (tuple(part[start : start + BATCH] for part in data()) for start in range(0, STEPS * BATCH, BATCH))
+
+
+FEEDS = {
+    "several steps at once": (2, {"steps_per_execution": 2}, (1, 3), False),
+    "as many batches as come": (5, {}, (1, 4), True),  # which is the whole epoch, but nobody knows
+    "eagerly": (3, {"run_eagerly": True}, (1, 3), False),
+}
+
+
+@pytest.mark.parametrize("feed", FEEDS)
+def test_the_batches_that_were_done_are_left_out(feed, tmp_path):
+    every, compiled, fails, streams = FEEDS[feed]
+
+    def together(folder):
+        spec = tuple(tf.TensorSpec((None, *part.shape[1:]), part.dtype) for part in data())
+        stream = tf.data.Dataset.from_generator(by_generator, output_signature=spec)
+        batches = tf.data.Dataset.from_tensor_slices(data()).batch(BATCH)
+
+        def run(name, fails=None):
+            model, note = network(), Note(fails)
+            model.compile(model.optimizer, "binary_crossentropy", metrics=["mae"], **compiled)
+            count = tf.Variable(0)
+            counting = keras.callbacks.LambdaCallback(on_train_batch_begin=lambda *_: count.assign_add(1))
+            checkpoint = callbacks.Checkpoint(folder / name, every, also=[count])
+            given = [callbacks.BroadcastVariables(), counting, checkpoint, note]
+            fed = stream if streams else batches
+            history = model.fit(fed, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=given).history
+            variables = [*model.trainable_variables, *model.optimizer.variables]
+            return [variable.numpy() for variable in variables], history, note.seen
+
+        whole = run("whole")
+        with pytest.raises(ArithmeticError):
+            run("stopped", fails)
+        return whole, run("stopped")
+
+    for (weights, history, seen), (others, other_history, rest) in run_workers(together, tmp_path):
+        for one, other in zip(weights, others, strict=True):
+            np.testing.assert_array_equal(one, other)
+        assert rest[-1] == seen[-1] and rest[0][0] == 1
+        for name, values in other_history.items():
+            np.testing.assert_array_equal(history[name][1:], values)
 
 
 @contextlib.contextmanager

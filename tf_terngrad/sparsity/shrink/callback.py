@@ -27,8 +27,8 @@ class Reconfigure(keras.callbacks.Callback):
     Weights that `keras.callbacks.EarlyStopping(restore_best_weights=True)` has stored shrink too. Where some of them
     lived that have left now, the best epoch is sought anew, among those of the smaller model, and the log says so.
 
-    `keras.callbacks.BackupAndRestore` resumes as always: what has left is written into its folder, and a new process
-    that builds the whole model again takes it out before the weights are loaded.
+    `keras.callbacks.BackupAndRestore`, in one process, resumes as always: what has left is written into its folder, and
+    a new process that builds the whole model again takes it out before the weights are loaded.
 
     Args:
         every: so many epochs.

@@ -33,7 +33,7 @@ class Checkpoint(keras.callbacks.Callback):
     as many workers, and data that come in the same order again (`shuffle=False`, or an order that depends on the
     epoch), the trainable weights are bit for bit those of a training that nobody has killed. BatchNorm statistics are
     the first worker's for all. What other callbacks keep in themselves, as `EarlyStopping` the best loss, and the
-    history of epochs before, are not in it.
+    history of epochs before, are not in it. The file does not fit what `tt.callbacks.Reconfigure` makes of the model.
 
     With another number of workers, each goes on in the same part of the epoch, new ones with random numbers of their
     own; what Keras' metrics have counted is shared out.
