@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from pathlib import Path
 
 import keras
@@ -114,7 +115,8 @@ class Checkpoint(keras.callbacks.Callback):
         """Saves, when it is time; an epoch's last batch is saved with the epoch."""
         before, self._done = self._done, batch + 1
         is_time = self.every and self._done // self.every > before // self.every
-        if is_time and self._done > self._left_out and self._done != self.params.get("steps"):
+        is_last = self._done >= (self.params.get("steps") or math.inf)
+        if is_time and not is_last and self._done > self._left_out:
             self._save(self._epoch, self._done)
 
     def on_epoch_end(self, epoch, logs=None):
