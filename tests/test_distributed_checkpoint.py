@@ -175,19 +175,21 @@ def test_the_batches_that_were_done_are_left_out(tmp_path):
             given = [callbacks.BroadcastVariables(), checkpoint, note]
             fed = stream if streams else batches
             history = model.fit(fed, epochs=EPOCHS, shuffle=False, verbose=0, callbacks=given).history
-            assert int(mine) == (0 if name == "whole" else 42)
+            assert int(mine) == (0 if name.startswith("whole") else 42)
             variables = [*model.trainable_variables, *model.optimizer.variables]
             return [variable.numpy() for variable in variables], history, note.seen
 
-        whole, rests = run("whole"), {}
+        pairs = {}
         for name, (every, compiled, fails, streams) in FEEDS.items():
+            # Where nobody knows the length, TensorFlow draws random numbers for a batch that does not come.
+            whole = run(f"whole {name}", streams=streams)
             with pytest.raises(ArithmeticError):
                 run(name, every, compiled, fails, streams)
-            rests[name] = run(name, every, compiled, None, streams)
-        return whole, rests
+            pairs[name] = whole, run(name, every, compiled, None, streams)
+        return pairs
 
-    for (weights, history, seen), rests in run_workers(together, tmp_path):
-        for feed, (others, other_history, rest) in rests.items():
+    for pairs in run_workers(together, tmp_path):
+        for feed, ((weights, history, seen), (others, other_history, rest)) in pairs.items():
             for one, other in zip(weights, others, strict=True):
                 np.testing.assert_array_equal(one, other, err_msg=feed)
             assert (rest[0][0], rest[-1][2]) == (1, seen[-1][2]), feed
