@@ -39,6 +39,7 @@ LONG = {
     *("test_train", "test_train_distributed", "test_language_rows", "test_network_lab", "test_horovod_calls"),
     *("test_distributed_optimizer", "test_distributed_sparsity", "test_elastic", "test_patience", "test_replicas"),
     *("test_wheel", "test_workers", "test_tflite_streaming", "test_faults", "test_examples"),
+    *("test_distributed_checkpoint", "test_distributed_start"),
 }
 
 

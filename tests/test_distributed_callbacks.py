@@ -38,7 +38,9 @@ def data_of_this_worker():
 
 
 def values_of(model):
-    return [variable.numpy() for variable in [*model.variables, *model.optimizer.variables]]
+    """All but the state of the dropout's random numbers, which each worker has of its own."""
+    variables = [*model.variables, *model.optimizer.variables]
+    return [variable.numpy() for variable in variables if variable.name != "seed_generator_state"]
 
 
 class Watch(keras.callbacks.Callback):
@@ -77,7 +79,6 @@ def test_training_begins_with_the_whole_state_of_one_worker(root):
         np.testing.assert_array_equal(value, should)
         np.testing.assert_array_equal(other, should)
         assert not np.array_equal(should, not_this) or should == EXAMPLES // 4  # iterations
-    assert sum(value.dtype == np.int64 and value.shape == (2,) for value in state) == 1  # the seed of the dropout
     for ours, theirs in zip(weights, other_weights, strict=True):
         np.testing.assert_array_equal(ours, theirs)
 

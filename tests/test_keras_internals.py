@@ -332,3 +332,30 @@ def test_a_blank_model_becomes_one_when_it_gets_a_graph():
     internals.Functional.__init__(blank, inputs, layers.Dense(2)(inputs))
     assert blank(np.ones((1, 3))).shape == (1, 2) and isinstance(blank, Own)
     assert internals.functional_like_constructor(keras.Model) and not internals.functional_like_constructor(Own)
+
+
+# How a training begins
+
+
+def test_a_training_begins_at_an_epoch_with_metrics_that_are_built():
+    model, _ = chain()
+    model.compile("sgd", "mse", metrics=["mae"])
+    seen = []
+    internals.begin_at(model, 2)
+    note = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: seen.append(epoch))
+    x, y = np.ones((2, 4), "float32"), np.ones((2, 3), "float32")
+    internals.build_metrics(model, (x, y, tf.experimental.Optional.empty(None)))
+    assert len(model.metrics_variables) == 4 and not any(variable.numpy() for variable in model.metrics_variables)
+    model.fit(x, y, epochs=4, verbose=0, callbacks=[note])
+    internals.begin_at(model, 0)
+    model.fit(x, y, verbose=0, callbacks=[note])
+    assert seen == [2, 3, 0]
+
+
+def test_random_numbers_without_a_seed_have_a_state():
+    model, _ = chain()
+    (state,) = internals.seed_states(model)
+    before = state.numpy()
+    keras.random.uniform((1,))
+    assert internals.seed_states(model)[0] is state and (state.numpy() != before).any()
+    assert len(internals.seed_states(keras.Sequential([keras.Input((2,)), layers.Dropout(0.5)]))) == 2

@@ -57,6 +57,7 @@ from tf_terngrad.keras_internals.masks import (
     takes_masks_off,
 )
 from tf_terngrad.keras_internals.names import named, own_names, public_name
+from tf_terngrad.keras_internals.optimizers import begin_at, build_metrics, optimizers_of, seed_states
 from tf_terngrad.keras_internals.symbolic_tensors import input_like, like, set_shape
 from tf_terngrad.keras_internals.tensorflow_tensors import as_in_tensorflow, number_like
 from tf_terngrad.keras_internals.tensorflow_traces import (
@@ -111,9 +112,11 @@ __all__ = [
     "attention_parts",
     "batches_seen",
     "become",
+    "begin_at",
     "between_accumulation_and_clipping",
     "blank_layer",
     "blank_model",
+    "build_metrics",
     "built_for",
     "call_of",
     "calls_forgotten",
@@ -147,12 +150,14 @@ __all__ = [
     "number_like",
     "operation",
     "operations",
+    "optimizers_of",
     "own_names",
     "parameters_of",
     "public_name",
     "put_around",
     "read_once",
     "regards_masks",
+    "seed_states",
     "set_constant",
     "set_mask",
     "set_shape",

@@ -12,7 +12,8 @@ CHANGED = {
         "fit",
     ): "a callback asks for the others; a training in which nothing became zero says so, without any; workers that "
     "wait for one another hear of an error",
-    (keras.callbacks.CallbackList, "on_train_begin"): "workers wait for one another from here on",
+    (keras.callbacks.CallbackList, "on_train_begin"): "workers ask one another whether they begin alike, and wait "
+    "for one another from here on",
     (keras.callbacks.CallbackList, "on_epoch_begin"): "the function of each step may be another one",
     (
         keras.callbacks.CallbackList,

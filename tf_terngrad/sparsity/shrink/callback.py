@@ -3,6 +3,7 @@
 import keras
 
 from tf_terngrad import checks
+from tf_terngrad.keras_internals import optimizers_of
 from tf_terngrad.sparsity import in_vain
 from tf_terngrad.sparsity.graph.replay import awaits_data
 from tf_terngrad.sparsity.learn.after_fit import callbacks_of
@@ -10,7 +11,6 @@ from tf_terngrad.sparsity.shrink import interrupted, stored_weights
 from tf_terngrad.sparsity.shrink.own_call import AnotherCall, rehearse, stays_its_class
 from tf_terngrad.sparsity.shrink.reconfigure import reconfigure
 from tf_terngrad.sparsity.shrink.refusals import check
-from tf_terngrad.sparsity.shrink.state import optimizers_of
 
 
 class Reconfigure(keras.callbacks.Callback):
@@ -27,8 +27,8 @@ class Reconfigure(keras.callbacks.Callback):
     Weights that `keras.callbacks.EarlyStopping(restore_best_weights=True)` has stored shrink too. Where some of them
     lived that have left now, the best epoch is sought anew, among those of the smaller model, and the log says so.
 
-    `keras.callbacks.BackupAndRestore` resumes as always: what has left is written into its folder, and a new process
-    that builds the whole model again takes it out before the weights are loaded.
+    `keras.callbacks.BackupAndRestore`, in one process, resumes as always: what has left is written into its folder, and
+    a new process that builds the whole model again takes it out before the weights are loaded.
 
     Args:
         every: so many epochs.

@@ -1,6 +1,6 @@
 """A model that becomes smaller in place, between two steps of its training."""
 
-from tf_terngrad.keras_internals import become, note_path
+from tf_terngrad.keras_internals import become, note_path, optimizers_of
 from tf_terngrad.sparsity import in_vain
 from tf_terngrad.sparsity.costs import costs
 from tf_terngrad.sparsity.graph.replay import check_model
@@ -11,7 +11,7 @@ from tf_terngrad.sparsity.shrink.leaving import smaller
 from tf_terngrad.sparsity.shrink.moves import Moves
 from tf_terngrad.sparsity.shrink.own_call import shrink_layers, stays_its_class
 from tf_terngrad.sparsity.shrink.refusals import check
-from tf_terngrad.sparsity.shrink.state import move_optimizer, optimizers_of, require_same
+from tf_terngrad.sparsity.shrink.state import move_optimizer, require_same
 
 
 def reconfigure(model, optimizer=None, gone=None):

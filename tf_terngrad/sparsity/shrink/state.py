@@ -2,23 +2,11 @@
 
 import keras
 
-from tf_terngrad.keras_internals import Rebuilt, factor_anew, inside_of, leaves, trainable_variables
+from tf_terngrad.keras_internals import Rebuilt, factor_anew, trainable_variables
 from tf_terngrad.sparsity.learn import kept
 
 # Ftrl computes the weight from a sum of gradients; ScheduleFreeAdamW, which not every Keras has, keeps a second weight.
 _WEIGHTS = [(keras.optimizers.Ftrl, "linear"), (getattr(keras.optimizers, "ScheduleFreeAdamW", ()), "momentum")]
-
-
-def optimizers_of(model, given=None) -> list:
-    """The optimizers that move a model: those given, one or a list; None: what `compile` or the user has put on it.
-
-    A class that trains its parts apart keeps an optimizer for each as an attribute of its own.
-    """
-    if given is not None:
-        return list(given) if isinstance(given, (list, tuple)) else [given]
-    held = {id(each): each for each in leaves(vars(model)) if isinstance(each, keras.optimizers.Optimizer)}
-    inside = {id(part) for each in held.values() for inner in inside_of(each) for part in (inner, *inside_of(inner))}
-    return [each for each in held.values() if id(each) not in inside]
 
 
 def require_same(optimizer, gone) -> None:

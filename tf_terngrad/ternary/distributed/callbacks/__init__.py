@@ -1,6 +1,7 @@
 """Keras callbacks for training on several workers."""
 
 from tf_terngrad.ternary.distributed.callbacks.broadcast import BroadcastVariables
+from tf_terngrad.ternary.distributed.callbacks.checkpoint import Checkpoint
 from tf_terngrad.ternary.distributed.callbacks.histograms import GradientHistograms
 from tf_terngrad.ternary.distributed.callbacks.learning_rate import ScheduleLearningRate, WarmUpLearningRate
 from tf_terngrad.ternary.distributed.callbacks.metrics import AverageMetrics
@@ -10,6 +11,7 @@ __all__ = [
     "AverageMetrics",
     "BroadcastVariables",
     "CheckReplicas",
+    "Checkpoint",
     "GradientHistograms",
     "ScheduleLearningRate",
     "WarmUpLearningRate",

@@ -3,16 +3,22 @@
 import keras
 import numpy as np
 
+from tf_terngrad.ternary.distributed import metric_states
 from tf_terngrad.ternary.transport import transport_of
 
 
 class AverageMetrics(keras.callbacks.Callback):
-    """At the end of an epoch, its logs become the averages over the workers: loss, metrics, and those of validation.
+    """At the end of an epoch, its logs become those of all workers: loss, metrics, and those of validation.
 
     Use it when logs, checkpoints or early stopping shall look at the data of all workers.
 
-    Put it before the callbacks that should see the averages: checkpoints, early stopping, schedules. All workers decide
-    the same then.
+    What Keras' own metrics have counted is added up, and the value is that of all examples together: right for AUC,
+    Precision or F1Score too, whose averages mean nothing, and where workers have other numbers of examples. All else is
+    averaged: what another callback has put in the logs, or a metric whose `update_state` is your own. Arrays stay
+    arrays, as of `F1Score(average=None)`. The metrics themselves stay those of this worker.
+
+    The other callbacks see these logs, whatever place it has among them: checkpoints, early stopping, schedules. All
+    workers decide the same then.
 
     Args:
         process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: all of Horovod's workers.
@@ -33,14 +39,58 @@ class AverageMetrics(keras.callbacks.Callback):
     def __init__(self, process_set=None):
         super().__init__()
         self.process_set = process_set
+        self._training = None
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Forgets the epoch before."""
+        self._training = None
+
+    def on_test_begin(self, logs=None):
+        """Keeps what the metrics have of the training: validation begins, and they start anew."""
+        self._training = self._counted()
 
     def on_epoch_end(self, epoch, logs=None):
-        """Averages."""
+        """Adds up and averages."""
         network = transport_of(self.process_set).ready()
         if logs is None or network.alone():
             return
-        everyones = network.everyones({k: float(v) for k, v in logs.items()}, "tf_terngrad.metrics")
-        if any(set(others) != set(logs) for others in everyones):
-            raise ValueError(f"The workers' logs must have the same names. Received: {[sorted(o) for o in everyones]}")
+        now = self._counted()
+        counted = {"": now} if self._training is None else {"": self._training, "val_": now}
+        mine = {prefix: _told_by(logs, prefix, *values) for prefix, values in counted.items()}
+        everyones = network.everyones((sorted(logs), mine), "tf_terngrad.metrics")
+        if any(names != sorted(logs) for names, _ in everyones):
+            raise ValueError(
+                f"The workers' logs must have the same names. Received: {[names for names, _ in everyones]}"
+            )
+        for prefix in mine:
+            logs.update(self._merged(prefix, [counted[prefix] for _, counted in everyones if prefix in counted]))
+        arrays = {name: np.asarray(value, "float64") for name, value in logs.items()}
+        values = network.everyones(arrays, "tf_terngrad.logs")
         for name in logs:
-            logs[name] = float(np.mean([others[name] for others in everyones]))
+            mean = np.mean([others[name] for others in values], axis=0)
+            logs[name] = mean if mean.ndim else float(mean)
+
+    def _counted(self):
+        """The values and the states of the metrics."""
+        if self.model is None:
+            return {}, []
+        return metric_states.results(self.model), metric_states.states(self.model)
+
+    def _merged(self, prefix, everyones):
+        """The values of all data together, of the logs that tell a metric's value on all workers."""
+        names = set.intersection(*(names for names, _ in everyones))
+        states = [states for _, states in everyones]
+        if not names or not metric_states.are_alike(states):
+            return {}
+        merged = metric_states.merged_results(self.model, states)
+        return {prefix + name: merged[name] for name in names}
+
+
+def _told_by(logs, prefix, values, states):
+    """The names of values that the logs tell as they are, which a train_step of one's own may do or not; the states."""
+    names = {name for name, value in values.items() if _is_same(logs.get(prefix + name), value)}
+    return names, states
+
+
+def _is_same(one, other):
+    return one is not None and np.array_equal(np.asarray(one, "float64"), np.asarray(other, "float64"), equal_nan=True)
