@@ -2,17 +2,13 @@
 
 import functools
 import importlib
-import itertools
 import os
 import sys
 
 import tensorflow as tf
 
 from tf_terngrad.checks import refusal
-from tf_terngrad.ternary.transport import Transport
-
-_NUMBERS = itertools.count()
-"""Of the process's series of exchanges. Names serve the workers of now alone: nothing of it need be kept."""
+from tf_terngrad.ternary.transport import Transport, new_turns
 
 
 @functools.cache
@@ -29,6 +25,10 @@ def horovod():
             "Horovod is not installed, or was built for another TensorFlow. Build it with "
             f"`python tools/build_horovod.py` from tf_terngrad's sources. ({error})"
         ) from error
+
+
+_turns_of = functools.cache(lambda process_set: new_turns())
+"""Of each process set, the variable that its exchanges take turns by."""
 
 
 class HorovodTransport(Transport):
@@ -98,9 +98,10 @@ class HorovodTransport(Transport):
         with tf.init_scope():
             return horovod().allgather_object(value, name=name, process_set=some)
 
-    def new_name(self):
-        """Counted in the process: every transport of these workers continues it."""
-        return f"tf_terngrad.{next(_NUMBERS)}"
+    @property
+    def _turns(self):
+        """Every transport of these workers takes part."""
+        return _turns_of(self._set)
 
     def operation_name(self, op):
         """As "sum" of hvd.Sum."""

@@ -124,7 +124,7 @@ class Exchange:
         """
         network = self._averager.settings.network
         if not network.alone():
-            agreement.require(lines, subject, network)
+            agreement.require([agreement.unnumbered(line) for line in lines], subject, network)
 
     @property
     def accumulates(self) -> bool:

@@ -1,0 +1,99 @@
+"""What exchanges are called: the same on workers that have done other things before, and never twice at a time."""
+
+import horovod.tensorflow as hvd
+import keras
+import numpy as np
+import tensorflow as tf
+from distributed_training import BATCH, differ, joint_batches, mine_of_all, network
+from workers import run_workers
+
+import tf_terngrad as tt
+from tf_terngrad.ternary.compressor import TernGrad
+from tf_terngrad.ternary.distributed import DistributedGradientTape, DistributedOptimizer, callbacks
+from tf_terngrad.ternary.distributed.averager import Averager
+from tf_terngrad.ternary.distributed.settings import Settings
+
+LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+
+
+def averaging(compression=None):
+    """A traced function of its own averager, which averages a vector."""
+    average, weight = Averager(Settings(compression)), keras.Variable(np.zeros(2000, "float32"), name="weight")
+    return tf.function(lambda value: average([tf.fill([2000], value)], [weight])[0][0])
+
+
+def test_some_workers_train_a_part_and_then_all_of_them_the_whole():
+    def together():
+        some = hvd.add_process_set([0, 1])
+        x, y = (values[hvd.rank() :: 3] for values in joint_batches())
+
+        def fit(workers):
+            model = network()
+            model.compile(
+                DistributedOptimizer(keras.optimizers.SGD(0.1), TernGrad(smallest=1), process_set=workers), LOSS
+            )
+            model.fit(x, y, batch_size=4, verbose=0, callbacks=[callbacks.BroadcastVariables(0, workers)])
+            return model.get_weights()
+
+        return fit(some) if hvd.rank() < 2 else None, fit(None)
+
+    first, second, third = run_workers(together, workers=3, env={"HOROVOD_DYNAMIC_PROCESS_SETS": "1"})
+    assert not differ(first[0], second[0])
+    assert not differ(first[1], second[1]) and not differ(first[1], third[1])
+
+
+def test_a_worker_may_have_traced_what_the_others_never_did():
+    def together():
+        before = averaging() if hvd.rank() else None  # as one of an elastic job that was there before the others
+        if before is not None:
+            for _ in range(2):
+                before.get_concrete_function(tf.TensorSpec((), tf.float32))
+        return float(averaging()(float(hvd.rank())))
+
+    assert run_workers(together) == [0.5] * 2
+
+
+def test_independent_exchanges_in_one_graph_go_in_turn():
+    """By one function that is called twice, by several of one averager, and of two; each was traced before, or is now."""
+
+    def together():
+        once = averaging()
+        other = averaging(TernGrad(clip=None, levels=100))
+        weights = [tf.Variable(tf.zeros(2000)) for _ in range(3)]
+
+        def gradient_of(weight, factor):
+            with tf.GradientTape() as tape:
+                loss = factor * tf.reduce_sum(weight)
+            return DistributedGradientTape(tape).gradient(loss, weight)[0]
+
+        nets = [tf.function(lambda factor, weight=weight: gradient_of(weight, factor)) for weight in weights]
+        once(0.0)
+
+        @tf.function
+        def outer(mine):
+            return [once(mine), once(2 * mine), other(3 * mine), *(net((4 + i) * mine) for i, net in enumerate(nets))]
+
+        results = [[float(result) for result in outer(float(1 + hvd.rank()))] for _ in range(10)]
+        return np.array(results)
+
+    first, second = run_workers(together)
+    np.testing.assert_array_equal(first, second)
+    np.testing.assert_allclose(first, [1.5 * np.arange(1, 7)] * 10, rtol=1e-2)
+
+
+def test_a_worker_may_have_built_other_models_before():
+    def together():
+        if hvd.rank():
+            network()
+        weights = []
+        for make in (keras.optimizers.Adam, keras.optimizers.Lion, lambda: keras.optimizers.SGD(momentum=0.9)):
+            model = network()
+            given = [callbacks.BroadcastVariables(), tt.callbacks.Reconfigure(every=1)]
+            x, y = mine_of_all()
+            model.compile(DistributedOptimizer(make(), TernGrad(smallest=1)), LOSS)
+            model.fit(x, y, batch_size=BATCH // 2, verbose=0, callbacks=given)
+            weights += model.get_weights()
+        return weights
+
+    first, second = run_workers(together)
+    assert not differ(first, second)
