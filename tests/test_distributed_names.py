@@ -1,5 +1,9 @@
 """What exchanges are called: the same on workers that have done other things before, and never twice at a time."""
 
+import os
+import pathlib
+import time
+
 import horovod.tensorflow as hvd
 import keras
 import numpy as np
@@ -54,7 +58,7 @@ def test_a_worker_may_have_traced_what_the_others_never_did():
 
 
 def test_independent_exchanges_in_one_graph_go_in_turn():
-    """By one function that is called twice, by several of one averager, and of two; each was traced before, or is now."""
+    """By one function that is called twice, by several of one averager, and of two; traced before, or now."""
 
     def together():
         once = averaging()
@@ -97,3 +101,15 @@ def test_a_worker_may_have_built_other_models_before():
 
     first, second = run_workers(together)
     assert not differ(first, second)
+
+
+def test_who_waits_is_told_for_what():
+    def together():
+        said = pathlib.Path(os.readlink("/proc/self/fd/2")).with_name("0.txt")
+        while hvd.rank() and "Missing ranks" not in said.read_text():
+            time.sleep(0.1)
+        tt.distributed.check_replicas([tf.Variable(1.0)])
+        return said.read_text()
+
+    for said in run_workers(together, env={"HOROVOD_STALL_CHECK_TIME_SECONDS": "1"}):
+        assert "tf_terngrad.replicas" in said and "HorovodAllgather" not in said
