@@ -1,4 +1,4 @@
-"""What exchanges are called: the same on workers that have done other things before, and never twice at a time."""
+"""What exchanges are called: the same on workers that have done other things before. And what broadcasts need."""
 
 import os
 import pathlib
@@ -16,6 +16,7 @@ from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed import DistributedGradientTape, DistributedOptimizer, callbacks
 from tf_terngrad.ternary.distributed.averager import Averager
 from tf_terngrad.ternary.distributed.settings import Settings
+from tf_terngrad.ternary.distributed.variables import PIECE
 
 LOSS = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
 
@@ -113,3 +114,39 @@ def test_who_waits_is_told_for_what():
 
     for said in run_workers(together, env={"HOROVOD_STALL_CHECK_TIME_SECONDS": "1"}):
         assert "tf_terngrad.replicas" in said and "HorovodAllgather" not in said
+
+
+def test_broadcasts_take_little_memory_beside_the_variables():
+    def together():
+        mine = [tf.Variable(tf.fill([2**21], float(hvd.rank() + number))) for number in range(20)]
+        before = memory("VmRSS")
+        pathlib.Path("/proc/self/clear_refs").write_text("5")  # the peak is counted from now on
+        tt.distributed.broadcast_variables(mine, root_rank=1)
+        return (memory("VmHWM") - before) / sum(variable.numpy().nbytes for variable in mine), [
+            (float(tf.reduce_min(variable)), float(tf.reduce_max(variable))) for variable in mine
+        ]
+
+    def memory(kind):
+        (line,) = [each for each in pathlib.Path("/proc/self/status").read_text().splitlines() if each.startswith(kind)]
+        return int(line.split()[1]) * 1024
+
+    for peak, values in run_workers(together):
+        assert peak < 0.6
+        assert values == [(number + 1.0, number + 1.0) for number in range(20)]
+
+
+def test_a_broadcast_of_many_kinds_and_of_a_variable_larger_than_a_piece():
+    def together():
+        rng = np.random.default_rng(hvd.rank())
+        large = rng.integers(0, 2**30, PIECE // 2 + 3)
+        kinds = ("bfloat16", "uint32", "bool", "float16", "int64")
+        mine = [
+            tf.Variable(tf.cast(rng.integers(0, 9, shape), kind)) for kind in kinds for shape in ((), (3, 5), (0, 4))
+        ]
+        mine.append(tf.Variable(large))
+        tt.distributed.broadcast_variables(mine)
+        return [tf.cast(variable, tf.int64).numpy() for variable in mine], large
+
+    (first, own), (second, _) = run_workers(together)
+    np.testing.assert_array_equal(first[-1], own)
+    assert not differ(first, second)
