@@ -44,8 +44,8 @@ def simulate(model, workers: int, compression=None, exclude=()):
 
     Raises:
         TypeError, ValueError: a model that is not one, not built or not compiled; another number of workers; another
-            compression; a pattern of `exclude` that fits no variable; jit_compile=True. In `fit`, on the first batch: one
-            that the workers cannot share evenly.
+            compression; a pattern of `exclude` that fits no variable; jit_compile=True. In `fit`, on the first batch:
+            one that the workers cannot share evenly.
 
     Example:
 
