@@ -86,6 +86,39 @@ def test_independent_exchanges_in_one_graph_go_in_turn():
     np.testing.assert_allclose(first, [1.5 * np.arange(1, 7)] * 10, rtol=1e-2)
 
 
+class TwoUpdates(keras.Model):
+    """Two networks with an optimizer each, as a GAN has; the second update waits for the first."""
+
+    def __init__(self):
+        super().__init__()
+        keras.utils.set_random_seed(0)
+        self.first, self.second = (keras.Sequential([keras.Input((4,)), keras.layers.Dense(4)]) for _ in range(2))
+        self.of_first, self.of_second = (
+            DistributedOptimizer(keras.optimizers.SGD(0.1), TernGrad(smallest=1)) for _ in range(2)
+        )
+
+    def train_step(self, x):
+        for optimizer, net in ((self.of_first, self.first), (self.of_second, self.second)):
+            with tf.GradientTape() as tape:
+                loss = tf.reduce_mean((self.second(self.first(x)) - x) ** 2)
+            optimizer.apply(tape.gradient(loss, net.trainable_variables), net.trainable_variables)
+        return {"loss": loss}
+
+
+def test_two_exchanges_in_a_step_end_together_where_data_end():
+    def together():
+        x = np.random.default_rng(hvd.rank()).normal(size=(6 - 2 * hvd.rank(), 8, 4)).astype("float32")
+        data = tf.data.Dataset.from_generator(lambda: iter(x), output_signature=tf.TensorSpec((8, 4), tf.float32))
+        model = TwoUpdates()
+        model.compile(keras.optimizers.SGD())
+        model.fit(data, epochs=2, verbose=0)
+        return model.get_weights(), [int(optimizer.iterations) for optimizer in (model.of_first, model.of_second)]
+
+    (first, counts), (second, others) = run_workers(together)
+    assert not differ(first, second)
+    assert counts == others == [8, 8]
+
+
 def test_a_worker_may_have_built_other_models_before():
     def together():
         if hvd.rank():
