@@ -138,6 +138,11 @@ flags.register_multi_flags_validator(
     "--distill is for images and texts",
 )
 flags.register_validator("ratio", lambda value: value is None or 0 < value < 1, "expected a share between 0 and 1")
+GOES_ON = "With --resume this run goes on after its last whole epoch."
+OTHERS = (
+    "This worker ends for another one, which does not answer: it failed, was killed or stopped, or the network fails. "
+    "The launcher names the worker that ended first, which need not be that one."
+)
 
 
 def main(argv):
@@ -160,7 +165,17 @@ def main(argv):
     try:
         train(config, folder, task, trainer)
     except OSError as error:  # such as a disk that fills
-        sys.exit(f"train.py: {error}. With --resume this run goes on after its last whole epoch.")
+        sys.exit(f"train.py: {error}. {GOES_ON}")
+    except Exception as error:
+        note_what_to_do(error, worker)
+        raise
+
+
+def note_what_to_do(error: Exception, worker) -> None:
+    """Let the last lines of an error be what its reader needs: whose it is, and how to go on."""
+    if worker.is_left_alone(error):
+        error.add_note(OTHERS)
+    error.add_note(GOES_ON)
 
 
 def open_folder(config: dict) -> Path:

@@ -122,6 +122,22 @@ def test_a_worker_that_comes_later_joins_those_that_have_averaged_before():
     assert run_workers(together) == [3.0] * 2
 
 
+def test_patterns_that_fit_no_variable_are_refused():
+    def together():
+        model, (part, whole) = network(), [keras.optimizers.SGD(), keras.optimizers.SGD()]
+        DistributedOptimizer(part, TernGrad(), exclude=["*/biass", "*/kernel"])
+        with pytest.raises(ValueError) as caught:
+            trained(model, part, mine_of_all(), BATCH)
+        DistributedOptimizer(whole, TernGrad(), exclude=["*/bias"])
+        whole.build(model.trainable_variables)
+        whole.apply([tf.zeros(model.trainable_variables[0].shape)], model.trainable_variables[:1])  # a kernel alone
+        return str(caught.value), [variable.path for variable in model.trainable_variables]
+
+    for message, paths in run_workers(together):
+        assert "exclude=['*/biass'] fits no variable" in message
+        assert all(path in message for path in paths)
+
+
 def test_xla_is_refused():
     def together():
         messages = []

@@ -5,6 +5,7 @@ import keras
 import numpy as np
 import pytest
 import tensorflow as tf
+import virtual_workers
 from workers import run_workers
 
 from tf_terngrad.ternary.compressor import TernGrad
@@ -67,6 +68,19 @@ def test_one_variable_and_a_persistent_tape_and_exit_by_error():
 
     for results in run_workers(together):
         np.testing.assert_array_equal(results, [[3.0, 6.0]] * 2)
+
+
+def test_patterns_that_fit_nothing_are_told_once(caplog):
+    def of(network):
+        for _ in range(2):
+            with tf.GradientTape() as tape:
+                target = tf.reduce_sum(weight)
+            DistributedGradientTape(tape, exclude=["*biass"], process_set=network).gradient(target, [weight])
+
+    weight = keras.Variable(np.zeros(3, "float32"), name="bias")
+    virtual_workers.run(1, of)
+    (told,) = [record.getMessage() for record in caplog.records if "exclude" in record.getMessage()]
+    assert "exclude=['*biass']" in told and "bias" in told
 
 
 def test_other_things_than_tapes_are_refused():

@@ -150,3 +150,18 @@ def test_what_is_no_compiled_model_is_refused():
         tt.distributed.simulate(compiled(small_model()), 2, compression="terngrad")
     with pytest.raises(ValueError, match="no floats that travel"):
         tt.distributed.simulate(compiled(small_model()), 2, compression=tt.Compression.fp16)
+
+
+def test_what_xla_would_compile_is_refused():
+    model = compiled(small_model(), jit_compile=True)
+    with pytest.raises(ValueError, match="jit_compile=False"):
+        tt.distributed.simulate(model, 2)
+    model = tt.distributed.simulate(compiled(small_model()), 2)
+    compiled(model, jit_compile=True)
+    with pytest.raises(ValueError, match="jit_compile=False"):
+        model.fit(*classification(40), batch_size=40, verbose=0)
+
+
+def test_patterns_that_fit_nothing_are_refused():
+    with pytest.raises(ValueError, match=r"exclude=\['\*/biass'\] fits no variable.*/bias"):
+        tt.distributed.simulate(compiled(small_model()), 2, tt.TernGrad(), exclude=["*/kernel", "*/biass"])

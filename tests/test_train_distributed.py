@@ -12,7 +12,7 @@ import patience
 import psutil
 import pytest
 import tensorflow as tf
-from workers import run_workers
+from workers import WorkersFailed, run_workers
 
 from models.training.checkpoint import EpochCheckpoint
 from models.training.trainer import Trainer, batches
@@ -55,6 +55,33 @@ def test_a_killed_worker_ends_the_run_by_name_and_resume_ends_it_in_a_compact_fi
     assert small.count_params() < dense.count_params()
     sizes = [(tmp_path / "run" / name).stat().st_size for name in ("model.tflite", "before.tflite")]
     assert sizes[0] < sizes[1]
+
+
+def abandoned():
+    """The last lines of an error of a worker that waits for another one, which has gone; and of one of its own."""
+    import horovod.tensorflow as hvd
+
+    import train
+    from models.training.workers import HorovodWorker
+
+    worker, notes = HorovodWorker("none"), []
+    if worker.rank == 1:
+        os._exit(0)
+    for fail in (lambda: hvd.allreduce(tf.ones(3)), lambda: tf.ones(3) + tf.ones(4)):
+        try:
+            fail()
+        except (tf.errors.OpError, RuntimeError) as error:
+            train.note_what_to_do(error, worker)
+            notes.append(error.__notes__)
+    raise AssertionError(f"notes: {notes}")
+
+
+def test_an_error_says_whose_it_is_and_how_to_go_on():
+    with pytest.raises(WorkersFailed) as failed:
+        run_workers(abandoned, env={"PYTHONPATH": os.pathsep.join([str(CHECKOUT), *sys.path])})
+    (notes,) = [line for line in str(failed.value).splitlines() if line.startswith("AssertionError: notes: ")]
+    assert notes.count("The launcher names the worker that ended first") == 1
+    assert notes.count("With --resume") == 2
 
 
 def test_a_bad_folder_ends_all_workers_with_one_message(tmp_path):

@@ -144,16 +144,15 @@ def test_objects_and_broadcasts_are_the_same_for_all(run):
 
 
 def named(network):
-    series = [network.new_name() for _ in range(3)]
     with tf.Graph().as_default():
         graph = [network.unique_name(tf.zeros(3, name="weight")) for _ in range(2)]
-    return series, graph, network.unique_name(tf.zeros(3))
+    return graph, network.unique_name(tf.zeros(3))
 
 
-def test_names_are_new_and_the_same_on_all_workers(run):
-    (series, graph, eager), *others = run(named)
-    assert len({*series, *graph, eager}) == 6
-    assert others == [(series, graph, eager)] * 2
+def test_names_are_unique_and_the_same_on_all_workers(run):
+    (graph, eager), *others = run(named)
+    assert len({*graph, eager}) == 3
+    assert others == [(graph, eager)] * 2
 
 
 def own_words(network):

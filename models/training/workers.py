@@ -12,6 +12,9 @@ import tf_terngrad as tt
 PATIENCE = "600"
 """Seconds that workers wait for one that sends nothing, before all of them end; by itself Horovod waits for ever."""
 
+ABANDONED = ("Horovod has been shut down", "gloo/transport", "Connection closed by peer", "Connection reset by peer")
+"""What an error of Horovod or Gloo has where another worker does not answer."""
+
 COMPRESSIONS = {"none": lambda: None, "fp16": lambda: tt.Compression.fp16, "terngrad": tt.TernGrad}
 
 
@@ -61,6 +64,10 @@ class Worker:
         """The leader's value."""
         return value
 
+    def is_left_alone(self, error: Exception) -> bool:
+        """Whether an error tells that another worker does not answer."""
+        return False
+
     def lead(self, function: Callable, *arguments):
         """What a function gives to the leader, who alone calls it; where it fails, all end with its message."""
         result = error = None
@@ -100,6 +107,9 @@ class HorovodWorker(Worker):
 
     def exchanged(self, optimizer):
         return list(tt.distributed.exchange_state(optimizer).variables)
+
+    def is_left_alone(self, error):
+        return any(sign in str(error) for sign in ABANDONED)
 
     def share(self, variables):
         tt.distributed.broadcast_variables(variables)

@@ -1,20 +1,14 @@
 """Horovod's workers as a transport. No other file of the package imports it, and this one only when it is needed."""
 
-import collections
 import functools
 import importlib
-import itertools
 import os
 import sys
 
 import tensorflow as tf
 
 from tf_terngrad.checks import refusal
-from tf_terngrad.ternary.transport import Transport
-
-_NUMBERS = collections.defaultdict(itertools.count)
-"""Of the process's series of exchanges, by process set: what others do among themselves, a worker need not know. Names
-serve the workers of now alone: nothing of it need be kept."""
+from tf_terngrad.ternary.transport import Transport, new_turns
 
 
 @functools.cache
@@ -31,6 +25,19 @@ def horovod():
             "Horovod is not installed, or was built for another TensorFlow. Build it with "
             f"`python tools/build_horovod.py` from tf_terngrad's sources. ({error})"
         ) from error
+
+
+_turns_of = functools.cache(lambda process_set: new_turns())
+"""Of each process set, the variable that its exchanges take turns by."""
+
+
+@functools.cache
+def _named(operation, _, **options):
+    """One of Horovod's operations as a graph of its own, for eager exchanges: it calls those of graphs alone by name.
+
+    The name is what it tells if a worker does not come, and what it keeps the negotiated by.
+    """
+    return tf.function(functools.partial(operation, **options), autograph=False, reduce_retracing=True)
 
 
 class HorovodTransport(Transport):
@@ -89,20 +96,16 @@ class HorovodTransport(Transport):
         return self._exchange(horovod().allgather, tensor, name)
 
     def scatter(self, tensor, counts, name):
-        received, _ = self._exchange(horovod().alltoall, tensor, name, splits=counts)
+        received, _ = self._exchange(horovod().alltoall, tensor, name, counts)
         return received
 
     def broadcast(self, tensor, root_rank, name):
-        return horovod().broadcast(tf.convert_to_tensor(tensor), root_rank, name=name, process_set=self._set)
+        return self._exchange(horovod().broadcast, tensor, name, root_rank=root_rank)
 
-    def everyones(self, value, name):
-        some = self._set
-        with tf.init_scope():
-            return horovod().allgather_object(value, name=name, process_set=some)
-
-    def new_name(self):
-        """Counted in the process: every transport of these workers continues it."""
-        return f"tf_terngrad.{next(_NUMBERS[self._set.process_set_id])}"
+    @property
+    def _turns(self):
+        """Every transport of these workers takes part."""
+        return _turns_of(self._set)
 
     def operation_name(self, op):
         """As "sum" of hvd.Sum."""
@@ -148,16 +151,18 @@ class HorovodTransport(Transport):
             )
         return some
 
-    def _exchange(self, operation, tensor, name, **options):
+    def _exchange(self, operation, tensor, name, *further, **options):
         options |= {"name": name, "process_set": self._set, "ignore_name_scope": not self._scoped}
-        return operation(self._live(tensor), **options)
+        if tf.executing_eagerly():
+            return _named(operation, self._set.process_set_id, **options)(tensor, *further)
+        return operation(self._live(tensor), *further, **options)
 
     def _live(self, tensor):
         """The tensor, no constant of its graph: TensorFlow would exchange that once, when it optimizes the graph.
 
         Nobody would take part in it who comes later.
         """
-        if tf.executing_eagerly() or tensor.shape.rank == 0:  # no number here is known before its step
+        if tensor.shape.rank == 0:  # no number here is known before its step
             return tensor
         return tf.ensure_shape(tensor[self._zero() :], tensor.shape)
 

@@ -2,7 +2,6 @@
 
 import abc
 import functools
-import itertools
 import pickle
 import re
 
@@ -20,7 +19,7 @@ class Transport(abc.ABC):
     of those six; replace them where the network has a better way.
 
     All workers call the same methods in the same order. The name of an exchange is the same on all of them, and no
-    other exchange of the same step has it. Tensors that are added or compared have equal shapes and dtypes.
+    other one that is under way has it; later ones may. Tensors that are added or compared have equal shapes and dtypes.
 
     Example:
 
@@ -114,13 +113,24 @@ class Transport(abc.ABC):
 
     # What exchanges are called.
 
-    def new_name(self) -> str:
-        """A name for a series of exchanges: another one each time, the same on workers that ask in the same order."""
-        return f"tf_terngrad.{next(self._numbers)}"
+    def in_turn(self, exchange):
+        """What exchange() gives: tensors, in any structure. Of several, each begins when the one before has ended.
+
+        Operations of a graph, and of functions that it calls, would else run together, and those of one name may not.
+        """
+        if tf.executing_eagerly():
+            return exchange()
+        turns = self._turns
+        with tf.control_dependencies([turns.assign_add(1)]):
+            result = exchange()
+        ended = [part for part in tf.nest.flatten(result, expand_composites=True) if part is not None]
+        with tf.control_dependencies(ended):
+            turns.assign_add(1)  # TensorFlow keeps what changes a variable in the order of the program
+        return result
 
     @functools.cached_property
-    def _numbers(self):
-        return itertools.count()
+    def _turns(self) -> tf.Variable:
+        return new_turns()
 
     def unique_name(self, tensor) -> str:
         """A name for the exchange of a tensor, unique in its graph, and the same on workers that build it alike."""
@@ -138,6 +148,12 @@ class Transport(abc.ABC):
     def compression_name(self, compression) -> str | None:
         """Of one of the network's own compressions its name, "none" or "fp16"; None: it is none of them."""
         return None
+
+
+def new_turns() -> tf.Variable:
+    """What counts the turns of exchanges; those of the same workers share one."""
+    with tf.init_scope():
+        return tf.Variable(0, dtype=tf.int64, trainable=False, name="terngrad_turns")
 
 
 def transport_of(process_set=None) -> Transport:

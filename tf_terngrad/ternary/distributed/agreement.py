@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from tf_terngrad.ternary.transport import Transport
 
-NUMBER = re.compile(r"_\d+(?=[_/]|$)")
+NUMBER = re.compile(r"_\d+(?![^\W_])")
 
 SAME_MODEL = "Build the same model with the same arguments everywhere."
 
@@ -62,8 +62,17 @@ def require_if(differ, lines, subject: str, network: Transport):
 
 
 def entry(name: str, content: str) -> str:
-    """A line about a variable. Keras numbers names as they come, "dense_3"; a worker with another model has others."""
-    return f"{re.sub(NUMBER, '', name)}: {content}"
+    """A line about a variable."""
+    return f"{unnumbered(name)}: {content}"
+
+
+def unnumbered(name: str) -> str:
+    """A name without Keras' numbers. It counts names as they come; a worker that has built another model counts more.
+
+    >>> unnumbered("adam/sequential_1_dense_3_kernel_momentum")
+    'adam/sequential_dense_kernel_momentum'
+    """
+    return re.sub(NUMBER, "", name)
 
 
 def parties(values) -> dict:

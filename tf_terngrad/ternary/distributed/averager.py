@@ -1,7 +1,6 @@
 """The average of gradients over the workers, with what must hold before anything is sent."""
 
 import functools
-import weakref
 
 import tensorflow as tf
 
@@ -9,11 +8,15 @@ from tf_terngrad.keras_internals import in_xla
 from tf_terngrad.ternary.distributed import agreement, gradients, presence
 from tf_terngrad.ternary.state import ExchangeState
 
+AGREEMENT = "tf_terngrad.gradients.agreement"
+"""What the workers ask before each exchange, whatever they are about to exchange."""
+
 
 class Averager:
-    """Averages gradients over the workers; every worker has one, first used in the same order as its others.
+    """Averages gradients over the workers; every worker has one, and the workers use theirs in the same order.
 
-    In an elastic job it is made once: workers that come count theirs from the first one on.
+    What its exchanges are called depends on what is exchanged alone, not on what a worker has done before: others may
+    have trained a part by themselves, or come later. All of them go in turn, so that their names serve again.
 
     Args:
         settings: `Settings`.
@@ -30,8 +33,6 @@ class Averager:
         settings.network.ready()
         self.settings = settings
         self.state = ExchangeState()
-        self._series = None
-        self._calls = weakref.WeakKeyDictionary()
 
     @tf.autograph.experimental.do_not_convert  # to convert the package takes ten times as long as to trace it
     def __call__(self, values, variables) -> list:
@@ -49,20 +50,16 @@ class Averager:
                 "XLA cannot compile an exchange between workers. Give jit_compile=False to model.compile or "
                 "tf.function; where there is a GPU, Keras turns XLA on unless told not to."
             )
-        name = self._name()
-        with tf.control_dependencies(self._agree(values, names, _calibrations(variables), network, name)):
+        return network.in_turn(functools.partial(self._average, values, names, _calibrations(variables), network))
+
+    def _average(self, values, names, calibrations, network):
+        lines = [str(self.settings), f"{len(calibrations)} strengths to set by the first batch"]
+        lines += (self._describe(value, name) for value, name in zip(values, names, strict=True))
+        # Behind the question the workers know that their lines are the same: so are the names that depend on them.
+        name = f"tf_terngrad.gradients.{agreement.digest(lines):x}"
+        with tf.control_dependencies(self._agree(values, lines, calibrations, network, name)):
             values = [None if value is None else tf.identity(value) for value in values]
         return gradients.average(values, names, self.settings, network, self.state.next_step(), name)
-
-    def _name(self):
-        """Of the exchanges of a call: the same on workers that have made optimizers which they do not use."""
-        if self._series is None:
-            self._series = self.settings.network.new_name()
-        if tf.executing_eagerly():
-            return self._series
-        graph = tf.compat.v1.get_default_graph()
-        self._calls[graph] = self._calls.get(graph, -1) + 1  # in a graph they may run at the same time
-        return f"{self._series}.{self._calls[graph]}"
 
     @tf.autograph.experimental.do_not_convert
     def everywhere(self, flag) -> tf.Tensor:
@@ -70,24 +67,24 @@ class Averager:
         network = self.settings.network
         if network.alone():
             return flag
-        return network.maximum(tf.cast(~flag, tf.float32), f"{self._name()}.everywhere") == 0
+        fails = tf.cast(~flag, tf.float32)
+        return network.in_turn(lambda: network.maximum(fails, "tf_terngrad.everywhere")) == 0
 
-    def _agree(self, values, names, calibrations, network, name) -> list:
+    @staticmethod
+    def _agree(values, lines, calibrations, network, name) -> list:
         """Asks in every step, for workers may come and gradients go: what is concatenated, Horovod cannot compare.
 
         The question waits for the last layer's gradient: a worker that has no data, or fails before, has not asked. It
-        travels while the other gradients are computed.
+        travels while the other gradients are computed. It is called the same whatever the lines are.
 
         Returns:
             What has to have run before they are exchanged.
         """
-        lines = [str(self.settings), f"{len(calibrations)} strengths to set by the first batch"]
-        lines += (self._describe(value, name) for value, name in zip(values, names, strict=True))
         own = tf.stack([tf.constant(agreement.digest(lines), tf.int64), _signature(calibrations)])
         with tf.control_dependencies([value for value in values if value is not None][-1:]):
             own = tf.concat([own, -own, [presence.PRESENT]], 0)
-        most, least, absent = tf.split(network.maximum(own, f"{name}.agreement"), [2, 2, 1])
-        with tf.control_dependencies(presence.agreed(most[0], -least[0], absent[0], network, f"{name}.agreement")):
+        most, least, absent = tf.split(network.maximum(own, AGREEMENT), [2, 2, 1])
+        with tf.control_dependencies(presence.agreed(most[0], -least[0], absent[0], network, AGREEMENT)):
             differ = tf.not_equal(most, -least)
         checked = agreement.require_if(differ[0], lines, "The gradients", network)
         if not calibrations:

@@ -13,7 +13,7 @@ import tensorflow as tf
 
 from tf_terngrad import keras_internals
 from tf_terngrad.ternary.distributed import agreement, lockstep, loss_scale
-from tf_terngrad.ternary.distributed.averager import Averager
+from tf_terngrad.ternary.distributed.averager import Averager, name_of
 from tf_terngrad.ternary.distributed.settings import FUSION_BYTES, Settings
 
 
@@ -49,7 +49,8 @@ def DistributedOptimizer(
         TypeError: no Keras 3 optimizer, or another kind of compression.
         ValueError: it is distributed already; or op, fusion_bytes out of range.
         ModuleNotFoundError, RuntimeError: Horovod is not installed, or not initialized.
-        ValueError: in the first step, on all workers: gradients that are not alike on all of them.
+        ValueError: in the first step, on all workers: gradients that are not alike on all of them; a pattern of
+            `exclude` that fits no variable of the optimizer.
 
     Example:
 
@@ -124,7 +125,7 @@ class Exchange:
         """
         network = self._averager.settings.network
         if not network.alone():
-            agreement.require(lines, subject, network)
+            agreement.require([agreement.unnumbered(line) for line in lines], subject, network)
 
     @property
     def accumulates(self) -> bool:
@@ -134,6 +135,9 @@ class Exchange:
     def average(self, gradients, variables) -> list:
         """The averages of gradients over the workers."""
         _refuse_overwritten(variables)
+        if not self.used:
+            own = keras_internals.trainable_variables(self._optimizer) if self._optimizer.built else variables
+            self._averager.settings.require_excluded([name_of(variable) for variable in own])
         self.used = True
         return self._averager(gradients, variables)
 

@@ -10,6 +10,8 @@ from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.transport import transport_of
 
 FUSION_BYTES = 32 * 2**20
+SHOWN = 30
+"""Paths in a message."""
 OPERATIONS = ("average", "sum")
 
 
@@ -81,6 +83,22 @@ class Settings:
     def rows_travel_as_digits(self, name: str) -> bool:
         """Whether the rows of a variable's `tf.IndexedSlices` become digits, however few they are."""
         return self.ternary and not any(fnmatch.fnmatchcase(name, pattern) for pattern in self.exclude)
+
+    def require_excluded(self, names) -> None:
+        """Refuse patterns that fit no variable: what they were meant for would travel as digits.
+
+        Args:
+            names: of all variables.
+
+        Raises:
+            ValueError: it names the patterns, and what there is.
+        """
+        idle = [pattern for pattern in self.exclude if not fnmatch.filter(names, pattern)]
+        if idle:
+            raise ValueError(
+                f"exclude={idle} fits no variable that is trained. Expected patterns, as a shell's, of some of these "
+                f"paths: {', '.join(names[:SHOWN])}{f' and {len(names) - SHOWN} more' * (len(names) > SHOWN)}."
+            )
 
     def wire(self, dtype: tf.DType) -> tf.DType:
         """The type in which floats of this type travel; Horovod adds no bfloat16."""

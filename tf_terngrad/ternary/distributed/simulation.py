@@ -7,12 +7,18 @@ import keras
 import tensorflow as tf
 
 from tf_terngrad.checks import expect, integer
+from tf_terngrad.keras_internals import in_xla
 from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.distributed.settings import Settings
 from tf_terngrad.ternary.exchange import NAME, for_rows, random_key
 from tf_terngrad.ternary.partition import bucket_lengths
 from tf_terngrad.ternary.state import ExchangeState
+
+XLA = (
+    "XLA cannot compile a simulation of workers. Give jit_compile=False to model.compile; where there is a GPU, Keras "
+    "turns XLA on unless told not to."
+)
 
 
 def simulate(model, workers: int, compression=None, exclude=()):
@@ -38,7 +44,8 @@ def simulate(model, workers: int, compression=None, exclude=()):
 
     Raises:
         TypeError, ValueError: a model that is not one, not built or not compiled; another number of workers; another
-            compression. In `fit`, on the first batch: one that the workers cannot share evenly.
+            compression; a pattern of `exclude` that fits no variable; jit_compile=True. In `fit`, on the first batch:
+            one that the workers cannot share evenly.
 
     Example:
 
@@ -61,6 +68,9 @@ def simulate(model, workers: int, compression=None, exclude=()):
             "A simulation has no floats that travel. Expected None, Compression.none or a TernGrad, such as "
             f"TernGrad(). Received: compression={compression!r}"
         )
+    settings.require_excluded([name_of(variable) for variable in model.trainable_variables])
+    if model.jit_compile:
+        raise ValueError(XLA)
     simulation = Simulation(model, workers, settings)
     model.train_step = simulation.train_step
     model.train_function = None
@@ -88,6 +98,8 @@ class Simulation:
 
     def train_step(self, data):
         """The step that Keras calls."""
+        if in_xla(tf.compat.v1.get_default_graph()):
+            raise ValueError(XLA)
         gradients = self.gradients(*keras.utils.unpack_x_y_sample_weight(data))
         variables = self.model.trainable_variables
         self.model.optimizer.apply_gradients(zip(self.average(gradients), variables, strict=True))

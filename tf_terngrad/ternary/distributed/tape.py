@@ -4,9 +4,10 @@ import functools
 
 import keras
 import tensorflow as tf
+from absl import logging
 
 from tf_terngrad.ternary.distributed import lockstep
-from tf_terngrad.ternary.distributed.averager import Averager
+from tf_terngrad.ternary.distributed.averager import Averager, name_of
 from tf_terngrad.ternary.distributed.settings import FUSION_BYTES, Settings
 
 
@@ -65,7 +66,9 @@ class DistributedGradientTape:
             unconnected_gradients: likewise.
         """
         gradients = self._tape.gradient(target, sources, output_gradients, unconnected_gradients)
-        averages = self._average(keras.tree.flatten(gradients), keras.tree.flatten(sources))
+        sources_in_order = keras.tree.flatten(sources)
+        _tell_of_idle_patterns(self._average.settings, tuple(name_of(source) for source in sources_in_order))
+        averages = self._average(keras.tree.flatten(gradients), sources_in_order)
         return keras.tree.pack_sequence_as(sources, averages)
 
     def __enter__(self):
@@ -83,3 +86,12 @@ class DistributedGradientTape:
 def _averager(settings):
     """One for all tapes of the same settings: eager loops make a tape in every step."""
     return Averager(settings)
+
+
+@functools.cache
+def _tell_of_idle_patterns(settings, names):
+    """Once: a loop may have one tape's settings for several networks, and patterns for one of them."""
+    try:
+        settings.require_excluded(names)
+    except ValueError as error:
+        logging.warning("tf_terngrad: DistributedGradientTape: %s", error)

@@ -1,5 +1,6 @@
 """Variables among workers: hand them out, and tell whether they are still the same."""
 
+import math
 import zlib
 
 import numpy as np
@@ -9,6 +10,11 @@ from tf_terngrad.checks import integer, one_of
 from tf_terngrad.ternary.distributed import agreement
 from tf_terngrad.ternary.distributed.averager import name_of
 from tf_terngrad.ternary.transport import transport_of
+
+PIECE = 16 * 2**20
+"""Bytes that are broadcast at once."""
+
+BROADCAST = "tf_terngrad.broadcast"
 
 
 def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None:
@@ -39,13 +45,47 @@ def broadcast_variables(variables, root_rank: int = 0, process_set=None) -> None
         return
     lines = [agreement.entry(name_of(v), f"{tf.as_dtype(v.dtype).name} {tuple(v.shape)}") for v in variables]
     agreement.require([f"values of worker {root_rank}", *lines], "The variables", network)
-    values = [_numpy(variable) for variable in variables]
-    # as bytes: Horovod broadcasts no bfloat16 and no uint32, of which seeds are
-    data = np.concatenate([np.frombuffer(value.tobytes(), np.uint8) for value in values])
-    received = network.broadcast(data, root_rank, "tf_terngrad.broadcast").numpy()
-    ends = np.cumsum([value.nbytes for value in values])
-    for variable, value, part in zip(variables, values, np.split(received, ends[:-1]), strict=True):
-        variable.assign(part.view(value.dtype).reshape(value.shape))
+    for group in _groups(variables):
+        _broadcast(group, root_rank, network)
+
+
+def _groups(variables) -> list[list]:
+    """Variables whose values travel together: of so many bytes, or one that is larger."""
+    groups, size = [], PIECE
+    for variable in variables:
+        own = tf.as_dtype(variable.dtype).size * math.prod(variable.shape)
+        if size + own > PIECE:
+            groups.append([])
+            size = 0
+        groups[-1].append(variable)
+        size += own
+    return groups
+
+
+def _broadcast(variables, root_rank, network):
+    """In pieces, so that not much is in memory beside the variables: some pieces, or the largest variable three times.
+
+    As bytes: Horovod broadcasts no bfloat16 and no uint32, of which seeds are.
+    """
+    is_root = network.ranks()[int(network.rank())] == root_rank
+    kinds = [tf.as_dtype(variable.dtype) for variable in variables]
+    ends = np.cumsum([kind.size * math.prod(v.shape) for kind, v in zip(kinds, variables, strict=True)])
+    received = None if is_root else np.zeros(ends[-1], np.uint8)
+    for start in range(0, ends[-1], PIECE):
+        if is_root:
+            network.broadcast(np.concatenate([_bytes(v, start) for v in variables]), root_rank, BROADCAST)
+        else:
+            piece = slice(start, start + PIECE)
+            received[piece] = network.broadcast(received[piece], root_rank, BROADCAST)
+    if not is_root:
+        for variable, kind, part in zip(variables, kinds, np.split(received, ends[:-1]), strict=True):
+            variable.assign(part.view(kind.as_numpy_dtype).reshape(variable.shape))
+
+
+def _bytes(variable, start):
+    """A piece of the variable's bytes; there is another one only where it is alone."""
+    flat = tf.reshape(tf.convert_to_tensor(variable), (-1,))
+    return flat[start // flat.dtype.size : (start + PIECE) // flat.dtype.size].numpy().view(np.uint8)
 
 
 def check_replicas(variables, process_set=None) -> None:
