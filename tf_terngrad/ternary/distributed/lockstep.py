@@ -88,7 +88,6 @@ def _fitting(fit):
 
 def _beginning(on_train_begin):
     def begin(callbacks, logs=None):
-        callbacks.callbacks.sort(key=lambda each: not getattr(each, "sees_logs_first", False))
         on_train_begin(callbacks, logs)
         presence.known_of(callbacks.model).active = True
 
@@ -111,6 +110,10 @@ def _ending_an_epoch(on_epoch_end):
         if not (record.active and record.shared):
             return on_epoch_end(callbacks, epoch, logs)
         record.meet("epoch", f"{_reason(callbacks, logs)} in epoch {epoch + 1}")
+        logs = {} if logs is None else logs
+        for each in callbacks.callbacks:
+            if hasattr(each, "before_epoch_end"):
+                each.before_epoch_end(logs)
         on_epoch_end(callbacks, epoch, logs)
         everyones = record.meet("decision", _reason(callbacks, logs), stop=bool(model.stop_training))
         stopped = {rank: each["text"] for rank, each in enumerate(everyones) if each["stop"]}

@@ -18,7 +18,7 @@ class AverageMetrics(keras.callbacks.Callback):
     arrays, as of `F1Score(average=None)`. The metrics themselves stay those of this worker.
 
     The other callbacks see these logs, whatever place it has among them: checkpoints, early stopping, schedules. All
-    workers decide the same then.
+    workers decide the same then. What callbacks in front of it add is averaged in its own place.
 
     Args:
         process_set: a `horovod.tensorflow.ProcessSet`, or a `Transport`; None: all of Horovod's workers.
@@ -33,27 +33,34 @@ class AverageMetrics(keras.callbacks.Callback):
     ```
     """
 
-    sees_logs_first = True
-    """For `lockstep`: whatever place it has among the callbacks, the others see the averages."""
-
     def __init__(self, process_set=None):
         super().__init__()
         self.process_set = process_set
-        self._training = None
+        self._training, self._done = None, ()
 
     def on_epoch_begin(self, epoch, logs=None):
         """Forgets the epoch before."""
-        self._training = None
+        self._training, self._done = None, ()
 
     def on_test_begin(self, logs=None):
         """Keeps what the metrics have of the training: validation begins, and they start anew."""
         self._training = self._counted()
 
+    def before_epoch_end(self, logs):
+        """Adds up and averages, before any callback sees the end of the epoch; `lockstep` calls it."""
+        self.on_epoch_end(None, logs)
+        self._done = set(logs)
+
     def on_epoch_end(self, epoch, logs=None):
-        """Adds up and averages."""
+        """Adds up and averages what is new."""
         network = transport_of(self.process_set).ready()
         if logs is None or network.alone():
             return
+        new = {name: value for name, value in logs.items() if name not in self._done}
+        self._average(new, network)
+        logs.update(new)
+
+    def _average(self, logs, network):
         now = self._counted()
         counted = {"": now} if self._training is None else {"": self._training, "val_": now}
         mine = {prefix: _told_by(logs, prefix, *values) for prefix, values in counted.items()}
