@@ -62,13 +62,16 @@ OUTPUT = flags.DEFINE_string("output", "runs/reconfigure", "Folder for the curve
 class Clock(keras.callbacks.Callback):
     """Notes after each epoch the seconds so far, the bytes of the epoch, and what the model cost in it.
 
+    Args:
+        workers: how many there are; of one, what the loopback device sends is of other programs.
+
     Attributes:
         rows: a dictionary an epoch, with the logs.
     """
 
-    def __init__(self):
+    def __init__(self, workers):
         super().__init__()
-        self.rows = []
+        self.rows, self._workers = [], workers
         self._cost = self._sent = 0
 
     def on_train_begin(self, logs=None):
@@ -86,7 +89,7 @@ class Clock(keras.callbacks.Callback):
 
     def on_train_batch_end(self, batch, logs=None):
         """Notes what was sent since the epoch began."""
-        self._bytes = own_traffic("lo").sent - self._sent
+        self._bytes = own_traffic("lo").sent - self._sent if self._workers > 1 else 0
 
     def on_epoch_end(self, epoch, logs=None):
         """Adds a row."""
@@ -134,7 +137,7 @@ def words(worker, folder):
 def trained(way, build, trainer):
     """The rows of a training."""
     keras.utils.set_random_seed(SEED.value)
-    model, clock, callbacks = build(), Clock(), []
+    model, clock, callbacks = build(), Clock(trainer.worker.size), []
     if way != "dense":
         kinds = KINDS.value or (None if NETWORK.value == "resnet20" else ["hidden"])
         wanted = {"strength": STRENGTH.value}
