@@ -15,7 +15,7 @@ import keras
 import tensorflow as tf
 from absl import logging
 
-from tf_terngrad.keras_internals import put_around
+from tf_terngrad.keras_internals import optimizers_of, put_around
 from tf_terngrad.ternary.distributed import presence
 from tf_terngrad.ternary.distributed.loss_scale import exchange_of, inner
 from tf_terngrad.ternary.distributed.variables import broadcast_variables
@@ -41,7 +41,7 @@ class _Step:
 
     def __call__(self, iterator):
         counters = list(_counters(self._model))
-        counts = [counter.numpy() for counter in counters]
+        counts = [tf.convert_to_tensor(counter) for counter in counters]  # nobody waits for a device
         try:
             return self.function(iterator)
         except tf.errors.OutOfRangeError:
@@ -59,11 +59,9 @@ class _Step:
 
 def _counters(model):
     """What counts the updates of a model's optimizers."""
-    for each in {id(value): value for value in [model.optimizer, *vars(model).values()]}.values():
-        if isinstance(each, keras.optimizers.Optimizer):
-            optimizer = inner(each)
-            yield from (variable for variable in optimizer.variables if variable.name == "iteration")
-            yield from exchange_of(optimizer).state.variables if exchange_of(optimizer) else ()
+    for optimizer in map(inner, optimizers_of(model)):
+        yield from (variable for variable in optimizer.variables if variable.name == "iteration")
+        yield from exchange_of(optimizer).state.variables if exchange_of(optimizer) else ()
 
 
 def _set(variables, values):
