@@ -1,12 +1,16 @@
 """Keras optimizers among real workers: against one worker with the joint batch, and bit by bit against each other."""
 
+from unittest import mock
+
 import horovod.tensorflow as hvd
 import keras
 import numpy as np
+import pytest
 from distributed_training import BATCH, STEPS, differ, joint_batches, mine_of_all, network, trained
 from workers import run_workers
 
 import tf_terngrad as tt
+from tf_terngrad.ternary import codec
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed import DistributedOptimizer, callbacks
 from tf_terngrad.ternary.horovod import HorovodTransport
@@ -119,6 +123,17 @@ def test_a_window_of_accumulation_costs_one_exchange():
         return [exchanges(make(keras.optimizers.SGD(0.1, gradient_accumulation_steps=3))) for make in makers]
 
     assert run_workers(together) == [[STEPS // 3] * 2] * 2
+
+
+@pytest.mark.parametrize("schedule", ["words", "bytes", "shards"])
+def test_the_codec_of_gpus_serves_in_fit_where_keras_has_autograph_off(schedule):
+    def together():
+        with mock.patch.object(codec, "implementation", lambda: "tensorflow"):
+            optimizer = DistributedOptimizer(keras.optimizers.SGD(0.1), TernGrad(smallest=1, schedule=schedule))
+            return trained(network(), optimizer, mine_of_all(), BATCH // 2), network().get_weights()
+
+    (first, start), (second, _) = run_workers(together)
+    assert not differ(first, second) and differ(first, start)
 
 
 def test_one_worker_exchanges_nothing():
