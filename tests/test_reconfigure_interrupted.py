@@ -28,7 +28,7 @@ def train(folder=None, *callbacks):
     """A training in which something leaves after the first epoch and after the second; the model."""
     model = network()
     model.get_layer("drop").rate = 0.0  # Keras's backups hold no states of random numbers
-    # A bias in front of a normalization has a gradient of rounding alone, which a smaller epsilon would make full steps.
+    # A bias before a normalization has a gradient of rounding alone, which a smaller epsilon would make full steps.
     compiled(model, keras.optimizers.Adam(0.02, epsilon=1e-3))
     reconfigure = tt.callbacks.Reconfigure(every=1)
     backup = [] if folder is None else [keras.callbacks.BackupAndRestore(folder, delete_checkpoint=False)]
