@@ -102,6 +102,12 @@ class HorovodTransport(Transport):
     def broadcast(self, tensor, root_rank, name):
         return self._exchange(horovod().broadcast, tensor, name, root_rank=root_rank)
 
+    def everyones(self, value, name):
+        """By Horovod's own operations: a graph that waits for this, in a py_function, can run no function meanwhile."""
+        some = self._set
+        with tf.init_scope():
+            return horovod().allgather_object(value, name=name, process_set=some)
+
     @property
     def _turns(self):
         """Every transport of these workers takes part."""
