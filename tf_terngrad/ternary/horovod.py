@@ -8,7 +8,7 @@ import sys
 import tensorflow as tf
 
 from tf_terngrad.checks import refusal
-from tf_terngrad.ternary.transport import Transport, new_turns
+from tf_terngrad.ternary.transport import QUESTION, Transport, new_turns
 
 
 @functools.cache
@@ -103,7 +103,9 @@ class HorovodTransport(Transport):
         return self._exchange(horovod().broadcast, tensor, name, root_rank=root_rank)
 
     def everyones(self, value, name):
-        """By Horovod's own operations: a graph that waits for this, in a py_function, can run no function meanwhile."""
+        """What may be asked in a py_function goes without a function: the graph that waits for it can run none."""
+        if name != QUESTION:
+            return super().everyones(value, name)
         some = self._set
         with tf.init_scope():
             return horovod().allgather_object(value, name=name, process_set=some)

@@ -10,6 +10,9 @@ import tensorflow as tf
 
 from tf_terngrad.checks import refusal
 
+QUESTION = "tf_terngrad.agreement"
+"""The name under which workers ask one another what differs, from within a graph too."""
+
 
 class Transport(abc.ABC):
     """Some workers, this one among them, and what they can do together.

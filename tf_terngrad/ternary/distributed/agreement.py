@@ -8,7 +8,7 @@ import re
 
 import tensorflow as tf
 
-from tf_terngrad.ternary.transport import Transport
+from tf_terngrad.ternary.transport import QUESTION, Transport
 
 NUMBER = re.compile(r"_\d+(?![^\W_])")
 
@@ -27,7 +27,7 @@ def require(lines, subject: str, network: Transport, remedy: str = SAME_MODEL) -
     Raises:
         ValueError: they differ; it names the first difference, and who has what.
     """
-    everyones = network.everyones(list(lines), "tf_terngrad.agreement")
+    everyones = network.everyones(list(lines), QUESTION)
     for line in itertools.zip_longest(*everyones, fillvalue="nothing"):
         if len(set(line)) > 1:
             who = "; ".join(f"workers {ranks} have {value}" for value, ranks in parties(line).items())
