@@ -8,9 +8,6 @@ from tf_terngrad.keras_internals import in_xla
 from tf_terngrad.ternary.distributed import agreement, gradients, presence
 from tf_terngrad.ternary.state import ExchangeState
 
-AGREEMENT = "tf_terngrad.gradients.agreement"
-"""What the workers ask before each exchange, whatever they are about to exchange."""
-
 
 class Averager:
     """Averages gradients over the workers; every worker has one, and the workers use theirs in the same order.
@@ -83,8 +80,8 @@ class Averager:
         own = tf.stack([tf.constant(agreement.digest(lines), tf.int64), _signature(calibrations)])
         with tf.control_dependencies([value for value in values if value is not None][-1:]):
             own = tf.concat([own, -own, [presence.PRESENT]], 0)
-        most, least, absent = tf.split(network.maximum(own, AGREEMENT), [2, 2, 1])
-        with tf.control_dependencies(presence.agreed(most[0], -least[0], absent[0], network, AGREEMENT)):
+        most, least, absent = tf.split(network.maximum(own, presence.AGREEMENT), [2, 2, 1])
+        with tf.control_dependencies(presence.agreed(most[0], -least[0], absent[0], network)):
             differ = tf.not_equal(most, -least)
         checked = agreement.require_if(differ[0], lines, "The gradients", network)
         if not calibrations:

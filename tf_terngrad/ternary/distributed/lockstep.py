@@ -9,7 +9,6 @@ order of callbacks matters.
 """
 
 import math
-import zlib
 
 import keras
 import tensorflow as tf
@@ -18,7 +17,7 @@ from absl import logging
 from tf_terngrad.keras_internals import optimizers_of, put_around
 from tf_terngrad.ternary.distributed import presence
 from tf_terngrad.ternary.distributed.loss_scale import exchange_of, inner
-from tf_terngrad.ternary.distributed.variables import broadcast_variables
+from tf_terngrad.ternary.distributed.variables import broadcast_variables, checksums
 
 
 def install() -> None:
@@ -37,21 +36,21 @@ class _Step:
     """
 
     def __init__(self, function, model, record):
-        self.function, self._model, self._record = function, model, record
+        self.function, self._record = function, record
+        self._counters = list(_counters(model))
 
     def __call__(self, iterator):
-        counters = list(_counters(self._model))
-        counts = [tf.convert_to_tensor(counter) for counter in counters]  # nobody waits for a device
+        counts = [tf.convert_to_tensor(counter) for counter in self._counters]  # nobody waits for a device
         try:
             return self.function(iterator)
         except tf.errors.OutOfRangeError:
-            _set(counters, counts)
+            _set(self._counters, counts)
             raise
         except tf.errors.InvalidArgumentError as error:
             if presence.LEFT not in str(error):
                 raise
         everyones = self._record.ask("step")
-        _set(counters, counts)
+        _set(self._counters, counts)
         told = "; ".join(f"worker {rank} {each['text']}" for rank, each in enumerate(everyones) if each["at"] != "step")
         logging.warning("tf_terngrad: the epoch ends on all workers: %s.", told)
         raise tf.errors.OutOfRangeError(None, None, told)
@@ -86,6 +85,9 @@ def _fitting(fit):
 
 def _beginning(on_train_begin):
     def begin(callbacks, logs=None):
+        for each in callbacks.callbacks:
+            if hasattr(each, "before_training"):
+                each.before_training(callbacks.callbacks)
         on_train_begin(callbacks, logs)
         presence.known_of(callbacks.model).active = True
 
@@ -129,14 +131,13 @@ def _ending(on_train_end):
         model, record = callbacks.model, presence.known_of(callbacks.model)
         if not (record.active and record.shared):
             return on_train_end(callbacks, logs)
-        before = _checksum(model)
+        before = checksums(model.trainable_variables)
         on_train_end(callbacks, logs)
-        after = _checksum(model)
-        everyones = record.meet("end", before=before, after=after)
+        everyones = record.meet("end", before=before, after=checksums(model.trainable_variables))
         record.active = False
         changed = [rank for rank, each in enumerate(everyones) if each["after"] != each["before"]]
-        together = len({each["before"] for each in everyones}) == 1
-        if together and len({each["after"] for each in everyones}) > 1:
+        before, after = ([each[when] for each in everyones] for when in ("before", "after"))
+        if before.count(before[0]) == len(before) and after.count(after[0]) < len(after):
             broadcast_variables(model.weights, changed[0], record.network)
         return None
 
@@ -151,10 +152,3 @@ def _reason(callbacks, logs) -> str:
         return "was stopped, its loss is not finite"
     stops = [type(each).__name__ for each in callbacks.callbacks if getattr(each, "stopped_epoch", 0)]
     return f"was stopped by {' and '.join(stops)}" if stops else "was stopped by a callback that set stop_training"
-
-
-def _checksum(model) -> int:
-    checksum = 0
-    for variable in model.trainable_variables:
-        checksum = zlib.crc32(tf.convert_to_tensor(variable).numpy().tobytes(), checksum)
-    return checksum

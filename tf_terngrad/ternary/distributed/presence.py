@@ -6,10 +6,12 @@ undone, before it moves a weight, and ask what has happened.
 """
 
 import contextlib
-import functools
 import weakref
 
 import tensorflow as tf
+
+AGREEMENT = "tf_terngrad.gradients.agreement"
+"""What the workers ask before each exchange, whatever they are about to exchange."""
 
 LEFT = "tf_terngrad: a worker takes no part in this step"
 JOINED = (
@@ -41,7 +43,7 @@ def known_of(model):
     return _records.get(model, Presence())
 
 
-def agreed(most: tf.Tensor, least: tf.Tensor, absent: tf.Tensor, network, name: str) -> list:
+def agreed(most: tf.Tensor, least: tf.Tensor, absent: tf.Tensor, network) -> list:
     """What has to have run before gradients are exchanged: all workers take part in the step.
 
     Args:
@@ -49,10 +51,9 @@ def agreed(most: tf.Tensor, least: tf.Tensor, absent: tf.Tensor, network, name: 
         least: the least, positive too where each of them has given one.
         absent: whether a worker has answered that it takes no part.
         network: of the workers.
-        name: of their agreement.
     """
     if _running:
-        _running[-1].note(network, name)
+        _running[-1].network = network
     here = tf.debugging.Assert(absent == PRESENT, [LEFT])
     all_here = tf.debugging.Assert((least > 0) | (most <= 0) | (absent != PRESENT), [JOINED])
     return [check for check in (here, all_here) if check is not None]
@@ -67,13 +68,8 @@ class Presence:
     """
 
     def __init__(self):
-        self.network, self._answers = None, {}
+        self.network = None
         self.active = False
-
-    def note(self, network, name):
-        """There is an agreement of this name in each step."""
-        self.network = network
-        self._answers[name] = tf.function(functools.partial(_answer, network, name), autograph=False)
 
     @property
     def shared(self):
@@ -95,8 +91,7 @@ class Presence:
             RuntimeError: one of them has failed.
         """
         while True:
-            for name in sorted(self._answers):
-                self._answers[name]()
+            self.network.maximum(tf.constant([_NEUTRAL] * 4 + [ABSENT], tf.int64), AGREEMENT)
             everyones = self.ask(at, text, **more)
             if at == "failure" or all(each["at"] == at for each in everyones):
                 return everyones
@@ -117,8 +112,3 @@ class Presence:
             return
         self.active = False
         self.meet("failure", f"{type(error).__name__}: {str(error)[:SHOWN]}")
-
-
-def _answer(network, name):
-    """In a graph, as the others' agreements are: Horovod does not know the names of eager operations."""
-    return network.maximum(tf.constant([_NEUTRAL] * 4 + [ABSENT], tf.int64), name)

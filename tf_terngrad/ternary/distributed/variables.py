@@ -104,9 +104,9 @@ def check_replicas(variables, process_set=None) -> None:
     network = transport_of(process_set).ready()
     if network.alone():
         return
-    sums = [(name_of(variable), zlib.crc32(_numpy(variable).tobytes())) for variable in variables]
-    everyones = network.everyones([checksum for _, checksum in sums], "tf_terngrad.replicas")
-    for (name, _), values in zip(sums, zip(*everyones, strict=True), strict=True):
+    variables = list(variables)
+    everyones = network.everyones(checksums(variables), "tf_terngrad.replicas")
+    for name, values in zip(map(name_of, variables), zip(*everyones, strict=True), strict=True):
         parties = list(agreement.parties(values).values())
         if len(parties) > 1:
             who = " and ".join(f"workers {ranks}" for ranks in parties)
@@ -117,5 +117,6 @@ def check_replicas(variables, process_set=None) -> None:
             )
 
 
-def _numpy(variable):
-    return tf.convert_to_tensor(variable).numpy()
+def checksums(variables) -> list[int]:
+    """A number for the values of each variable; of other values, others, but for once in 2^32."""
+    return [zlib.crc32(tf.convert_to_tensor(variable).numpy().tobytes()) for variable in variables]

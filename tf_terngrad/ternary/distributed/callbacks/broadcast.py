@@ -3,8 +3,8 @@
 import keras
 
 from tf_terngrad.checks import integer, one_of, refusal
-from tf_terngrad.keras_internals import optimizers_of, put_around, seed_states
-from tf_terngrad.ternary.distributed import agreement, seeds, start
+from tf_terngrad.keras_internals import optimizers_of, seed_states
+from tf_terngrad.ternary.distributed import agreement, lockstep, seeds, start
 from tf_terngrad.ternary.distributed.optimizer import is_distributed, is_new
 from tf_terngrad.ternary.distributed.variables import broadcast_variables
 from tf_terngrad.ternary.transport import transport_of
@@ -52,6 +52,7 @@ class BroadcastVariables(keras.callbacks.Callback):
 
     def __init__(self, root_rank=0, process_set=None, optimizers=None, same_seeds=False):
         super().__init__()
+        lockstep.install()
         self.root_rank = integer(root_rank, "root_rank", "BroadcastVariables", least=0)
         self.process_set = process_set
         self.optimizers = optimizers
@@ -60,7 +61,7 @@ class BroadcastVariables(keras.callbacks.Callback):
         self._handed_out = None
 
     def before_training(self, callbacks):
-        """Asks whether all workers begin alike, before any callback does something; `fit` calls it by itself.
+        """Asks whether all workers begin alike, before any callback does something; `lockstep` calls it.
 
         Args:
             callbacks: all that `fit` has.
@@ -163,18 +164,3 @@ def _refuse_backups(callbacks, network):
             "begin at another epoch, and several would write one file. Expected, on all workers, "
             "tt.distributed.callbacks.Checkpoint(folder) in its place."
         )
-
-
-def _asking_first(on_train_begin):
-    """`on_train_begin` of a list of callbacks: before the first of them, the workers ask whether they begin alike."""
-
-    def ask_and_begin(several, logs=None):
-        for callback in several.callbacks:
-            if isinstance(callback, BroadcastVariables):
-                callback.before_training(several.callbacks)
-        return on_train_begin(several, logs)
-
-    return ask_and_begin
-
-
-put_around(keras.callbacks.CallbackList, "on_train_begin", _asking_first)

@@ -61,7 +61,7 @@ class AverageMetrics(keras.callbacks.Callback):
         logs.update(new)
 
     def _average(self, logs, network):
-        now = self._counted()
+        now = self._counted() if logs else ({}, [])
         counted = {"": now} if self._training is None else {"": self._training, "val_": now}
         mine = {prefix: _told_by(logs, prefix, *values) for prefix, values in counted.items()}
         everyones = network.everyones((sorted(logs), mine), "tf_terngrad.metrics")
@@ -69,6 +69,8 @@ class AverageMetrics(keras.callbacks.Callback):
             raise ValueError(
                 f"The workers' logs must have the same names. Received: {[names for names, _ in everyones]}"
             )
+        if not logs:
+            return
         for prefix in mine:
             logs.update(self._merged(prefix, [counted[prefix] for _, counted in everyones if prefix in counted]))
         arrays = {name: np.asarray(value, "float64") for name, value in logs.items()}
