@@ -20,6 +20,7 @@ ASK_FOR_SLICES = "Horovod gathers the values of tf.IndexedSlices as they are; a 
 # Keras 3 asks optimizers, callbacks and variables other things than Horovod has: some of it trains apart in silence.
 REFUSE = "around an optimizer of Keras 3 nothing is averaged, and its callbacks fail later, in words of their own"
 KERAS_VARIABLES = "variables of Keras 3 are around those of TensorFlow, which it takes"
+NUMBERED = "Keras numbers layers and optimizers: a worker that has built another model before waited for other names"
 HELPERS = """def refuse_keras_3(what, name, instead):
     '''Raise for an object of Keras 3.'''
     import sys
@@ -36,6 +37,12 @@ def of_tensorflow(variables):
     '''The variables of TensorFlow that those of Keras 3 are around; others as they are.'''
     values = [getattr(variable, 'value', None) for variable in variables]
     return [v if x is None or callable(x) else x for v, x in zip(variables, values)]
+
+
+def broadcast_names(variables):
+    '''A name for each: its place, and its own name without the numbers, which tell what a worker has built before.'''
+    import re
+    return [f"HorovodBroadcast_{i}_{re.sub('[^a-zA-Z]+', '_', v.name)}" for i, v in enumerate(variables)]
 
 
 """
@@ -187,6 +194,48 @@ PATCHES = (
         vars_by_device = {}
 """,
         KERAS_VARIABLES,
+    ),
+    Patch(
+        "horovod/tensorflow/functions.py",
+        """            for var in variables:
+                var.assign(broadcast(var, root_rank, process_set=process_set))
+""",
+        """            for name, var in zip(broadcast_names(variables), variables):
+                var.assign(broadcast(var, root_rank, name, process_set=process_set))
+""",
+        NUMBERED,
+    ),
+    Patch(
+        "horovod/tensorflow/functions.py",
+        """            return tf.group(*[var.assign(broadcast(var, root_rank, process_set=process_set))
+                              for var in variables])
+""",
+        """            return tf.group(*[var.assign(broadcast(var, root_rank, name, process_set=process_set))
+                              for name, var in zip(broadcast_names(variables), variables)])
+""",
+        NUMBERED,
+    ),
+    Patch(
+        "horovod/tensorflow/functions.py",
+        "from horovod.tensorflow.util import _cache, _executing_eagerly, _make_subgraph\n",
+        "from horovod.tensorflow.util import _cache, _executing_eagerly, _make_subgraph, broadcast_names\n",
+        NUMBERED,
+    ),
+    Patch(
+        "horovod/tensorflow/mpi_ops.py",
+        """horovod_broadcast_inplace_resource([var.handle for var in variables],
+                                                        variable_names=[var.name for var in variables],
+""",
+        """horovod_broadcast_inplace_resource([var.handle for var in variables],
+                                                        variable_names=broadcast_names(variables),
+""",
+        NUMBERED,
+    ),
+    Patch(
+        "horovod/tensorflow/mpi_ops.py",
+        "from horovod.tensorflow.util import _executing_eagerly\n",
+        "from horovod.tensorflow.util import _executing_eagerly, broadcast_names\n",
+        NUMBERED,
     ),
     Patch(
         "horovod/tensorflow/__init__.py",
