@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
+import tensorflow as tf
 
 from tf_terngrad import checks
 from tf_terngrad.sparsity.budget import Budget
@@ -122,13 +123,14 @@ class _Members:
     def take(self, uniform):
         """Take members until the budget is met; in steps, for what a member costs depends on what else is left."""
         selection = Selection.under(self._limits, self._costs, self._chosen, widths=self._allowed, uniform=uniform)
+        leaving = tf.function(selection.leaving, autograph=False)  # thousands of small operations, the same in each step
         ends, worths = np.cumsum([each.size for each in self._chosen])[:-1], np.concatenate(self._worths)
         now, limits = self._total(), np.array(list(self._limits.values()))
         begin = np.maximum([getattr(now, name) for name in self._limits], limits)
         for step in range(1, STEPS + 1):
-            scores = np.where(np.concatenate(self._gone), 0.0, worths)
+            scores = np.where(np.concatenate(self._gone), 0.0, worths).astype(np.float32)
             limit = (begin * (limits / begin) ** (step / STEPS)).astype(np.float32)
-            taken = selection.leaving(scores, limit, limits.astype(np.float32))
+            taken = leaving(scores, limit, limits.astype(np.float32))
             gone = np.concatenate(self._gone) | keras.ops.convert_to_numpy(taken)
             self._gone = np.split(gone, ends)
 
