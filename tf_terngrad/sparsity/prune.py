@@ -123,7 +123,7 @@ class _Members:
     def take(self, uniform):
         """Take members until the budget is met; in steps, for what a member costs depends on what else is left."""
         selection = Selection.under(self._limits, self._costs, self._chosen, widths=self._allowed, uniform=uniform)
-        leaving = tf.function(selection.leaving, autograph=False)  # thousands of small operations, the same in each step
+        leaving = tf.function(selection.leaving, autograph=False)  # thousands of operations in each step
         ends, worths = np.cumsum([each.size for each in self._chosen])[:-1], np.concatenate(self._worths)
         now, limits = self._total(), np.array(list(self._limits.values()))
         begin = np.maximum([getattr(now, name) for name in self._limits], limits)

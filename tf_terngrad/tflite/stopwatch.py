@@ -11,6 +11,7 @@ from tf_terngrad.tflite.litert import quiet
 
 ROUNDS = 5
 FEWEST, SHORTEST = 3, 1.5  # runs of a file in a round, and milliseconds of them all
+TOO_SHORT = 20  # of so many runs the clock of a virtual machine makes at most one too short: it jumps back, or stands
 MOST_BOUTS, QUIET_BOUTS, PAUSE, SETTLED = 30, 5, 0.1, 0.99  # until times fall by less than 1 % in five bouts
 LONG = 0.1  # milliseconds; of a shorter operator a file has several, for the interpreter's own share is in each run
 COPIES = 8  # at most
@@ -42,12 +43,13 @@ class Stopwatch:
     def go(self):
         """Run it for a round; the first run, with the caches full of another file, does not count."""
         self._interpreter.invoke()
-        spent, runs = 0.0, 0
-        while runs < FEWEST or spent < SHORTEST:
+        took, spent = [], 0.0
+        while len(took) < FEWEST or spent < SHORTEST:
             begin = time.thread_time_ns()
             self._interpreter.invoke()
-            took = (time.thread_time_ns() - begin) / 1e6
-            self.best, spent, runs = min(self.best, took), spent + took, runs + 1
+            took.append((time.thread_time_ns() - begin) / 1e6)
+            spent += took[-1]
+        self.best = min(self.best, sorted(took)[len(took) // TOO_SHORT])
 
 
 def processor_time(content, rounds=ROUNDS) -> float:
