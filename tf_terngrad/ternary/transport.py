@@ -4,6 +4,7 @@ import abc
 import functools
 import pickle
 import re
+import sys
 
 import numpy as np
 import tensorflow as tf
@@ -160,13 +161,19 @@ def new_turns() -> tf.Variable:
 
 
 def transport_of(process_set=None) -> Transport:
-    """The transport of those workers: a `Transport` itself, a process set of Horovod's, or (None) all of its workers.
+    """The transport of those workers: a `Transport` itself, a process set of Horovod's, or (None) all workers.
+
+    Those are TensorFlow's own after `tt.distributed.init()`, unless Horovod is initialized; else Horovod's.
 
     Raises:
         TypeError: it is neither.
     """
     if isinstance(process_set, Transport):
         return process_set
-    from tf_terngrad.ternary.horovod import HorovodTransport  # which is a Transport, so that it imports this file
+    from tf_terngrad.ternary import collectives  # which has a Transport, so that it imports this file
+    from tf_terngrad.ternary.horovod import HorovodTransport  # likewise
 
+    hvd = sys.modules.get("horovod.tensorflow")
+    if process_set is None and collectives.started() and not (hvd and hvd.is_initialized()):
+        return collectives.CollectiveTransport()
     return HorovodTransport(process_set)

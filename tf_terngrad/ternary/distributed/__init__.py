@@ -1,5 +1,6 @@
 """Training on several workers with Keras 3: one optimizer or tape that averages gradients, and the callbacks for it."""
 
+from tf_terngrad.ternary.collectives import CollectiveTransport, init
 from tf_terngrad.ternary.distributed import callbacks
 from tf_terngrad.ternary.distributed.optimizer import DistributedOptimizer
 from tf_terngrad.ternary.distributed.simulation import simulate
@@ -9,6 +10,7 @@ from tf_terngrad.ternary.distributed.variables import broadcast_variables, check
 from tf_terngrad.ternary.transport import Transport
 
 __all__ = [
+    "CollectiveTransport",
     "DistributedGradientTape",
     "DistributedOptimizer",
     "Transport",
@@ -16,5 +18,6 @@ __all__ = [
     "callbacks",
     "check_replicas",
     "exchange_state",
+    "init",
     "simulate",
 ]
