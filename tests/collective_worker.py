@@ -1,18 +1,18 @@
 """One worker of TF_CONFIG's, without Horovod: what test_collectives starts twice."""
 
+import os
+import signal
 import sys
-
-sys.modules["horovod"] = None
 
 import keras
 import numpy as np
 import tensorflow as tf
 
 import tf_terngrad as tt
-
-tt.distributed.init()
 from tf_terngrad.ternary.transport import transport_of
 
+sys.modules["horovod"] = None  # this package imports it when it is needed
+tt.distributed.init()
 network = transport_of().ready()
 rank, size = int(network.rank()), int(network.size())
 assert isinstance(network, tt.distributed.CollectiveTransport) and network.ranks() == [0, 1]
@@ -70,3 +70,11 @@ weights = np.concatenate([weight.ravel() for weight in model.get_weights()]).tob
 answers = network.everyones((weights, history.history["loss"]), "weights")
 assert answers[0] == answers[1], "replicas or metrics differ"
 print("FIT", flush=True)
+
+if rank == 1:
+    os.kill(os.getpid(), signal.SIGKILL)
+try:
+    network.total(tf.ones(3), "dead")
+except tf.errors.OpError:
+    print("LEFT ALONE", flush=True)
+    os._exit(7)

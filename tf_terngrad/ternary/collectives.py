@@ -18,7 +18,7 @@ _started = []  # the strategy: while it lives, so does the server that other wor
 def init():
     """Meet the workers that TF_CONFIG names, by TensorFlow's own collectives: nothing but TensorFlow is needed.
 
-    Call it on every worker, before anything else of TensorFlow runs. From then on, all of `tt.distributed` that is
+    Use it when your cluster sets TF_CONFIG, or Horovod is not installed. Call it on every worker, before anything else of TensorFlow runs. From then on, all of `tt.distributed` that is
     given no `process_set` goes to these workers, unless Horovod is initialized. Again, it does nothing.
 
     Raises:
@@ -28,9 +28,7 @@ def init():
     Example:
 
     ```python
-    import tf_terngrad as tt
-
-    tt.distributed.init()
+    >>> tt.distributed.init()  # doctest: +SKIP
     ```
     """
     if not _started:
@@ -58,7 +56,16 @@ def _place() -> tuple[int, int]:
 
 
 class CollectiveTransport(Transport):
-    """The workers that TF_CONFIG names, all of them. It can be made before `tt.distributed.init()`."""
+    """The workers that TF_CONFIG names, all of them. It can be made before `tt.distributed.init()`.
+
+    Use it when Horovod is initialized too: give it as `process_set`. After `init` alone, it is what None means.
+
+    Example:
+
+    ```python
+    network = tt.distributed.CollectiveTransport()
+    ```
+    """
 
     def size(self):
         return tf.constant(_place()[0])
