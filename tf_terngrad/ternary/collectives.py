@@ -18,8 +18,9 @@ _started = []  # the strategy: while it lives, so does the server that other wor
 def init():
     """Meet the workers that TF_CONFIG names, by TensorFlow's own collectives: nothing but TensorFlow is needed.
 
-    Use it when your cluster sets TF_CONFIG, or Horovod is not installed. Call it on every worker, before anything else of TensorFlow runs. From then on, all of `tt.distributed` that is
-    given no `process_set` goes to these workers, unless Horovod is initialized. Again, it does nothing.
+    Use it when your cluster sets TF_CONFIG, or Horovod is not installed. Call it on every worker, before anything else
+    of TensorFlow runs. From then on, all of `tt.distributed` that is given no `process_set` goes to these workers,
+    unless Horovod is initialized. Again, it does nothing.
 
     Raises:
         ValueError: TF_CONFIG names no workers, or not which of them this one is.
