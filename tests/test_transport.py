@@ -1,4 +1,4 @@
-"""One contract for every transport: virtual workers, Horovod's, and one from outside that knows files alone."""
+"""One contract for every transport: virtual workers, Horovod's, TensorFlow's own, and one that knows files alone."""
 
 import functools
 import pickle
@@ -15,7 +15,7 @@ from tf_terngrad.ternary import exchange
 from tf_terngrad.ternary.transport import transport_of
 
 WORKERS = 3
-MAKERS = ["virtual", "folder", "horovod"]
+MAKERS = ["virtual", "folder", "horovod", "tensorflow"]
 
 
 class FolderTransport(tt.distributed.Transport):
@@ -65,6 +65,10 @@ def on_horovod(function):
     return function(HorovodTransport())
 
 
+def on_collectives(function):
+    return function(tt.distributed.CollectiveTransport())
+
+
 @pytest.fixture(params=MAKERS)
 def run(request, tmp_path):
     """Calls function(transport) in each of three workers."""
@@ -80,7 +84,11 @@ def run(request, tmp_path):
     def horovod(function):
         return run_workers(functools.partial(on_horovod, function), workers=WORKERS)
 
-    return {"virtual": virtual, "folder": folder, "horovod": horovod}[request.param]
+    def tensorflow(function):
+        return run_workers(functools.partial(on_collectives, function), workers=WORKERS, by="tensorflow")
+
+    makers = {"virtual": virtual, "folder": folder, "horovod": horovod, "tensorflow": tensorflow}
+    return makers[request.param]
 
 
 def who(network):

@@ -1,4 +1,6 @@
-"""Real Horovod workers for tests: N processes over Gloo that call a function and hand back what it returns.
+"""Real workers for tests: N processes that call a function and hand back what it returns.
+
+They are Horovod's, over Gloo; or, with by="tensorflow", those that TF_CONFIG names.
 
     def square_sum(x):
         import horovod.tensorflow as hvd
@@ -6,7 +8,7 @@
 
     first, second = run_workers(square_sum, np.ones(3))
 
-The workers have called hvd.init() and stay for the next call, which takes some milliseconds. Starting others takes a
+The workers have called hvd.init() (or tt.distributed.init()) and stay for the next call, which takes some milliseconds. Starting others takes a
 second: they are forked from one process that has imported TensorFlow.
 """
 
@@ -14,10 +16,12 @@ import atexit
 import contextlib
 import ctypes
 import faulthandler
+import json
 import multiprocessing
 import os
 import pathlib
 import signal
+import socket
 import sys
 import tempfile
 import time
@@ -37,8 +41,8 @@ class WorkersFailed(AssertionError):
     """A worker raised, died or did not answer; the message has what each of them said."""
 
 
-def run_workers(function, *arguments, workers=2, env=None, silence=patience.SILENCE):
-    """Calls `function(*arguments)` in each of N Horovod workers.
+def run_workers(function, *arguments, workers=2, env=None, silence=patience.SILENCE, by="horovod"):
+    """Calls `function(*arguments)` in each of N workers.
 
     Args:
         function: Any function, of a test's module too; it asks hvd.rank() who it is.
@@ -47,6 +51,7 @@ def run_workers(function, *arguments, workers=2, env=None, silence=patience.SILE
         env: A dict of environment variables; such workers are started for this one call. HOROVOD_* variables cost
             nothing more; others may be read while TensorFlow is imported, so each worker imports it anew.
         silence: Seconds for which none of them gives a sign of life; then they are taken for hung.
+        by: A key of `MEETINGS`: what they talk by.
 
     Returns:
         A list of what each rank returned.
@@ -55,8 +60,8 @@ def run_workers(function, *arguments, workers=2, env=None, silence=patience.SILE
         WorkersFailed: Not every rank returned. All are killed.
     """
     if env is None:
-        return _kept(workers).run(function, *arguments, silence=silence)
-    with contextlib.closing(Workers(workers, env)) as fresh:
+        return _kept(workers, by).run(function, *arguments, silence=silence)
+    with contextlib.closing(Workers(workers, env, by)) as fresh:
         return fresh.run(function, *arguments, silence=silence)
 
 
@@ -66,30 +71,26 @@ class Workers:
     Args:
         size: Their number.
         env: A dict of environment variables beside those of this process; no HOROVOD_* variable is inherited.
+        by: A key of `MEETINGS`.
     """
 
-    def __init__(self, size, env=None):
-        # Here, so that the other tests do without Horovod.
-        from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
-        from horovod.runner.http.http_server import RendezvousServer
-
-        self.size = size
+    def __init__(self, size, env=None, by="horovod"):
+        self.size, self.by = size, by
         self.closed = False
         self._folder = tempfile.TemporaryDirectory(prefix="workers-")
-        self._rendezvous = RendezvousServer()
-        port = self._rendezvous.start()  # a free one
-        self._rendezvous.init(get_host_assignments(parse_hosts(f"localhost:{size}"), size))
+        self._meeting = MEETINGS[by](size)
         self._processes, self._connections, self._shown = [], [], [0] * size
         for rank in range(size):
-            self._start(rank, _environment(rank, size, port), env or {})
+            self._start(rank, self._meeting.environment(rank), env or {})
 
-    def _start(self, rank, horovods, others):
+    def _start(self, rank, meeting, others):
         ours, theirs = Pipe()
         forks = all(name.startswith("HOROVOD_") for name in others)
         context = multiprocessing.get_context("forkserver" if forks else "spawn")
         if forks:
             context.set_forkserver_preload(["horovod.tensorflow"])
-        process = context.Process(target=_serve, args=(theirs, horovods | others, self._output(rank)), daemon=True)
+        call = theirs, type(self._meeting).begin, meeting | others, self._output(rank)
+        process = context.Process(target=_serve, args=call, daemon=True)
         process.start()
         theirs.close()
         self._processes.append(process)
@@ -105,7 +106,8 @@ class Workers:
         answers = self._answers(silence)
         if [kind for kind, _ in answers] != ["returned"] * self.size:
             raise WorkersFailed(self._report(answers, silence))
-        self._signal(signal.SIGSTOP)  # idle, they would go on to talk to each other a thousand times a second
+        if self._meeting.busy:
+            self._signal(signal.SIGSTOP)
         self._shown = [self._output(rank).stat().st_size for rank in range(self.size)]
         return [value for _, value in answers]
 
@@ -171,20 +173,86 @@ class Workers:
         for process, connection in zip(self._processes, self._connections, strict=True):
             process.join()
             connection.close()
-        self._rendezvous.stop()
-        self._rendezvous._httpd.server_close()
+        self._meeting.close()
         self._folder.cleanup()
 
+
+class HorovodMeeting:
+    """Where Horovod's workers meet.
+
+    Args:
+        size: Their number.
+
+    Attributes:
+        busy: Whether idle workers go on to talk to each other, a thousand times a second.
+    """
+
+    busy = True
+
+    def __init__(self, size):
+        # Here, so that the other tests do without Horovod.
+        from horovod.runner.common.util.hosts import get_host_assignments, parse_hosts
+        from horovod.runner.http.http_server import RendezvousServer
+
+        self._size = size
+        self._rendezvous = RendezvousServer()
+        self._port = self._rendezvous.start()  # a free one
+        self._rendezvous.init(get_host_assignments(parse_hosts(f"localhost:{size}"), size))
+
+    def environment(self, rank):
+        """The variables of a worker's process."""
+        return _environment(rank, self._size, self._port)
+
+    def close(self):
+        """Ends it."""
+        self._rendezvous.stop()
+        self._rendezvous._httpd.server_close()
+
+    @staticmethod
+    def begin():
+        """What each worker does first."""
+        import horovod.tensorflow as hvd
+
+        hvd.init()
+
+
+class TensorFlowMeeting:
+    """The addresses of workers that TF_CONFIG names; otherwise as `HorovodMeeting`."""
+
+    busy = False  # and if they were stopped, the others would take them for dead
+
+    def __init__(self, size):
+        free = [socket.create_server(("localhost", 0)) for _ in range(size)]
+        self._addresses = [f"localhost:{server.getsockname()[1]}" for server in free]
+        for server in free:
+            server.close()
+
+    def environment(self, rank):
+        config = {"cluster": {"worker": self._addresses}, "task": {"type": "worker", "index": rank}}
+        others = {name: value for name, value in os.environ.items() if not name.startswith("HOROVOD_")}
+        return others | {"TF_CONFIG": json.dumps(config)}
+
+    def close(self):
+        pass
+
+    @staticmethod
+    def begin():
+        import tf_terngrad as tt
+
+        tt.distributed.init()
+
+
+MEETINGS = {"horovod": HorovodMeeting, "tensorflow": TensorFlowMeeting}
 
 _last = None
 
 
-def _kept(size):
-    """Workers that stay until another number of them is asked for: each holds 650 MB."""
+def _kept(size, by):
+    """Workers that stay until others are asked for: each holds 650 MB."""
     global _last
-    if _last is None or _last.closed or _last.size != size:
+    if _last is None or _last.closed or (_last.size, _last.by) != (size, by):
         _close_kept()
-        _last = Workers(size)
+        _last = Workers(size, by=by)
     return _last
 
 
@@ -218,7 +286,7 @@ def _pickled(function, arguments):
         cloudpickle.unregister_pickle_by_value(module)
 
 
-def _serve(connection, environment, output):
+def _serve(connection, begin, environment, output):
     """What a worker does: calls one function after the other until the tests end."""
     _end_with_the_tests()
     os.environ.clear()
@@ -229,7 +297,7 @@ def _serve(connection, environment, output):
     sys.stdout.reconfigure(line_buffering=True)
     faulthandler.register(signal.SIGUSR1)
     with contextlib.suppress(EOFError):
-        _answer_calls(connection)
+        _answer_calls(connection, begin)
 
 
 def _end_with_the_tests():
@@ -241,13 +309,12 @@ def _end_with_the_tests():
         os.close(alive)
 
 
-def _answer_calls(connection):
-    import horovod.tensorflow as hvd
+def _answer_calls(connection, begin):
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
     tf.config.threading.set_inter_op_parallelism_threads(1)
-    hvd.init()
+    begin()
     while True:
         call = connection.recv_bytes()
         try:

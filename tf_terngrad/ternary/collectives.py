@@ -1,17 +1,19 @@
 """TensorFlow's own collectives as a transport: workers that TF_CONFIG names, without Horovod."""
 
 import functools
-import itertools
+import hashlib
 import json
 import os
 
+import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.checks import refusal
 from tf_terngrad.ternary.transport import Transport, new_turns
 
 GROUP = 0x7474  # TensorFlow's strategies count theirs from 1
-_eager_keys = itertools.count(1, 2)  # odd; those of graphs are even
+LARGEST_KEY = 2**31 - 1  # a prime
+FINENESS = 5  # lengths of so many leading bits are sent: what is negotiated for each of them is kept for ever
 _started = []  # the strategy: while it lives, so does the server that other workers talk to
 
 
@@ -123,26 +125,36 @@ class CollectiveTransport(Transport):
         return self._run(tf.raw_ops.CollectiveGatherV2, tensor, name)
 
     def _run(self, operation, tensor, name, **options):
-        """By a new key each time, which workers that call alike count alike: one key serves one shape only."""
         self.ready()
-        if tf.executing_eagerly():
-            key = tf.constant(next(_eager_keys) % 2**31)
-        else:
-            key = tf.cast(tf.math.floormod(_graph_keys().assign_add(2), 2**31), tf.int32)
         with tf.device("/cpu:0"):
             return operation(
-                input=tensor, group_size=tf.constant(_place()[0]), group_key=tf.constant(GROUP), instance_key=key,
-                ordering_token=[], communication_hint="auto", name=name.replace(":", "_"), **options,
-            )  # fmt: skip
+                input=tensor,
+                group_size=tf.constant(_place()[0]),
+                group_key=tf.constant(GROUP),
+                instance_key=_key(f"{operation.__name__} {options} {name} {tensor.dtype.name}", tf.shape(tensor)),
+                ordering_token=[],
+                communication_hint="auto",
+                **options,
+            )
 
 
 _shared_turns = functools.cache(new_turns)
-_graph_keys = functools.cache(lambda: new_turns())
+
+
+def _key(what, shape):
+    """A number for an exchange and its shape: workers meet where they have the same, from within a graph or not."""
+    key = tf.constant(int.from_bytes(hashlib.blake2b(what.encode(), digest_size=4).digest()) % LARGEST_KEY, tf.int64)
+    for length in tf.unstack(tf.cast(shape, tf.int64)):
+        key = (31 * key + length) % LARGEST_KEY
+    return tf.cast(key, tf.int32)
 
 
 def _whole(count):
-    """How many int32 hold so many bytes: at least one, for nothing cannot be gathered."""
-    return tf.maximum((count + 3) // 4, 1)
+    """How many int32 to send for so many bytes: at least one, for nothing cannot be gathered; at most 3 % more."""
+    words = tf.maximum((count + 3) // 4, 1)
+    exponent = tf.searchsorted(2 ** np.arange(31, dtype=np.int32), words[None], side="right")[0] - 1
+    grain = tf.bitwise.left_shift(1, tf.maximum(exponent - FINENESS, 0))
+    return (words + grain - 1) // grain * grain
 
 
 def _bytes(tensor):
