@@ -1,53 +1,131 @@
-"""TensorFlow's own collectives as a transport: two real processes by TF_CONFIG, where Horovod cannot be imported."""
+"""Training by TensorFlow's own collectives: real workers that TF_CONFIG names. Their exchanges: see test_transport."""
 
-import json
+import functools
 import os
-import pathlib
-import socket
-import subprocess
+import signal
 import sys
 
+import keras
+import numpy as np
 import pytest
+import tensorflow as tf
+import test_lockstep as lockstep
+from workers import WorkersFailed, run_workers
 
 import tf_terngrad as tt
+from tf_terngrad.ternary import collectives
+from tf_terngrad.ternary.distributed import callbacks
 
-WORKER = pathlib.Path(__file__).with_name("collective_worker.py")
-
-
-def free_ports(count):
-    with_ports = [socket.create_server(("localhost", 0)) for _ in range(count)]
-    ports = [server.getsockname()[1] for server in with_ports]
-    for server in with_ports:
-        server.close()
-    return ports
+run = functools.partial(run_workers, by="tensorflow")
 
 
-def test_two_workers_without_horovod(tmp_path):
-    addresses = [f"localhost:{port}" for port in free_ports(2)]
-    workers, logs = [], [tmp_path / f"{index}.log" for index in range(2)]
-    try:
-        for index, log in enumerate(logs):
-            task = {"cluster": {"worker": addresses}, "task": {"type": "worker", "index": index}}
-            with log.open("w") as output:
-                workers.append(
-                    subprocess.Popen(
-                        [sys.executable, WORKER],
-                        env=os.environ | {"TF_CONFIG": json.dumps(task), "PYTHONPATH": str(WORKER.parents[1])},
-                        stdout=output,
-                        stderr=subprocess.STDOUT,
-                    )
-                )
-        codes = [worker.wait(300) for worker in workers]
-    finally:
-        for worker in workers:
-            worker.kill()
-            worker.wait()
-    told = "\n".join(log.read_text() for log in logs)
-    assert told.count("FIT") == 2, told
-    assert codes == [7, -9], told  # the second kills itself at last, which is an error on the first
+def without_horovod(folder):
+    """What a program does where Horovod is not installed; it goes on where it was left."""
+    sys.modules["horovod"] = None
+    keras.utils.set_random_seed(lockstep.rank())
+    model = lockstep.network(seed=lockstep.rank())
+    optimizer = tt.distributed.DistributedOptimizer(keras.optimizers.Adam(0.01), tt.TernGrad(smallest=1))
+    model.compile(optimizer, "mse", metrics=[keras.metrics.AUC()])
+    x, y = lockstep.examples()
+    given = [callbacks.BroadcastVariables(), callbacks.AverageMetrics(), callbacks.Checkpoint(folder)]
+    curves = [
+        model.fit(x, y > 0, batch_size=lockstep.BATCH, epochs=epochs, verbose=0, callbacks=given).history
+        for epochs in (2, 4)
+    ]
+    tt.distributed.check_replicas(model.variables + model.optimizer.variables)
+    return curves, [weight.numpy() for weight in model.weights], int(model.optimizer.iterations)
 
 
-def test_refused_without_workers(monkeypatch):
-    monkeypatch.setenv("TF_CONFIG", "{}")
-    with pytest.raises(ValueError, match="TF_CONFIG"):
+def test_all_there_is_for_fit_without_horovod(tmp_path):
+    (curves, weights, updates), second = run(without_horovod, tmp_path)
+    assert (curves, updates) == (second[0], 4 * lockstep.BATCHES) and len(curves[1]["loss"]) == 2
+    for one, other in zip(weights, second[1], strict=True):
+        np.testing.assert_array_equal(one, other)
+
+
+def in_a_loop():
+    """Some steps by a tape in a graph, with averages as floats."""
+    model, optimizer = lockstep.network(), keras.optimizers.SGD(0.1)
+    x, y = lockstep.examples()
+
+    @tf.function(autograph=False)
+    def step(x, y):
+        with tf.GradientTape() as tape:
+            loss = tf.reduce_mean((model(x) - y) ** 2)
+        tape = tt.distributed.DistributedGradientTape(tape)
+        optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
+
+    for number in range(lockstep.BATCHES):
+        step(x[number * lockstep.BATCH :][: lockstep.BATCH], y[number * lockstep.BATCH :][: lockstep.BATCH])
+    return [weight.numpy() for weight in model.weights]
+
+
+def test_a_loop_gives_what_it_gives_on_horovod():
+    first, second = run(in_a_loop)
+    for one, other, of_horovod in zip(first, second, run_workers(in_a_loop)[0], strict=True):
+        np.testing.assert_array_equal(one, other)
+        np.testing.assert_array_equal(one, of_horovod)  # of two workers, sums have one order
+
+
+def test_one_that_stops_or_has_less_data_ends_the_epoch_for_all():
+    first, second = run(lockstep.stopped, 2, 1)
+    lockstep.require_same(first, second)
+    assert (first["updates"], first["epochs"]) == (lockstep.BATCHES + 3, 2)
+    first, second = run(lockstep.uneven, [callbacks.AverageMetrics()])
+    lockstep.require_same(first, second)
+    assert (first["updates"], first["epochs"]) == (3 * lockstep.FEW, 3)
+    first, second = run(lockstep.early, "before")
+    lockstep.require_same(first, second, "curves")
+
+
+def test_the_others_hear_of_an_error():
+    first, second = run(lockstep.failing, "batch")
+    assert "This worker ends, for another one has failed. worker 1: OSError: disk full" in first["error"]
+    assert "OSError: disk full" in second["error"]
+
+
+def told_apart(other):
+    """Workers whose gradients have other shapes."""
+    variable = tf.Variable(tf.zeros(3 + other * lockstep.rank()))
+    with tf.GradientTape() as tape:
+        loss = tf.reduce_sum(variable)
+    tt.distributed.DistributedGradientTape(tape).gradient(loss, variable)
+
+
+def test_gradients_that_differ_are_refused_on_all():
+    with pytest.raises(WorkersFailed) as failed:
+        run(told_apart, 1)
+    assert str(failed.value).count("The gradients must be the same on all workers. The first that differs: ") == 2
+
+
+def left(by):
+    """What a worker hears, in `fit`, of one that was killed."""
+    act = functools.partial(lambda model, number: os.kill(os.getpid(), number), number=by)
+    return lockstep.fitted([lockstep.At(act, 2)])["error"]
+
+
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGTERM], ids=["killed", "ended"])
+def test_a_worker_that_is_gone_is_an_error_on_the_others(by):
+    with pytest.raises(WorkersFailed) as failed:
+        run_workers(heard, by, by="tensorflow", env={"TF_CPP_MIN_LOG_LEVEL": "3"}, silence=60)
+    assert "AssertionError: heard: " in str(failed.value) and "Collective ops is aborted" in str(failed.value)
+    assert f"died with exit code {-by}" in str(failed.value)
+
+
+def heard(by):
+    raise AssertionError(f"heard: {left(by)}")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "{}", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}']
+)
+def test_what_names_no_worker_is_refused(monkeypatch, text):
+    collectives._place.cache_clear()
+    monkeypatch.setenv("TF_CONFIG", text)
+    with pytest.raises(ValueError, match=r"TF_CONFIG.*Received: "):
         tt.distributed.init()
+
+
+def test_it_is_not_taken_before_it_has_begun():
+    with pytest.raises(RuntimeError, match=r"tt\.distributed\.init\(\)"):
+        tt.distributed.CollectiveTransport().ready()

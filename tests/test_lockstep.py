@@ -1,6 +1,5 @@
 """Workers end epochs and trainings together, whatever one of them does: two real ones in each test."""
 
-import horovod.tensorflow as hvd
 import keras
 import numpy as np
 import pytest
@@ -9,11 +8,16 @@ from workers import run_workers
 
 from tf_terngrad.ternary.compressor import TernGrad
 from tf_terngrad.ternary.distributed import DistributedGradientTape, DistributedOptimizer, callbacks
+from tf_terngrad.ternary.transport import transport_of
 
 BATCHES, BATCH = 6, 8
 FEW = 4  # of the second worker, where it has fewer
 LEARNING_RATE = 0.05
 TERNARY = TernGrad(smallest=1)
+
+
+def rank():
+    return int(transport_of().rank())
 
 
 class At(keras.callbacks.Callback):
@@ -27,11 +31,11 @@ class At(keras.callbacks.Callback):
         self.now = epoch
 
     def on_train_batch_end(self, batch, logs=None):
-        if hvd.rank() == 1 and (self.now, batch) == (self.epoch, self.batch):
+        if rank() == 1 and (self.now, batch) == (self.epoch, self.batch):
             self.act(self.model)
 
     def on_epoch_end(self, epoch, logs=None):
-        if hvd.rank() == 1 and self.batch is None and epoch == self.epoch:
+        if rank() == 1 and self.batch is None and epoch == self.epoch:
             self.act(self.model)
 
 
@@ -51,7 +55,7 @@ def network(seed=0):
 
 
 def examples(batches=BATCHES):
-    rng = np.random.default_rng(hvd.rank())
+    rng = np.random.default_rng(rank())
     x = rng.normal(size=(batches * BATCH, 4)).astype("float32")
     return x, x[:, :1] * x[:, 1:2]
 
@@ -126,7 +130,7 @@ def test_gradients_that_accumulate():
 
 
 def uneven(given):
-    return fitted([callbacks.BroadcastVariables(), *given], generated(BATCHES if hvd.rank() == 0 else FEW))
+    return fitted([callbacks.BroadcastVariables(), *given], generated(BATCHES if rank() == 0 else FEW))
 
 
 @pytest.mark.parametrize("given", [[], [callbacks.AverageMetrics()]], ids=["alone", "with averages"])
@@ -139,12 +143,12 @@ def test_an_epoch_ends_where_the_first_workers_data_end(given):
 def early(where):
     """EarlyStopping with a threshold of this worker's own, before or behind the averages, or on one worker only."""
     early_stopping = keras.callbacks.EarlyStopping(
-        "loss", min_delta=10.0 if hvd.rank() == 1 else 0.0, patience=1, restore_best_weights=True
+        "loss", min_delta=10.0 if rank() == 1 else 0.0, patience=1, restore_best_weights=True
     )
     given = {
         "before": [early_stopping, callbacks.AverageMetrics()],
         "behind": [callbacks.AverageMetrics(), early_stopping],
-        "one": [early_stopping] if hvd.rank() == 1 else [],
+        "one": [early_stopping] if rank() == 1 else [],
     }[where]
     return fitted([callbacks.BroadcastVariables(), *given], epochs=6, compression=None)
 
@@ -173,7 +177,7 @@ def with_nan():
     model = network()
     model.compile(DistributedOptimizer(keras.optimizers.SGD(LEARNING_RATE), TERNARY), "mse")
     x, y = examples()
-    y[BATCH * hvd.rank() * 2 : BATCH * hvd.rank() * 2 + 1] = np.nan if hvd.rank() else y[:1]
+    y[BATCH * rank() * 2 : BATCH * rank() * 2 + 1] = np.nan if rank() else y[:1]
     given = [callbacks.BroadcastVariables(), keras.callbacks.TerminateOnNaN(), callbacks.AverageMetrics()]
     history = model.fit(x, y, batch_size=BATCH, epochs=3, callbacks=given, verbose=0, shuffle=False)
     return int(model.optimizer.iterations), len(history.epoch)
@@ -184,7 +188,7 @@ def test_a_loss_that_is_not_finite_on_one_worker():
 
 
 def failing(where):
-    broken = 2 if hvd.rank() == 1 else None
+    broken = 2 if rank() == 1 else None
     given = {"batch": [At(fail, 2)], "epoch": [At(fail, None)]}.get(where, [])
     data = generated(BATCHES, broken) if where == "data" else None
     options = {"validation_data": generated(BATCHES, broken)} if where == "validation" else {}
@@ -226,9 +230,11 @@ def joining():
         tape = DistributedGradientTape(tape, compression=TERNARY)
         optimizer.apply(tape.gradient(loss, model.trainable_variables), model.trainable_variables)
 
-    for number in range(FEW if hvd.rank() == 1 else BATCHES):
+    for number in range(FEW if rank() == 1 else BATCHES):
         step(x[number * BATCH :][:BATCH], y[number * BATCH :][:BATCH])
-    if hvd.rank() == 1:
+    if rank() == 1:
+        import horovod.tensorflow as hvd
+
         hvd.join()
 
 

@@ -4,6 +4,7 @@ import functools
 import os
 import subprocess
 import sys
+import types
 from pathlib import Path
 
 import keras
@@ -12,8 +13,9 @@ import patience
 import psutil
 import pytest
 import tensorflow as tf
-from workers import WorkersFailed, run_workers
+from workers import TensorFlowMeeting, WorkersFailed, run_workers
 
+from models.training import workers
 from models.training.checkpoint import EpochCheckpoint
 from models.training.trainer import Trainer, batches
 from models.training.workers import Worker, this_worker
@@ -55,6 +57,26 @@ def test_a_killed_worker_ends_the_run_by_name_and_resume_ends_it_in_a_compact_fi
     assert small.count_params() < dense.count_params()
     sizes = [(tmp_path / "run" / name).stat().st_size for name in ("model.tflite", "before.tflite")]
     assert sizes[0] < sizes[1]
+
+
+def test_workers_that_tf_config_names_train_together(tmp_path):
+    meeting = TensorFlowMeeting(2)
+    command = [sys.executable, CHECKOUT / "train.py", *SPARSE, "--epochs=1", "--output=run"]
+    runs = [
+        subprocess.Popen(
+            command,
+            cwd=tmp_path,
+            env=meeting.environment(rank),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for rank in range(2)
+    ]
+    leader, other = (patience.finish(run).stdout for run in runs)
+    assert [run.returncode for run in runs] == [0, 0], leader + other
+    assert "accuracy" in leader and "accuracy" not in other
+    assert (tmp_path / "run/model.tflite").exists()
 
 
 def abandoned():
@@ -201,11 +223,11 @@ def test_one_worker_says_that_nothing_is_compressed(monkeypatch, capsys):
 def test_nobody_waits_for_ever_for_a_worker_that_sends_nothing(monkeypatch, chosen):
     import horovod.tensorflow as hvd
 
+    network = types.SimpleNamespace(rank=lambda: 0, size=lambda: 2)
     name, seen = "HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", []
     monkeypatch.setattr(os, "environ", os.environ.copy() | {"HOROVOD_RANK": "0"} | ({name: chosen} if chosen else {}))
     monkeypatch.setattr(hvd, "init", lambda: seen.append(os.environ[name]))
-    monkeypatch.setattr(hvd, "rank", lambda: 0)
-    monkeypatch.setattr(hvd, "size", lambda: 2)
+    monkeypatch.setattr(workers, "transport_of", lambda: types.SimpleNamespace(ready=lambda: network))
     assert this_worker("none").size == 2
     assert seen == [chosen or "600"]
 

@@ -8,12 +8,10 @@ from collections.abc import Callable
 import keras
 
 import tf_terngrad as tt
+from tf_terngrad.ternary.transport import transport_of
 
 PATIENCE = "600"
 """Seconds that workers wait for one that sends nothing, before all of them end; by itself Horovod waits for ever."""
-
-ABANDONED = ("Horovod has been shut down", "gloo/transport", "Connection closed by peer", "Connection reset by peer")
-"""What an error of Horovod or Gloo has where another worker does not answer."""
 
 COMPRESSIONS = {"none": lambda: None, "fp16": lambda: tt.Compression.fp16, "terngrad": tt.TernGrad}
 
@@ -82,21 +80,17 @@ class Worker:
         return result
 
 
-class HorovodWorker(Worker):
-    """One of the workers that `horovodrun` has started.
+class OneOfSeveral(Worker):
+    """One of the workers that have met.
 
     Args:
         compression: how gradients travel: a key of `COMPRESSIONS`.
     """
 
     def __init__(self, compression: str):
-        import horovod.tensorflow as hvd  # where there is one worker, Horovod need not be installed
-
-        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", PATIENCE)  # `init` reads it
-        hvd.init()
-        self._hvd = hvd
+        self._network = transport_of().ready()
         self._compression = COMPRESSIONS[compression]()
-        self.rank, self.size = hvd.rank(), hvd.size()
+        self.rank, self.size = int(self._network.rank()), int(self._network.size())
 
     @property
     def callbacks(self):
@@ -109,17 +103,36 @@ class HorovodWorker(Worker):
         return list(tt.distributed.exchange_state(optimizer).variables)
 
     def is_left_alone(self, error):
-        return any(sign in str(error) for sign in ABANDONED)
+        return self._network.tells_of(error)
 
     def share(self, variables):
         tt.distributed.broadcast_variables(variables)
 
     def agree(self, value):
-        return self._hvd.broadcast_object(value)
+        return self._network.everyones(value if self.leads else None, "train.agree")[0]
+
+
+class HorovodWorker(OneOfSeveral):
+    """One of the workers that `horovodrun` has started."""
+
+    def __init__(self, compression):
+        import horovod.tensorflow as hvd  # where there is one worker, Horovod need not be installed
+
+        os.environ.setdefault("HOROVOD_STALL_SHUTDOWN_TIME_SECONDS", PATIENCE)  # `init` reads it
+        hvd.init()
+        super().__init__(compression)
+
+
+class TensorFlowWorker(OneOfSeveral):
+    """One of the workers that TF_CONFIG names."""
+
+    def __init__(self, compression):
+        tt.distributed.init()
+        super().__init__(compression)
 
 
 def this_worker(compression: str) -> Worker:
-    """This process among the workers of its run: alone unless `horovodrun` started it.
+    """This process among the workers of its run: alone unless `horovodrun` started it, or TF_CONFIG names others.
 
     Args:
         compression: how gradients travel: a key of `COMPRESSIONS`.
@@ -130,6 +143,11 @@ def this_worker(compression: str) -> Worker:
             worker = HorovodWorker(compression)
         except ImportError as error:
             sys.exit(f"Horovod started this process, but cannot be imported: {error}. Run `make setup`.")
+    elif "TF_CONFIG" in os.environ:
+        worker = TensorFlowWorker(compression)
     if worker.size == 1 and compression != "none":
-        print(f"--compression={compression} changes nothing: one worker sends no gradients. Start more by horovodrun.")
+        print(
+            f"--compression={compression} changes nothing: one worker sends no gradients. Start more by horovodrun, or "
+            "name them in TF_CONFIG."
+        )
     return worker

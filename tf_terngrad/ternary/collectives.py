@@ -1,9 +1,12 @@
 """TensorFlow's own collectives as a transport: workers that TF_CONFIG names, without Horovod."""
 
+import contextlib
 import functools
 import hashlib
 import json
 import os
+import signal
+import threading
 
 import numpy as np
 import tensorflow as tf
@@ -34,9 +37,20 @@ def init():
     >>> tt.distributed.init()  # doctest: +SKIP
     ```
     """
-    if not _started:
-        _place()
-        _started.append(tf.distribute.MultiWorkerMirroredStrategy())
+    if not _started and _place()[0] > 1:
+        with _sigterm_as_it_was():
+            _started.append(tf.distribute.MultiWorkerMirroredStrategy())
+    elif not _started:
+        _started.append(None)
+
+
+@contextlib.contextmanager
+def _sigterm_as_it_was():
+    """TensorFlow takes SIGTERM for itself, to tell of preemption; a cluster that sends it wants the process to end."""
+    before = signal.getsignal(signal.SIGTERM)
+    yield
+    if threading.current_thread() is threading.main_thread():  # no other may set it
+        signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
 
 
 def started() -> bool:
@@ -111,6 +125,9 @@ class CollectiveTransport(Transport):
     @functools.cached_property
     def _turns(self):
         return _shared_turns()
+
+    def tells_of(self, error):
+        return isinstance(error, tf.errors.OpError) and "Collective ops is aborted" in str(error)
 
     def _reduce(self, tensor, name, merge):
         tensor = tf.convert_to_tensor(tensor)

@@ -115,6 +115,10 @@ class HorovodTransport(Transport):
         """Every transport of these workers takes part."""
         return _turns_of(self._set)
 
+    def tells_of(self, error):
+        told = f"{type(error).__module__} {error}".lower()
+        return any(sign in told for sign in ("horovod", "gloo/transport", "closed by peer", "reset by peer"))
+
     def operation_name(self, op):
         """As "sum" of hvd.Sum."""
         hvd = sys.modules.get("horovod.tensorflow")

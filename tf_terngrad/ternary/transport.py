@@ -143,6 +143,12 @@ class Transport(abc.ABC):
         of = re.sub("[^A-Za-z0-9_.]", "_", tensor.name) if tf.is_symbolic_tensor(tensor) else "constant"
         return tf.compat.v1.get_default_graph().unique_name(f"terngrad.{of}")
 
+    # What is said of it.
+
+    def tells_of(self, error: Exception) -> bool:
+        """Whether an error comes from the network itself, as where another worker does not answer."""
+        return False
+
     # What users say in the network's own words.
 
     def operation_name(self, op):

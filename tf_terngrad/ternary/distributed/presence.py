@@ -108,7 +108,7 @@ class Presence:
 
     def failed(self, error):
         """Tell the others, who would wait; not of what the network itself has told."""
-        if not (self.active and self.shared) or "horovod" in f"{type(error).__module__} {error}".lower():
+        if not (self.active and self.shared) or self.network.tells_of(error):
             return
         self.active = False
         self.meet("failure", f"{type(error).__name__}: {str(error)[:SHOWN]}")
