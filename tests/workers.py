@@ -8,8 +8,8 @@ They are Horovod's, over Gloo; or, with by="tensorflow", those that TF_CONFIG na
 
     first, second = run_workers(square_sum, np.ones(3))
 
-The workers have called hvd.init() (or tt.distributed.init()) and stay for the next call, which takes some milliseconds. Starting others takes a
-second: they are forked from one process that has imported TensorFlow.
+The workers have called hvd.init(), or tt.distributed.init(), and stay for the next call, which takes some milliseconds.
+Starting others takes a second: they are forked from one process that has imported TensorFlow.
 """
 
 import atexit
@@ -32,7 +32,6 @@ from multiprocessing.connection import Pipe, wait
 import cloudpickle
 import patience
 
-SILENCE_OF_THE_OTHERS = 3  # seconds, after one worker has failed; they mostly wait for it in an exchange
 PR_SET_PDEATHSIG = 1  # of Linux's prctl
 SHOWN = 6000  # characters of a worker's output
 
@@ -141,7 +140,7 @@ class Workers:
                     answers[rank] = ("died", self._processes[rank].exitcode)
                 waiting.remove(connection)
                 if answers[rank][0] != "returned":
-                    watch = self._watch(min(silence, SILENCE_OF_THE_OTHERS))
+                    watch = self._watch(min(silence, self._meeting.silence_of_the_others))
         return answers
 
     def _report(self, answers, silence):
@@ -185,9 +184,11 @@ class HorovodMeeting:
 
     Attributes:
         busy: Whether idle workers go on to talk to each other, a thousand times a second.
+        silence_of_the_others: Seconds, after one worker has failed; they mostly wait for it in an exchange.
     """
 
     busy = True
+    silence_of_the_others = 3
 
     def __init__(self, size):
         # Here, so that the other tests do without Horovod.
@@ -220,6 +221,7 @@ class TensorFlowMeeting:
     """The addresses of workers that TF_CONFIG names; otherwise as `HorovodMeeting`."""
 
     busy = False  # and if they were stopped, the others would take them for dead
+    silence_of_the_others = 60  # they miss its signs of life for ten
 
     def __init__(self, size):
         free = [socket.create_server(("localhost", 0)) for _ in range(size)]
