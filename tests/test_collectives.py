@@ -1,6 +1,7 @@
 """Training by TensorFlow's own collectives: real workers that TF_CONFIG names. Their exchanges: see test_transport."""
 
 import functools
+import json
 import os
 import signal
 import sys
@@ -111,14 +112,30 @@ def test_sigterm_ends_a_worker_and_is_an_error_on_the_others():
     assert f"died with exit code {-signal.SIGTERM}" in str(failed.value)
 
 
+@pytest.fixture(autouse=True)
+def nothing_is_known_of_the_cluster():
+    collectives._place.cache_clear()
+    yield
+    collectives._place.cache_clear()
+
+
 @pytest.mark.parametrize(
     "text", ["", "{}", "[]", '{"cluster": {"worker": ["a:1"]}, "task": {"type": "ps", "index": 0}}']
 )
 def test_what_names_no_worker_is_refused(monkeypatch, text):
-    collectives._place.cache_clear()
     monkeypatch.setenv("TF_CONFIG", text)
     with pytest.raises(ValueError, match=r"TF_CONFIG.*Received: "):
         tt.distributed.init()
+
+
+def test_begun_too_late(monkeypatch):
+    """As here, where tests have run much; nothing listens at the addresses."""
+    cluster = {"cluster": {"worker": ["localhost:1", "localhost:2"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(cluster))
+    tf.ones(1) + 1
+    with pytest.raises(RuntimeError, match=r"run something before.*Call it behind the imports"):
+        tt.distributed.init()
+    assert not collectives.started()
 
 
 def test_it_is_not_taken_before_it_has_begun():

@@ -38,7 +38,7 @@ def init():
     ```
     """
     if not _started and _place()[0] > 1:
-        with _sigterm_as_it_was():
+        with _sigterm_as_it_was(), _told_if_late():
             _started.append(tf.distribute.MultiWorkerMirroredStrategy())
     elif not _started:
         _started.append(None)
@@ -51,6 +51,19 @@ def _sigterm_as_it_was():
     yield
     if threading.current_thread() is threading.main_thread():  # no other may set it
         signal.signal(signal.SIGTERM, signal.SIG_DFL if before is None else before)
+
+
+@contextlib.contextmanager
+def _told_if_late():
+    try:
+        yield
+    except RuntimeError as error:
+        if "program startup" not in str(error):
+            raise
+        raise RuntimeError(
+            "tt.distributed.init: TensorFlow has run something before, and can meet no other workers any more. Call it "
+            "behind the imports, before any tensor, variable, model or list of devices is made."
+        ) from error
 
 
 def started() -> bool:
