@@ -246,6 +246,26 @@ def test_what_cannot_be_written_or_read_is_said_on_all_workers(tmp_path):
     assert "nothing is left to train" in nothing[0] and not silent and not other_nothing
 
 
+def spoiled(folder):
+    """A training on a label that is no number, and the one that follows."""
+    training(folder, epochs=1)
+    before, model = (folder / "training.npz").read_bytes(), network()
+    hvd.allgather_object(0)  # all are here
+    x, y = data()
+    y = np.where(np.arange(len(y))[:, None] == 7 * hvd.rank(), np.nan, y)
+    given = [callbacks.BroadcastVariables(), callbacks.Checkpoint(folder), keras.callbacks.TerminateOnNaN()]
+    model.fit(x, y, epochs=3, batch_size=BATCH, verbose=0, callbacks=given)
+    hvd.allgather_object(0)  # all are here
+    kept = (folder / "training.npz").read_bytes() == before
+    return np.isfinite(model.layers[0].kernel.numpy()).all(), kept, training(folder, epochs=2)[-1]
+
+
+def test_weights_that_are_not_finite_are_not_saved(tmp_path):
+    for finite, kept, seen in run_workers(spoiled, tmp_path):
+        assert not finite and kept
+        assert [epoch for epoch, *_ in seen] == [1] * STEPS
+
+
 def test_a_number_of_batches_is_an_integer():
     with pytest.raises(ValueError, match="every"):
         callbacks.Checkpoint("folder", every=0)

@@ -39,9 +39,10 @@ class Checkpoint(keras.callbacks.Callback):
     With another number of workers, each goes on in the same part of the epoch, new ones with random numbers of their
     own; what Keras' metrics have counted is shared out.
 
-    The file is replaced as a whole: a kill in the middle leaves the one before. So does a full disk: a warning says so,
-    and the training goes on. It is not removed at the end: who runs the program once more trains the epochs that are
-    missing, if any. To start anew, give another folder; a second `fit` of a program needs one of its own.
+    The file is replaced as a whole: a kill in the middle leaves the one before. So do a full disk, and weights that are
+    not finite any more: a warning says so, and the training goes on. It is not removed at the end: who runs the program
+    once more trains the epochs that are missing, if any. To start anew, give another folder; a second `fit` of a
+    program needs one of its own.
 
     Args:
         folder: of this training alone; it is made where there is none.
@@ -219,6 +220,9 @@ class Checkpoint(keras.callbacks.Callback):
             return
         states, counted = ([each[part] for each in everyones] for part in (0, 1))
         built = start.built_for(self._optimizers(), self.model)
+        if (lost := _not_finite(self.model)) is not None:
+            LOG.warning("Checkpoint: epoch %s, step %s is not saved, for %s is not finite.", epoch, step, lost)
+            return
         values = _arrays(self._variables())
         content = saved.Saved(epoch, step, self.params.get("steps"), built, values, states, counted)
         try:
@@ -234,6 +238,12 @@ class Checkpoint(keras.callbacks.Callback):
 def _leads(network):
     """Whether this worker reads and writes."""
     return int(network.rank()) == 0
+
+
+def _not_finite(model):
+    """The name of a weight that nothing can be trained from any more; None: there is none."""
+    weights = zip(model.trainable_variables, _arrays(model.trainable_variables), strict=True)
+    return next((name_of(weight) for weight, values in weights if not np.isfinite(values).all()), None)
 
 
 def _arrays(variables):
