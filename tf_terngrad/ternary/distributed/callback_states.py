@@ -1,4 +1,4 @@
-"""What callbacks remember, such as the best loss of EarlyStopping: told by what training changes in their attributes."""
+"""What callbacks remember, such as the best loss of EarlyStopping: the attributes that training changes."""
 
 import copy
 import numbers

@@ -133,7 +133,7 @@ class KerasState:
             setattr(self, name, copy.deepcopy(value))
 
     def register_reset_callbacks(self, callbacks) -> None:
-        """Have functions called, without arguments, when the workers have become others, before the state is handed out.
+        """Have functions called, without arguments, when the workers have become others, before `sync`.
 
         Args:
             callbacks: list of functions, such as one that sets the learning rate for as many workers as there are now.

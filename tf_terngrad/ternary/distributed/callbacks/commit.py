@@ -6,7 +6,7 @@ from tf_terngrad.ternary.distributed.callbacks.resuming import Resuming
 
 
 class CommitState(Resuming):
-    """Commits the state of an elastic training every so many batches and at each epoch's end, and has `fit` go on at it.
+    """Commits an elastic training every so many batches and at each epoch's end, and has `fit` go on where it was.
 
     Use it when `fit` trains within `tt.distributed.elastic.run`. It does what Horovod's CommitStateCallback,
     UpdateBatchStateCallback and UpdateEpochStateCallback do together; whatever place it has among the callbacks.
