@@ -1,5 +1,6 @@
 """Horovod's workers as a transport. No other file of the package imports it, and this one only when it is needed."""
 
+import contextlib
 import functools
 import importlib
 import os
@@ -38,6 +39,35 @@ def _named(operation, _, **options):
     The name is what it tells if a worker does not come, and what it keeps the negotiated by.
     """
     return tf.function(functools.partial(operation, **options), autograph=False, reduce_retracing=True)
+
+
+@contextlib.contextmanager
+def lost_workers(*others):
+    """Within it, an error that tells of workers that do not answer becomes the one that an elastic run goes on from.
+
+    Args:
+        others: further kinds of errors that do.
+    """
+    internal = importlib.import_module("horovod.common.exceptions").HorovodInternalError
+    try:
+        yield
+    except tf.errors.InvalidArgumentError:  # of a step that is refused: it would be refused again
+        raise
+    except (tf.errors.OpError, *others) as error:
+        if not (isinstance(error, others) or HorovodTransport().tells_of(error)):
+            raise
+        raise internal(str(error)) from error
+
+
+def elastic_run(function):
+    """`hvd.elastic.run(function)`."""
+    return importlib.import_module("horovod.tensorflow.elastic").run(function)
+
+
+def changing_hosts():
+    """What listens to the launcher, which tells of workers that may come or have to leave."""
+    state = importlib.import_module("horovod.common.elastic").State
+    return state(horovod().broadcast_object, horovod().rank)
 
 
 class HorovodTransport(Transport):

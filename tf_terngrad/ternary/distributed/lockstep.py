@@ -85,7 +85,7 @@ def _fitting(fit):
 
 def _beginning(on_train_begin):
     def begin(callbacks, logs=None):
-        for each in callbacks.callbacks:
+        for each in list(callbacks.callbacks):
             if hasattr(each, "before_training"):
                 each.before_training(callbacks.callbacks)
         on_train_begin(callbacks, logs)

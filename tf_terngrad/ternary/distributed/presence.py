@@ -28,6 +28,10 @@ _records = weakref.WeakKeyDictionary()
 _running = []
 
 
+class AnotherFailed(RuntimeError):
+    """Another worker has failed, and ends; an elastic run goes on without it."""
+
+
 @contextlib.contextmanager
 def of(model):
     """The `Presence` of a model that is trained meanwhile: the agreements of its steps are noted there."""
@@ -88,7 +92,7 @@ class Presence:
             What each worker has told, a list of dictionaries.
 
         Raises:
-            RuntimeError: one of them has failed.
+            AnotherFailed: one of them has.
         """
         while True:
             self.network.maximum(tf.constant([_NEUTRAL] * 4 + [ABSENT], tf.int64), AGREEMENT)
@@ -103,7 +107,7 @@ class Presence:
         if failed and at != "failure":
             self.active = False
             told = "; ".join(f"worker {rank}: {text}" for rank, text in failed.items())
-            raise RuntimeError(f"This worker ends, for another one has failed. {told}")
+            raise AnotherFailed(f"This worker ends, for another one has failed. {told}")
         return everyones
 
     def failed(self, error):

@@ -22,9 +22,19 @@ def keep_apart(model, network: Transport) -> None:
     everyones = network.everyones([int(state.numpy()[0]) for state in states], "tf_terngrad.seeds")
     rank = int(network.rank())
     for position, state in enumerate(states):
-        seeds = [theirs[position] for theirs in everyones]
-        if seeds[rank] in seeds[:rank]:
-            state.assign(stream(state.numpy(), rank))
+        seed = _distinct([theirs[position] for theirs in everyones])[rank]
+        if seed != everyones[rank][position]:
+            state.assign([seed, state.numpy()[1]])
+
+
+def _distinct(seeds) -> list[int]:
+    """The seeds of workers, each changed until no worker of a smaller rank has it."""
+    known = []
+    for rank, seed in enumerate(seeds):
+        while seed in known:
+            seed = stream([seed, 0], rank)[0]
+        known.append(seed)
+    return known
 
 
 def stream(state, rank: int) -> list[int]:

@@ -4,7 +4,7 @@ import numbers
 
 import keras
 
-from tf_terngrad.keras_internals import inside_of, trainable_variables
+from tf_terngrad.keras_internals import inside_of, seed_states, trainable_variables
 from tf_terngrad.ternary.distributed.optimizer import is_distributed
 from tf_terngrad.ternary.distributed.state import exchange_state
 from tf_terngrad.ternary.transport import Transport
@@ -20,6 +20,12 @@ def state_of(optimizers) -> list:
     own = [variable for optimizer in optimizers for variable in optimizer.variables]
     exchanges = [exchange_state(optimizer).variables for optimizer in optimizers if is_distributed(optimizer)]
     return own + [variable for variables in exchanges for variable in variables]
+
+
+def shared_of(model, optimizers) -> list:
+    """What all workers have alike: all of a model but for its streams of random numbers, and `state_of` optimizers."""
+    own = set(map(id, seed_states(model)))
+    return [variable for variable in model.variables if id(variable) not in own] + state_of(optimizers)
 
 
 def built_for(optimizers, model) -> list:

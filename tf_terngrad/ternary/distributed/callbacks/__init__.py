@@ -2,6 +2,7 @@
 
 from tf_terngrad.ternary.distributed.callbacks.broadcast import BroadcastVariables
 from tf_terngrad.ternary.distributed.callbacks.checkpoint import Checkpoint
+from tf_terngrad.ternary.distributed.callbacks.commit import CommitState
 from tf_terngrad.ternary.distributed.callbacks.histograms import GradientHistograms
 from tf_terngrad.ternary.distributed.callbacks.learning_rate import ScheduleLearningRate, WarmUpLearningRate
 from tf_terngrad.ternary.distributed.callbacks.metrics import AverageMetrics
@@ -12,6 +13,7 @@ __all__ = [
     "BroadcastVariables",
     "CheckReplicas",
     "Checkpoint",
+    "CommitState",
     "GradientHistograms",
     "ScheduleLearningRate",
     "WarmUpLearningRate",

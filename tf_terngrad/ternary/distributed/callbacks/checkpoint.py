@@ -2,7 +2,6 @@
 
 import contextlib
 import logging
-import math
 from pathlib import Path
 
 import keras
@@ -10,9 +9,10 @@ import numpy as np
 import tensorflow as tf
 
 from tf_terngrad.checks import integer
-from tf_terngrad.keras_internals import begin_at, build_metrics, optimizers_of, seed_states
+from tf_terngrad.keras_internals import build_metrics, optimizers_of, seed_states
 from tf_terngrad.ternary.distributed import metric_states, saved, seeds, start
 from tf_terngrad.ternary.distributed.averager import name_of
+from tf_terngrad.ternary.distributed.callbacks.resuming import Resuming
 from tf_terngrad.ternary.distributed.variables import broadcast_variables
 from tf_terngrad.ternary.transport import transport_of
 
@@ -20,7 +20,7 @@ FILE = "training.npz"
 LOG = logging.getLogger("tf_terngrad")
 
 
-class Checkpoint(keras.callbacks.Callback):
+class Checkpoint(Resuming):
     """Saves the whole training every so many steps, and has the same program go on from there when it starts again.
 
     Use it when a training on several workers is long enough that one of them may be killed.
@@ -67,15 +67,12 @@ class Checkpoint(keras.callbacks.Callback):
     """
 
     def __init__(self, folder, every=None, optimizers=None, also=(), process_set=None):
-        super().__init__()
+        super().__init__(None if every is None else integer(every, "every", "Checkpoint", 1))
         self.path = Path(folder) / FILE
-        self.every = None if every is None else integer(every, "every", "Checkpoint", 1)
         self.optimizers = optimizers
         self.also = list(also)
         self.process_set = process_set
-        self._found = None
-        self._epoch = self._done = self._left_out = 0
-        self._counted, self._logs = None, {}
+        self._found = self._counted = None
 
     def on_train_begin(self, logs=None):
         """Goes on from the file, if there is one."""
@@ -96,45 +93,23 @@ class Checkpoint(keras.callbacks.Callback):
 
     def on_epoch_begin(self, epoch, logs=None):
         """Has the batches left out that were done, in the epoch that goes on."""
+        super().on_epoch_begin(epoch, logs)
         found, self._found = self._found, None
-        self._epoch, self._done, self._left_out = epoch, 0, 0
-        if found is None:
-            return
-        begin_at(self.model, 0)  # or another `fit` would begin there too
-        if epoch == found.epoch and found.step:
-            steps = self.params.get("steps")
-            scaled = steps and found.steps and steps != found.steps
-            self._left_out = found.step * steps // found.steps if scaled else found.step
+        if self._left_out:
             self._counted = found.counted
-
-    def on_train_batch_begin(self, batch, logs=None):
-        """Leaves the batch out if it was done."""
-        if batch < self._left_out:
-            self.model.train_function = self._leave_out(self.model.train_function)
 
     def on_train_batch_end(self, batch, logs=None):
         """Saves, when it is time; an epoch's last batch is saved with the epoch."""
-        before, self._done = self._done, batch + 1
-        is_time = self.every and self._done // self.every > before // self.every
-        is_last = self._done >= (self.params.get("steps") or math.inf)
-        if is_time and not is_last and self._done > self._left_out:
+        if self._is_time(batch):
             self._save(self._epoch, self._done)
 
     def on_epoch_end(self, epoch, logs=None):
         """Saves."""
         self._save(epoch + 1, 0)
 
-    def on_train_end(self, logs=None):
-        """Forgets where it went on."""
-        if self._found is not None:
-            begin_at(self.model, 0)
-            self._found = None
-
     def _variables(self):
         """What all workers share, in the order of the file."""
-        own = set(map(id, seed_states(self.model)))
-        shared = [variable for variable in self.model.variables if id(variable) not in own]
-        return [*shared, *start.state_of(self._optimizers()), *self.also]
+        return [*start.shared_of(self.model, self._optimizers()), *self.also]
 
     def _optimizers(self):
         return optimizers_of(self.model, self.optimizers)
@@ -161,7 +136,7 @@ class Checkpoint(keras.callbacks.Callback):
         rank, known = int(network.rank()), self._found.own
         own = known[rank] if rank < len(known) else [seeds.stream(state, rank) for state in known[0]]
         _assign(states, own)
-        begin_at(self.model, self._found.epoch)
+        self._go_on_at(self._found.epoch, self._found.step, self._found.steps)
         if _leads(network):
             self._say_where()
 
@@ -186,19 +161,9 @@ class Checkpoint(keras.callbacks.Callback):
                 *(self.path, epoch, epochs),
             )
 
-    def _leave_out(self, train_function):
-        """A training function that reads the batches of one execution, and changes nothing."""
-
-        def read(iterator):
-            self.model.train_function = train_function
-            batches = [batch for _, batch in zip(range(self.model.steps_per_execution), iterator)]  # noqa: B905
-            if not batches:
-                raise StopIteration
-            if self._counted is not None:
-                self._count_on(batches[0])
-            return self._logs
-
-        return read
+    def _begin_to_leave_out(self, batch):
+        if self._counted is not None:
+            self._count_on(batch)
 
     def _count_on(self, batch):
         """Has the metrics go on with what they have counted in this epoch; as they must be built for, with a batch."""
