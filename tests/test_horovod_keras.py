@@ -1,5 +1,7 @@
 """Horovod's own Keras doors, with Keras 3: what works in our build, and what names what works in its place."""
 
+import functools
+
 import horovod.tensorflow as hvd
 import horovod.tensorflow.elastic as elastic
 import horovod.tensorflow.keras as horovod_keras
@@ -23,11 +25,14 @@ DOORS = {
         lambda: horovod_keras.callbacks.LearningRateWarmupCallback(0.1),
         r"ScheduleLearningRate\(\) or WarmUpLearningRate\(\)",
     ),
-    "CommitStateCallback": (
-        lambda: horovod_keras.elastic.CommitStateCallback(None),
-        r"TensorFlowState\(variables=",
-    ),
-    "KerasState": (lambda: horovod_keras.elastic.KerasState(network()), r"TensorFlowState\(variables="),
+    **{
+        name: (
+            functools.partial(lambda name: getattr(horovod_keras.elastic, name)(None), name),
+            r"callbacks\.CommitState\(state\)",
+        )
+        for name in ("CommitStateCallback", "UpdateBatchStateCallback", "UpdateEpochStateCallback")
+    },
+    "KerasState": (lambda: horovod_keras.elastic.KerasState(network()), r"elastic\.KerasState\(model\)"),
 }
 
 

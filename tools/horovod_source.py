@@ -52,10 +52,6 @@ def _refusals():
     """Patches that put a refusal first in what Horovod has for Keras, each with what there is in its place."""
     callbacks, elastic = "horovod/_keras/callbacks.py", "horovod/_keras/elastic.py"
     ours = "tf_terngrad.distributed.callbacks"
-    saving = (
-        "horovod.tensorflow.elastic.TensorFlowState(variables=[v.value for v in model.variables + "
-        "model.optimizer.variables])"
-    )
     for file, line, what, name, instead in (
         (
             "horovod/_keras/__init__.py",
@@ -85,19 +81,22 @@ def _refusals():
             "learning-rate callbacks",
             f"{ours}.ScheduleLearningRate() or WarmUpLearningRate()",
         ),
-        (
-            elastic,
-            "        super(CommitStateCallbackImpl, self).__init__(*args)\n",
-            "self",
-            "CommitStateCallback",
-            saving,
+        *(
+            (
+                elastic,
+                f"        super({name}Impl, self).__init__(*args)\n",
+                "self",
+                name,
+                f"{ours}.CommitState(state)",
+            )
+            for name in ("CommitStateCallback", "UpdateBatchStateCallback", "UpdateEpochStateCallback")
         ),
         (
             "horovod/tensorflow/elastic.py",
             "        if not _model_built(model):\n            raise ValueError('Model must",
             "model",
             "KerasState",
-            saving,
+            "tf_terngrad.distributed.elastic.KerasState(model)",
         ),
     ):
         indent = line[: len(line) - len(line.lstrip())]
