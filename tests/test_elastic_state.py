@@ -4,6 +4,7 @@ import elastic_jobs
 import keras
 import numpy as np
 import pytest
+from workers import run_workers
 
 from tf_terngrad.ternary.distributed import callback_states
 
@@ -139,8 +140,34 @@ def test_what_callbacks_remember_is_given_to_those_of_another_worker():
     assert others[0].cooldown_counter == 4
 
 
-def test_a_state_refuses_what_it_cannot_keep():
-    from tf_terngrad.ternary.distributed import callbacks
+def refusals():
+    import horovod.tensorflow as hvd
 
-    with pytest.raises(TypeError, match="KerasState"):
-        callbacks.CommitState(object())
+    import tf_terngrad as tt
+
+    elastic, told = tt.distributed.elastic, []
+    model = keras.Sequential([keras.Input((2,)), keras.layers.Dense(1)])
+    model.compile("sgd", "mse")
+    for refused in (
+        lambda: elastic.KerasState(keras.Sequential([keras.layers.Dense(1)]), keras.optimizers.SGD()),
+        lambda: elastic.KerasState(model, [keras.optimizers.SGD(), keras.optimizers.SGD()]),
+        lambda: hvd.elastic.run(lambda state: None)(elastic.KerasState(model)),
+        lambda: tt.distributed.callbacks.CommitState(model),
+    ):
+        with pytest.raises((TypeError, ValueError, RuntimeError)) as caught:
+            refused()
+        told.append(str(caught.value))
+    state = elastic.KerasState(model, seen=[])
+    state.epoch = 3
+    state.seen.append(1)
+    state.restore()  # to the beginning, also what was changed in place
+    return told, (state.epoch, state.seen)
+
+
+def test_a_state_refuses_what_it_cannot_keep():
+    (told, kept), _ = run_workers(refusals)
+    for error, expected in zip(
+        told, ("is built", "are built", "tt.distributed.elastic.run", "KerasState"), strict=True
+    ):
+        assert expected in error
+    assert kept == (0, [])

@@ -18,7 +18,8 @@ __all__ = ["KerasState", "run"]
 def run(function):
     """Have a function train on whatever workers there are; it is called again when they have become others.
 
-    Use it in the place of `hvd.elastic.run`, which goes on from errors of some of Horovod's operations alone.
+    Use it in the place of `hvd.elastic.run`: that one takes most errors of exchanges that have names for the end of the
+    function, and training ends early, in silence.
 
     Before each call all workers get the state of one. After a worker has died, the state is first put back where it was
     committed last; after workers were added, or asked to leave, nothing is lost.
@@ -41,7 +42,17 @@ def run(function):
         with horovod.lost_workers(presence.AnotherFailed):
             return function(state, *args, **kwargs)
 
-    return horovod.elastic_run(going_on)
+    again = horovod.elastic_run(going_on)
+
+    @functools.wraps(function)
+    def run_elastic(state, *args, **kwargs):
+        state.runs = True
+        try:
+            return again(state, *args, **kwargs)
+        finally:
+            state.runs = False
+
+    return run_elastic
 
 
 class KerasState:
@@ -101,6 +112,7 @@ class KerasState:
         self._build()
         self._hosts = horovod.changing_hosts()
         self._reset_callbacks = []
+        self.runs = False
         self.of_callbacks = {}
         self.first_of_callbacks = {}
         more = {"epoch": 0, "batch": 0, "steps": None, "epochs": None, "stopped": False} | more
@@ -143,7 +155,16 @@ class KerasState:
     # What `run` calls.
 
     def sync(self) -> None:
-        """Give all workers the first one's state; random numbers stay each worker's own."""
+        """Give all workers the first one's state; random numbers stay each worker's own.
+
+        Raises:
+            RuntimeError: it is not `run` that calls, but `hvd.elastic.run`, which may end training in silence.
+        """
+        if not self.runs:
+            raise RuntimeError(
+                "KerasState: expected @tt.distributed.elastic.run around the function that trains. Horovod's own "
+                "hvd.elastic.run would end it in silence when a worker dies."
+            )
         with horovod.lost_workers():
             start.build_alike(self.optimizers, self.model, 0, self.network)
             broadcast_variables(self._shared(), 0, self.network)
