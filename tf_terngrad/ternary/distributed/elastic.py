@@ -82,12 +82,13 @@ class KerasState:
     ```python
     hvd.init()
     optimizer = tt.distributed.DistributedOptimizer(keras.optimizers.Adam(), compression=tt.TernGrad())
-    model.compile(optimizer, "mse")
+    model.compile(optimizer, "sparse_categorical_crossentropy")
 
     @tt.distributed.elastic.run
     def train(state):
-        x, y = inputs[hvd.rank() :: hvd.size()], targets[hvd.rank() :: hvd.size()]
-        model.fit(x, y, epochs=90, callbacks=[tt.distributed.callbacks.CommitState(state, every=100)])
+        mine = slice(hvd.rank(), None, hvd.size())
+        commit = tt.distributed.callbacks.CommitState(state, every=100)
+        model.fit(x[mine], y[mine], epochs=90, callbacks=[commit])
 
     train(tt.distributed.elastic.KerasState(model))
     ```
