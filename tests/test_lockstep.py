@@ -198,7 +198,7 @@ def failing(where):
 @pytest.mark.parametrize("where", ["batch", "epoch", "data", "validation"])
 def test_the_others_hear_of_an_error(where):
     first, second = run_workers(failing, where)
-    assert "RuntimeError: This worker ends, for another one has failed. worker 1: " in first["error"]
+    assert "AnotherFailed: This worker ends, for another one has failed. worker 1: " in first["error"]
     for result in (first, second):
         assert ("corrupt record" if where in ("data", "validation") else "OSError: disk full") in result["error"]
     for one, other in zip(first["weights"], second["weights"], strict=True):
