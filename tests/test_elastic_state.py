@@ -69,10 +69,10 @@ class Fate(keras.callbacks.Callback):
     def on_train_batch_begin(self, batch, logs=None):
         if (state.epoch, batch) == (1, 4) and hvd.size() == 4 and hvd.rank() in (1, 3):
             die()  # a neighbour of each that is left, which then notices it at once
-        if state.epoch == 2 and hvd.size() == 2:
-            if os.path.exists(sys.argv[2]) and hvd.rank() == 0:
-                os.replace(sys.argv[2], sys.argv[1])
-            time.sleep(0.3)  # until the launcher has told of the new host, and its worker is there
+        if state.epoch == 2 and hvd.size() == 2 and hvd.rank() == 0 and os.path.exists(sys.argv[2]):
+            os.replace(sys.argv[2], sys.argv[1])
+            while state._hosts._host_messages.empty():  # until the launcher has told of the new host
+                time.sleep(0.1)
 
     def on_train_batch_end(self, batch, logs=None):
         if int(optimizer.iterations) > len(state.sums):  # a batch that was not left out
