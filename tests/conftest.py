@@ -37,16 +37,9 @@ hypothesis.settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "default")
 # Files whose tests take many seconds each, for they start processes.
 LONG = {
     *("test_train", "test_train_distributed", "test_language_rows", "test_network_lab", "test_horovod_calls"),
-    *(
-        "test_distributed_optimizer",
-        "test_distributed_sparsity",
-        "test_elastic",
-        "test_elastic_state",
-        "test_patience",
-        "test_replicas",
-    ),
+    *("test_distributed_optimizer", "test_distributed_sparsity", "test_elastic", "test_patience", "test_replicas"),
     *("test_wheel", "test_workers", "test_tflite_streaming", "test_faults", "test_examples"),
-    *("test_distributed_checkpoint", "test_distributed_start"),
+    *("test_distributed_checkpoint", "test_distributed_start", "test_elastic_state", "test_collectives"),
 }
 
 
