@@ -239,6 +239,13 @@ def test_a_worker_without_horovod_ends_with_the_remedy(monkeypatch):
         this_worker("terngrad")
 
 
+def test_a_cluster_that_names_no_workers_ends_with_what_it_must_name(monkeypatch):
+    monkeypatch.delenv("HOROVOD_RANK", raising=False)
+    monkeypatch.setenv("TF_CONFIG", '{"cluster": {"ps": ["a:1"]}}')
+    with pytest.raises(SystemExit, match=r"TF_CONFIG.*\"worker\".*Received"):
+        this_worker("terngrad")
+
+
 def test_a_batch_that_cannot_be_shared_out_is_refused(tmp_path):
 
     worker = Worker()

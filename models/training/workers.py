@@ -143,8 +143,11 @@ def this_worker(compression: str) -> Worker:
             worker = HorovodWorker(compression)
         except ImportError as error:
             sys.exit(f"Horovod started this process, but cannot be imported: {error}. Run `make setup`.")
-    elif "TF_CONFIG" in os.environ:
-        worker = TensorFlowWorker(compression)
+    elif os.environ.get("TF_CONFIG"):
+        try:
+            worker = TensorFlowWorker(compression)
+        except ValueError as error:
+            sys.exit(str(error))
     if worker.size == 1 and compression != "none":
         print(
             f"--compression={compression} changes nothing: one worker sends no gradients. Start more by horovodrun, or "
